@@ -1,0 +1,66 @@
+# Every target is explained by `make help`.
+SHELL   := bash -o pipefail
+BIN     := bin/repromill
+PKG     := github.com/repromill/repromill
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X $(PKG)/cmd/repromill/internal/cli.releaseVersion=$(VERSION) -X $(PKG)/cmd/repromill/internal/cli.releaseCommit=$(COMMIT)
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## list the targets
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/repromill
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/repromill
+
+.PHONY: demo
+demo: build ## a paper's URL to a committed verdict, offline, from nothing
+	@$(BIN) run --mirror examples/mirror https://autoarxiv.org/abs/2604.08075 --yes
+
+.PHONY: test
+test: lint ## static checks and all tests, with the race detector where there is a C compiler
+	@race=; if command -v $${CC:-cc} >/dev/null; then race=-race; export CGO_ENABLED=1; else echo 'no C compiler: the race detector is left out'; fi; \
+	  go test $$race -json ./... | go run ./cmd/testreport
+
+.PHONY: test-fast
+test-fast: ## all tests without the race detector
+	@go test -json -short ./... | go run ./cmd/testreport
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, go.mod
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not gofmt-clean:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@go vet ./...
+	@go tool staticcheck ./...
+	@go mod verify >/dev/null
+
+.PHONY: e2e
+e2e: build ## end-to-end tests of the real command: kill at every step
+	@go test -count=1 -json -tags e2e -timeout 30m ./cmd/repromill/... | go run ./cmd/testreport
+
+.PHONY: bench
+bench: ## benchmarks of the hot paths
+	@go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz test for ten seconds
+	@for pkg in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$pkg || exit 1; done; done
+
+.PHONY: golden
+golden: ## rewrite the golden files
+	@go test ./... -update
+
+.PHONY: release
+release: ## static binaries for linux and darwin, amd64 and arm64, with checksums, in dist/
+	@rm -rf dist && mkdir -p dist
+	@for os in linux darwin; do for arch in amd64 arm64; do \
+	  echo "dist/repromill-$(VERSION)-$$os-$$arch"; \
+	  GOOS=$$os GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o dist/repromill-$(VERSION)-$$os-$$arch ./cmd/repromill || exit 1; done; done
+	@cd dist && sha256sum repromill-* > SHA256SUMS && cat SHA256SUMS
+
+.PHONY: clean
+clean: ## remove what make built
+	@rm -rf bin dist
