@@ -112,7 +112,7 @@ func (a *app) printError(err error, fix string) {
 		return
 	}
 	fmt.Fprintf(a.stderr, "repromill: %s\n", clean(err.Error()))
-	if fix != "" {
+	if fix != "" && !strings.Contains(err.Error(), fix) {
 		fmt.Fprintf(a.stderr, "  fix: %s\n", clean(fix))
 	}
 }
@@ -182,7 +182,7 @@ says how); 3 an outcome named with --fail-on; 130 interrupted.`,
 
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.versionCmd(), a.configCmd(),
+		a.resolveCmd(), a.configCmd(), a.versionCmd(),
 	}
 }
 

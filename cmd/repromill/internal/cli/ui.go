@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+// ui shows long work on standard error: a bar on a terminal, plain lines when
+// piped, nothing with --quiet or --json.
+type ui struct {
+	mu    sync.Mutex
+	w     io.Writer
+	tty   bool
+	off   bool
+	now   func() time.Time
+	bar   *progressbar.ProgressBar
+	what  string
+	since time.Time
+	last  time.Time // of the last plain progress line
+}
+
+func (a *app) ui() *ui {
+	_, tty := isTerminal(a.stderr)
+	return &ui{w: a.stderr, tty: tty && a.env["TERM"] != "dumb", off: a.quiet || a.jsonOut, now: a.now}
+}
+
+// start begins a piece of work.
+func (u *ui) start(what string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.clear()
+	u.what, u.since, u.last = what, u.now(), u.now()
+}
+
+// progress shows how far the work is: done of total, where total is not known
+// if it is 0. unit is "B" for bytes, "s" for seconds, or what is counted.
+func (u *ui) progress(done, total int64, unit, message string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.off || u.what == "" {
+		return
+	}
+	if !u.tty {
+		if u.now().Sub(u.last) >= 10*time.Second {
+			u.last = u.now()
+			fmt.Fprintf(u.w, "  %s: %s\n", u.what, amount(done, total, unit, message))
+		}
+		return
+	}
+	if u.bar == nil {
+		limit := total
+		if limit <= 0 {
+			limit = -1
+		}
+		u.bar = progressbar.NewOptions64(limit,
+			progressbar.OptionSetWriter(u.w), progressbar.OptionSetWidth(24), progressbar.OptionClearOnFinish(),
+			progressbar.OptionShowBytes(unit == "B"), progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionSetDescription(u.what), progressbar.OptionSpinnerType(14))
+	}
+	u.bar.Describe(u.what + " " + clean(oneLine(message)))
+	_ = u.bar.Set64(done)
+}
+
+func amount(done, total int64, unit, message string) string {
+	text := fmt.Sprintf("%d %s", done, unit)
+	if unit == "B" {
+		text = fmt.Sprintf("%.1f MB", float64(done)/1e6)
+	}
+	if total > 0 {
+		text += fmt.Sprintf(" (%d %%)", 100*done/total)
+	}
+	if message != "" {
+		text += " " + clean(oneLine(message))
+	}
+	return text
+}
+
+// finish ends the present piece of work with one line.
+func (u *ui) finish(result string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.what == "" {
+		return
+	}
+	u.clear()
+	if !u.off {
+		fmt.Fprintf(u.w, "%-9s %5.1fs  %s\n", u.what, u.now().Sub(u.since).Seconds(), clean(oneLine(result)))
+	}
+	u.what = ""
+}
+
+// note prints one line above the bar.
+func (u *ui) note(text string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.clear()
+	if !u.off {
+		fmt.Fprintf(u.w, "%s\n", clean(oneLine(text)))
+	}
+}
+
+func (u *ui) clear() {
+	if u.bar != nil {
+		_ = u.bar.Clear()
+		u.bar = nil
+	}
+}
