@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/repromill/repromill/results/dataset"
+)
+
+func (a *app) resultsCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "results",
+		Short: "List, show and verify what has been committed",
+		Long: `Results are Parquet files that any tool reads, without this program:
+
+  duckdb -c "SELECT * FROM read_parquet('~/.local/share/repromill/claims/*/**/*.parquet', hive_partitioning=true)"`,
+	}
+	cmd.AddCommand(a.resultsListCmd(), a.resultsShowCmd(), a.resultsVerifyCmd())
+	return cmd
+}
+
+func (a *app) dataset() (*dataset.Dataset, error) {
+	return dataset.Open(a.cfg.String("paths.results"), dataset.Config{Now: a.now, Hook: a.failpoint(), Tool: createdBy()})
+}
+
+func (a *app) resultsListCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List the committed runs",
+		Example: "  repromill results list --json",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ds, err := a.dataset()
+			if err != nil {
+				return err
+			}
+			list, err := ds.List(cmd.Context())
+			if err != nil && len(list) == 0 {
+				return err
+			}
+			if a.jsonOut {
+				if list == nil {
+					list = []dataset.Manifest{}
+				}
+				if err := a.printJSON(list); err != nil {
+					return err
+				}
+			} else if len(list) == 0 {
+				fmt.Fprintf(a.stdout, "nothing is committed in %s yet\n", ds.Root())
+			} else {
+				w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+				fmt.Fprintln(w, "RUN\tCOMMITTED (UTC)\tTABLES\tROWS\tBYTES")
+				for _, m := range list {
+					var rows int64
+					tables := map[string]bool{}
+					for _, f := range m.Files {
+						rows += f.Rows
+						tables[f.Table] = true
+					}
+					fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\n", m.RunID, m.Committed.UTC().Format("2006-01-02 15:04"), len(tables), rows, m.Bytes())
+				}
+				w.Flush()
+			}
+			return err // a damaged manifest beside good ones
+		},
+	}
+}
+
+func (a *app) resultsShowCmd() *cobra.Command {
+	var markdown bool
+	cmd := &cobra.Command{
+		Use:     "show RUN",
+		Short:   "Print a run's report",
+		Example: "  repromill results show 01K9…\n  repromill results show 01K9… --markdown > report.md\n  repromill results show 01K9… --json",
+		Args:    exactArgs(1, "one run id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			st, err := a.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer st.close()
+			id := args[0]
+			if run, err := st.store.Find(cmd.Context(), id); err == nil {
+				id = run.ID
+			}
+			rep, err := st.report(id)
+			if err != nil {
+				return err
+			}
+			switch {
+			case a.jsonOut:
+				return a.printJSON(rep)
+			case markdown:
+				return rep.Markdown(a.stdout)
+			default:
+				return a.printReport(cmd.Context(), st, id, a.stdout)
+			}
+		},
+	}
+	cmd.Flags().BoolVar(&markdown, "markdown", false, "print Markdown")
+	return cmd
+}
+
+func (a *app) resultsVerifyCmd() *cobra.Command {
+	var repair bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Check that every committed file is whole and every whole file is committed",
+		Long: `Check every manifest: its files exist with the stated size, hash, rows and schema.
+Find files that no manifest names, leftovers of interrupted commits and damaged
+Parquet. Exits 1 when something is wrong; --repair finishes or removes half
+commits and touches nothing else.`,
+		Example: "  repromill results verify\n  repromill results verify --repair --json",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ds, err := a.dataset()
+			if err != nil {
+				return err
+			}
+			rep, err := ds.Verify(cmd.Context(), repair)
+			if err != nil {
+				return err
+			}
+			if a.jsonOut {
+				if err := a.printJSON(rep); err != nil {
+					return err
+				}
+			} else {
+				a.printVerify(rep)
+			}
+			if !rep.OK() {
+				return &exitError{exitOurs}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&repair, "repair", false, "finish or remove half commits")
+	return cmd
+}

@@ -1,0 +1,385 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/store"
+)
+
+// runFlags are the options of `run`.
+type runFlags struct {
+	planFlags
+	planFile    string
+	executor    string
+	resume      string
+	yes         bool
+	noSandbox   bool
+	keepWork    bool
+	key         string
+	failOn      []string
+	maxGPUHours float64
+	maxUSD      float64
+	maxWall     time.Duration
+	workers     int
+	again       bool
+}
+
+func (a *app) runCmd() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run TARGET | -f PLAN | --resume ID | --from FILE",
+		Short: "Plan, approve, execute, commit results, print the verdict",
+		Long: `Plan the smallest run that checks the target's claims, ask for approval, execute
+it in a sandbox, commit the results as Parquet, and print the verdict.
+
+A run can be stopped at any moment, by Ctrl-C or worse, and taken up again with
+--resume: nothing that was finished is done twice. With --from, every line is a
+target; a bad line never stops the rest, and the same command again goes on with
+what is left.`,
+		Example: `  repromill run 2604.08075
+  repromill run --yes --max-wall 1h https://autoarxiv.org/abs/2604.08075
+  repromill run ./my-checkout --yes
+  repromill plan 2604.08075 -o plan.json && repromill run -f plan.json
+  repromill run --from papers.txt --yes --max-usd 20
+  repromill run --resume 01K9…`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.defaults(a, cmd); err != nil {
+				return err
+			}
+			return a.run(cmd.Context(), &f, args)
+		},
+	}
+	fl := cmd.Flags()
+	f.planFlags.add(fl)
+	fl.StringVarP(&f.planFile, "file", "f", "", "run the plan in `PLAN` (- is standard input) instead of planning")
+	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto or local")
+	fl.StringVar(&f.resume, "resume", "", "take up run `ID` where it stood")
+	fl.BoolVarP(&f.yes, "yes", "y", false, "approve in advance")
+	fl.BoolVar(&f.noSandbox, "no-sandbox", false, "run the code without isolation where none is possible; it is recorded")
+	fl.BoolVar(&f.keepWork, "keep-work", false, "leave the working folders for inspection")
+	fl.StringVar(&f.key, "key", "", "idempotency `KEY`: the same key is the same run")
+	fl.BoolVar(&f.again, "again", false, "with --from: run targets again that the same file has run before")
+	fl.StringSliceVar(&f.failOn, "fail-on", nil, "exit 3 on these verdicts, comma separated")
+	fl.Float64Var(&f.maxGPUHours, "max-gpu-hours", 0, "stop when this many GPU-hours are used")
+	fl.Float64Var(&f.maxUSD, "max-usd", 0, "stop when this much money is spent, at the prices of the configuration")
+	fl.DurationVar(&f.maxWall, "max-wall", 0, "stop after this much running time, such as 90m")
+	fl.IntVar(&f.workers, "concurrency", 0, "with --from: targets worked on at once")
+	return cmd
+}
+
+// defaults fills in what the configuration says, and refuses what no run can
+// mean.
+func (f *runFlags) defaults(a *app, cmd *cobra.Command) error {
+	if v, ok := a.cfg.Float("caps.gpu_hours"); ok && !cmd.Flags().Changed("max-gpu-hours") {
+		f.maxGPUHours = v
+	}
+	if v, ok := a.cfg.Float("caps.usd"); ok && !cmd.Flags().Changed("max-usd") {
+		f.maxUSD = v
+	}
+	if d := a.cfg.Duration("caps.wall"); d > 0 && !cmd.Flags().Changed("max-wall") {
+		f.maxWall = d
+	}
+	if f.maxGPUHours < 0 || f.maxUSD < 0 || f.maxWall < 0 {
+		return usererrf("give a positive number, or leave the cap out", "a cap cannot be negative")
+	}
+	if f.workers == 0 {
+		v, _ := a.cfg.Float("concurrency")
+		f.workers = int(v)
+	}
+	known := []string{"aligned", "partially_aligned", "inconclusive", "not_attempted", "not_checkable", "worse", "regression", "undecided"}
+	for _, v := range f.failOn {
+		if !slices.Contains(known, v) {
+			return usererrf("verdicts are "+strings.Join(known, ", "), "--fail-on %q is no verdict", v)
+		}
+	}
+	return nil
+}
+
+func (f *runFlags) request(a *app, target string) runner.Request {
+	return runner.Request{
+		Target: target, Repo: f.repo, Commit: f.commit, SKUs: f.skus, Mirror: a.cfg.String("mirror"),
+		Executor: f.executor, Yes: f.yes, By: firstOf(a.env["USER"], a.env["LOGNAME"], "unknown"),
+		NoSandbox: f.noSandbox, KeepWork: f.keepWork, Key: f.key,
+		Caps: runner.Caps{GPUHours: f.maxGPUHours, USD: f.maxUSD, Wall: f.maxWall},
+	}
+}
+
+func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
+	given := 0
+	for _, is := range []bool{len(args) > 0, f.planFile != "", f.resume != "", f.from != ""} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		return usererrf("see `repromill run --help`", "run takes one of TARGET, -f PLAN, --resume ID and --from FILE")
+	}
+	st, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	if f.from != "" {
+		return a.runBatch(ctx, st, f)
+	}
+	id := f.resume
+	if id != "" {
+		run, err := st.store.Find(ctx, id)
+		if err != nil {
+			return notFound(err, id)
+		}
+		id = run.ID
+		if err := st.useMirrorOf(ctx, a, id); err != nil {
+			return err
+		}
+	} else {
+		req, err := a.newRequest(f, args)
+		if err != nil {
+			return err
+		}
+		run, _, err := st.runner.Create(ctx, req)
+		if err != nil {
+			return err
+		}
+		id = run.ID
+	}
+	out, err := a.driveOne(ctx, st, f, id)
+	if err != nil {
+		return err
+	}
+	if err := a.showOutcome(ctx, st, out); err != nil {
+		return err
+	}
+	return failOn(f.failOn, out)
+}
+
+func (a *app) newRequest(f *runFlags, args []string) (runner.Request, error) {
+	if f.planFile == "" {
+		return f.request(a, a.expand(args[0])), nil
+	}
+	p, err := a.readPlan(f.planFile)
+	if err != nil {
+		return runner.Request{}, err
+	}
+	req := f.request(a, p.Target.Input)
+	req.Plan = p
+	return req, nil
+}
+
+// readPlan reads a plan document. One that was edited by hand gets the hash of
+// what it says.
+func (a *app) readPlan(name string) (*spec.Plan, error) {
+	r := a.stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, usererrf("give a file written by `repromill plan -o FILE`", "cannot read the plan: %v", err)
+		}
+		defer f.Close()
+		r = f
+	}
+	p, err := spec.Decode(r)
+	if err != nil {
+		return nil, usererrf("`repromill plan TARGET -o FILE` writes one; its JSON Schema is printed by `repromill plan --schema`", "%s: %v", name, err)
+	}
+	if p.Hash != p.ComputeHash() {
+		p.Warnings = append(p.Warnings, spec.Warning{Code: "edited", Message: "the plan was edited after it was made: its hash did not fit and was made again"})
+		p.Seal()
+	}
+	return p, nil
+}
+
+// driveOne drives a run to its end, asking for approval where a person can be
+// asked.
+func (a *app) driveOne(ctx context.Context, st *stack, f *runFlags, id string) (runner.Outcome, error) {
+	ui := a.ui()
+	ui.note("run " + id)
+	out, err := a.driveWatched(ctx, st, ui, id)
+	if err != nil || out.State != store.Planned {
+		return out, a.afterDrive(err, id)
+	}
+	p, err := st.runner.Plan(ctx, id)
+	if err != nil {
+		return out, err
+	}
+	width, color := a.style(a.stderr)
+	if !a.jsonOut {
+		planView{a.stderr, width, painter(color)}.print(p)
+	}
+	ok := f.yes
+	if !ok {
+		if ok, err = a.ask(ctx, "run this"); err != nil {
+			return out, fmt.Errorf("run %s waits for approval: %w", id, err)
+		}
+	}
+	if !ok {
+		fmt.Fprintf(a.stderr, "not approved; `repromill run --resume %s` asks again, `repromill cancel %s` gives it up\n", id, id)
+		return out, nil
+	}
+	if err := st.runner.Approve(ctx, id, firstOf(a.env["USER"], a.env["LOGNAME"], "unknown")); err != nil {
+		return out, err
+	}
+	out, err = a.driveWatched(ctx, st, ui, id)
+	return out, a.afterDrive(err, id)
+}
+
+func (a *app) afterDrive(err error, id string) error {
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintf(a.stderr, "stopped; go on with: repromill run --resume %s\n", id)
+	}
+	return err
+}
+
+// ask puts a yes-or-no question to the person at the terminal.
+func (a *app) ask(ctx context.Context, what string) (bool, error) {
+	if f, ok := a.stdin.(*os.File); !ok {
+		return false, usererrf("add --yes to approve in advance", "nobody can be asked")
+	} else if _, tty := isTerminal(f); !tty {
+		return false, usererrf("add --yes to approve in advance", "standard input is no terminal, so nobody can be asked")
+	}
+	fmt.Fprintf(a.stderr, "\n%s? [y/N] ", what)
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(a.stdin).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case s := <-answer:
+		return s == "y" || s == "yes", nil
+	}
+}
+
+// expand turns a folder as a shell's user means it into one that means the
+// same to every later process.
+func (a *app) expand(target string) string {
+	switch {
+	case strings.HasPrefix(target, "~/"):
+		return filepath.Join(a.env["HOME"], target[2:])
+	case target == "." || target == ".." || strings.HasPrefix(target, "./") || strings.HasPrefix(target, "../"):
+		if abs, err := filepath.Abs(target); err == nil {
+			return abs
+		}
+	}
+	return target
+}
+
+func (a *app) runBatch(ctx context.Context, st *stack, f *runFlags) error {
+	if !f.yes {
+		return usererrf("add --yes, with --max-wall or --max-usd to bound each run", "a batch cannot ask for approval")
+	}
+	items, err := a.readTargets(f.from)
+	if err != nil {
+		return err
+	}
+	salt := ""
+	if f.again {
+		salt = a.now().UTC().Format(time.RFC3339Nano)
+	}
+	batch(ctx, items, f.workers, func(ctx context.Context, it *batchItem) {
+		req := f.request(a, a.expand(it.Target))
+		sum := sha256.Sum256(fmt.Appendf(nil, "batch\x00%s\x00%s\x00%s\x00%s", it.Target, f.repo, f.commit, salt))
+		req.Key = hex.EncodeToString(sum[:])
+		run, created, err := st.runner.Create(ctx, req)
+		if err != nil {
+			it.fail(err)
+			return
+		}
+		it.RunID = run.ID
+		if !a.quiet && !a.jsonOut {
+			verb := "started"
+			if !created {
+				verb = "taken up"
+			}
+			fmt.Fprintf(a.stderr, "%s: %s as run %s\n", clean(it.Target), verb, run.ID)
+		}
+		out, err := st.runner.Drive(ctx, run.ID)
+		if err != nil {
+			it.fail(err)
+			return
+		}
+		it.Status, it.Detail = string(out.State), out.Reason
+		if out.Verdict != "" {
+			it.Status = string(out.Verdict)
+		}
+		if err := failOn(f.failOn, out); err != nil {
+			it.code = exitFailOn
+		}
+	})
+	if a.jsonOut {
+		if err := a.printJSON(items); err != nil {
+			return err
+		}
+	} else {
+		batchTable(a.stdout, items)
+	}
+	return batchExit(ctx, items)
+}
+
+// fail records an error in the item's own line.
+func (it *batchItem) fail(err error) {
+	it.Status, it.Detail, it.code = "failed", err.Error(), exitOurs
+	var user interface{ UserError() string }
+	if errors.As(err, &user) {
+		it.Fix, it.code = user.UserError(), exitUser
+	}
+}
+
+func failOn(verdicts []string, out runner.Outcome) error {
+	if slices.Contains(verdicts, string(out.Verdict)) {
+		return &exitError{exitFailOn}
+	}
+	return nil
+}
+
+func notFound(err error, id string) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return usererrf("`repromill status` lists the runs", "there is no run %q", id)
+	}
+	return err
+}
+
+// showOutcome prints the report of a committed run, or says where the run
+// stands.
+func (a *app) showOutcome(ctx context.Context, st *stack, out runner.Outcome) error {
+	if out.Manifest == "" {
+		if a.jsonOut {
+			return a.printJSON(out)
+		}
+		fmt.Fprintf(a.stdout, "run %s is %s\n", out.RunID, out.State)
+		if out.Reason != "" {
+			fmt.Fprintf(a.stdout, "  %s\n", clean(out.Reason))
+		}
+		return nil
+	}
+	if a.jsonOut {
+		return a.printJSON(out)
+	}
+	return a.printReport(ctx, st, out.RunID, a.stdout)
+}
+
+func (a *app) printReport(_ context.Context, st *stack, runID string, w io.Writer) error {
+	rep, err := st.report(runID)
+	if err != nil {
+		return err
+	}
+	width, color := a.style(w)
+	return rep.Terminal(w, reportStyle(width, color))
+}

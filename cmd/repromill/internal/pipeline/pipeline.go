@@ -1,0 +1,297 @@
+// Package pipeline turns a pasted target into a plan: it parses, reads the
+// paper or model, checks out the code and hands the facts to the planner. It is
+// the one place that knows both the way to the outside and the pure planner.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/repromill/repromill/planner"
+	"github.com/repromill/repromill/planner/fetch"
+	"github.com/repromill/repromill/planner/fetch/git"
+	"github.com/repromill/repromill/planner/inspect"
+	"github.com/repromill/repromill/planner/intake"
+	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/planner/target"
+	"github.com/repromill/repromill/runner"
+)
+
+// Pipeline makes plans. It is safe for concurrent use.
+type Pipeline struct {
+	Intake    *intake.Intake
+	Cloner    *git.Cloner
+	CreatedBy string
+}
+
+// Emit reports progress; see runner.Planner.
+type Emit = func(stage string, kind runner.EventKind, data any)
+
+// message is the data of the events that the pipeline emits.
+type message struct {
+	Message string `json:"message,omitempty"`
+}
+
+// Plan makes the plan for a request. What cannot be checked is a plan that
+// says so; the error is a mistake in the input, or a failure of ours.
+func (p *Pipeline) Plan(ctx context.Context, req runner.PlanRequest, emit Emit) (*spec.Plan, error) {
+	j := &job{Pipeline: p, req: req, emit: emit}
+	if err := j.stage(runner.StageResolve, func() (string, error) { return j.resolve(ctx) }); err != nil {
+		return nil, err
+	}
+	if err := j.stage(runner.StageFetch, func() (string, error) { return j.fetch(ctx) }); err != nil {
+		return nil, err
+	}
+	var plan *spec.Plan
+	err := j.stage(runner.StagePlan, func() (done string, err error) {
+		plan, err = j.plan(ctx)
+		if err != nil {
+			return "", err
+		}
+		return summary(plan), nil
+	})
+	return plan, err
+}
+
+type job struct {
+	*Pipeline
+	req  runner.PlanRequest
+	emit Emit
+
+	target   spec.Target
+	in       planner.Input
+	checkout *git.Checkout
+}
+
+func (j *job) stage(name string, fn func() (string, error)) error {
+	j.emit(name, runner.StageStarted, nil)
+	done, err := fn()
+	if err != nil {
+		return err
+	}
+	j.emit(name, runner.StageFinished, message{done})
+	return nil
+}
+
+func (j *job) warn(code, format string, args ...any) {
+	j.in.Warnings = append(j.in.Warnings, spec.Warning{Code: code, Message: fmt.Sprintf(format, args...)})
+}
+
+// resolve parses the target and reads what is said about it.
+func (j *job) resolve(ctx context.Context) (string, error) {
+	t, err := target.Parse(j.req.Target)
+	if err != nil {
+		return "", err
+	}
+	j.target = t
+	switch t.Kind {
+	case target.ArXiv:
+		return j.paper(ctx)
+	case target.HFModel:
+		return j.model(ctx)
+	case target.Git, target.Local:
+		repo := target.CloneURL(t)
+		j.in.Source.Candidates = []spec.Candidate{{URL: repo, StatedBy: "user", Rank: 1, Reason: "it is the target"}}
+		return t.Kind + " " + t.ID, nil
+	default:
+		what := map[string]string{target.HFDataset: "a dataset", target.HFSpace: "a Space", target.OpenReview: "an OpenReview forum"}[t.Kind]
+		if j.req.Repo == "" {
+			return "", &Error{Msg: fmt.Sprintf("%s is %s, which names no code by itself", t.ID, what),
+				Fix: "give the code with --repo URL or DIR, or plan the paper or model it belongs to"}
+		}
+		return t.Kind + " " + t.ID, nil
+	}
+}
+
+// Error is a mistake in the input, with the fix.
+type Error struct{ Msg, Fix string }
+
+func (e *Error) Error() string { return e.Msg + "; " + e.Fix }
+
+// UserError returns the fix.
+func (e *Error) UserError() string { return e.Fix }
+
+func (j *job) paper(ctx context.Context) (string, error) {
+	p, err := j.Intake.Paper(ctx, j.target.ID, j.target.Version)
+	if err != nil {
+		return "", err
+	}
+	j.target.Version = p.Version
+	j.target.URL = p.URL
+	j.in.Paper = &p.Paper
+	for _, ps := range p.Passages {
+		j.in.Passages = append(j.in.Passages, planner.Passage{Where: ps.Where, Text: ps.Text})
+	}
+	j.in.Source.Candidates = append(p.Links, p.Mentions...)
+	j.in.Source.Facts = append(j.in.Source.Facts, p.Facts...)
+	j.in.Warnings = append(j.in.Warnings, p.Warnings...)
+	return fmt.Sprintf("%s%s  %s", p.ID, p.Version, p.Title), nil
+}
+
+func (j *job) model(ctx context.Context) (string, error) {
+	m, err := j.Intake.Model(ctx, j.target.ID, j.target.Revision)
+	if err != nil {
+		return "", err
+	}
+	j.target.Revision = m.Revision
+	j.in.Model = &m.Model
+	j.in.Warnings = append(j.in.Warnings, m.Warnings...)
+	return m.ID + " @ " + m.Revision, nil
+}
+
+// fetch checks out the first candidate that can be had. Mentions are never
+// tried: a repository that a paper only names is not its code.
+func (j *job) fetch(ctx context.Context) (string, error) {
+	src := &j.in.Source
+	if j.req.Repo != "" {
+		t, err := target.Parse(j.req.Repo)
+		if err != nil {
+			return "", fmt.Errorf("--repo: %w", err)
+		}
+		if t.Kind != target.Git && t.Kind != target.Local {
+			return "", &Error{Msg: fmt.Sprintf("--repo %s is a %s, not code", j.req.Repo, t.Kind), Fix: "give a git URL or a folder"}
+		}
+		user := spec.Candidate{URL: target.CloneURL(t), StatedBy: "user", Rank: 1, Reason: "given with --repo"}
+		for i := range src.Candidates {
+			src.Candidates[i].Rank++
+		}
+		src.Candidates = append([]spec.Candidate{user}, src.Candidates...)
+		return j.take(ctx, &src.Candidates[0], t)
+	}
+	if j.target.Kind == target.Git || j.target.Kind == target.Local {
+		return j.take(ctx, &src.Candidates[0], j.target)
+	}
+	for i := range src.Candidates {
+		c := &src.Candidates[i]
+		if !stated(c.StatedBy) {
+			continue
+		}
+		t, err := target.Parse(c.URL)
+		if err == nil && t.Kind != target.Git {
+			err = fmt.Errorf("it is a %s, not a repository", t.Kind)
+		}
+		if err != nil {
+			c.Reason = strings.TrimPrefix(c.Reason+"; not used: "+err.Error(), "; ")
+			continue
+		}
+		done, err := j.take(ctx, c, t)
+		if err == nil {
+			return done, nil
+		}
+		if ctx.Err() != nil || !unavailable(err) {
+			return "", err
+		}
+		c.Reason = strings.TrimPrefix(c.Reason+"; not to be had: "+err.Error(), "; ")
+		j.warn("code_link_dead", "the code at %s is not to be had: %v", c.URL, err)
+	}
+	if j.in.Model != nil {
+		return "a model: nothing to check out", nil
+	}
+	return "no code found", nil
+}
+
+// stated reports whether somebody states the link to be the paper's code.
+func stated(by string) bool { return by != "" && by != "mention" }
+
+// unavailable reports whether the next candidate is worth a try: the
+// repository is gone, private, too large or not in the mirror.
+func unavailable(err error) bool {
+	var repo *git.RepoError
+	var ref *git.RefError
+	var limit *git.LimitError
+	var mirror *git.NotInMirrorError
+	var missing *fetch.NotInMirrorError
+	return errors.As(err, &repo) || errors.As(err, &ref) || errors.As(err, &limit) || errors.As(err, &mirror) || errors.As(err, &missing)
+}
+
+// take checks out a candidate and makes it the plan's source.
+func (j *job) take(ctx context.Context, c *spec.Candidate, t spec.Target) (string, error) {
+	ref := j.req.Commit
+	if ref == "" {
+		ref = t.Ref
+	}
+	co, err := j.Cloner.Checkout(ctx, git.Request{Repo: target.CloneURL(t), Ref: ref})
+	if err != nil {
+		return "", err
+	}
+	j.checkout = co
+	c.Chosen = true
+	src := &j.in.Source
+	src.Repo, src.Commit, src.Ref = co.Repo, co.Commit, co.Ref
+	src.StatedBy, src.Note, src.Simulated = c.StatedBy, c.Note, c.Simulated
+	if t.Kind == target.Git {
+		src.Subdir = t.Path
+	}
+	if !co.CommitDate.IsZero() {
+		d := co.CommitDate.UTC()
+		src.CommitDate = &d
+	}
+	j.sourceFacts(co)
+	return fmt.Sprintf("%s @ %s, %d files, %.1f MB", co.Repo, co.Commit[:12], co.Files, float64(co.Bytes)/1e6), nil
+}
+
+// sourceFacts records what of the commit is not in the checkout.
+func (j *job) sourceFacts(co *git.Checkout) {
+	src := &j.in.Source
+	fact := func(name, value, file string) {
+		src.Facts = append(src.Facts, spec.Fact{Name: name, Value: value, Kind: spec.Measured, Evidence: []spec.Evidence{{File: file}}})
+	}
+	const most = 200
+	for _, s := range co.Skipped[:min(most, len(co.Skipped))] {
+		fact("skipped_file", s.Why, s.Path)
+	}
+	for _, l := range co.LFS[:min(most, len(co.LFS))] {
+		fact("lfs_pointer", fmt.Sprintf("%d bytes, sha256 %s", l.Size, l.OID), l.Path)
+	}
+	if n := len(co.Skipped); n > 0 {
+		j.warn("files_skipped", "%d paths of the commit were not checked out; see source.facts", n)
+	}
+	if n := len(co.LFS); n > 0 {
+		j.warn("lfs_pointers", "%d files are git LFS pointers whose content was not fetched", n)
+	}
+	if co.Dirty {
+		j.warn("dirty_worktree", "the folder has changes that are not committed; what runs is commit %s", co.Commit[:12])
+	}
+}
+
+func (j *job) plan(ctx context.Context) (*spec.Plan, error) {
+	j.in.Target = j.target
+	if j.in.Options.SKUs = j.req.SKUs; j.checkout != nil {
+		facts, err := inspect.Dir(ctx, j.checkout.Dir, inspect.Config{})
+		if err != nil {
+			return nil, fmt.Errorf("read the code: %w", err)
+		}
+		j.in.Repo = facts
+	}
+	p, err := planner.Plan(j.in)
+	if err != nil {
+		return nil, err
+	}
+	p.CreatedBy = j.CreatedBy
+	p.Seal()
+	if err := p.Validate(); err != nil {
+		return nil, fmt.Errorf("the planner made a plan that breaks its schema: %w", err)
+	}
+	return p, nil
+}
+
+func summary(p *spec.Plan) string {
+	for _, r := range p.Runs {
+		if r.Selected {
+			return r.Command
+		}
+	}
+	return "nothing can be run"
+}
+
+// HostOf returns the host and port of a configured endpoint.
+func HostOf(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
