@@ -37,14 +37,19 @@ func NewChecker[T Row]() (*Checker[T], error) {
 // required text, a word outside a closed vocabulary, or a time that pandas
 // cannot represent. The error is a [*RowError].
 func (c *Checker[T]) Check(batch []T) error {
-	r := rowsOf(batch)
-	for i := range c.l.checks {
-		if err := c.l.checks[i].check(c.l.table, r); err != nil {
-			return err
+	// In blocks that stay in cache while each column passes over them.
+	for done := 0; done < len(batch); done += checkBlock {
+		r := rowsOf(batch[done:min(done+checkBlock, len(batch))])
+		for i := range c.l.checks {
+			if err := c.l.checks[i].check(c.l.table, r, done); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
+
+const checkBlock = 256
 
 // pandas holds times as int64 nanoseconds, which end in these years.
 var (
@@ -52,9 +57,9 @@ var (
 	maxTime = time.Date(2262, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-func (c *column) check(table string, r rows) error {
+func (c *column) check(table string, r rows, first int) error {
 	fail := func(i int, format string, args ...any) error {
-		return &RowError{table, c.Name, i, fmt.Sprintf(format, args...)}
+		return &RowError{table, c.Name, first + i, fmt.Sprintf(format, args...)}
 	}
 	switch c.Type {
 	case Double:

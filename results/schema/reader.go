@@ -27,6 +27,7 @@ type Reader[T Row] struct {
 	size    int64
 	columns map[string]int // leaf index by top-level name
 	next    int
+	nan     string // first column in which a NaN was found
 	intern  map[string]string
 	sc      scratch
 }
@@ -39,6 +40,7 @@ type Source interface {
 
 // NewReader reads the footer of the Parquet file in src.
 func NewReader[T Row](src Source) (_ *Reader[T], err error) {
+	useCodec()
 	defer guard("read parquet footer", &err)
 	l, err := layoutFor[T]()
 	if err != nil {
@@ -141,6 +143,16 @@ func (r *Reader[T]) Columns() ([]Column, error) {
 	return cols, nil
 }
 
+// NaN is the name of a column in which a NaN was stored, "" when there was none
+// so far. No file of this package has one: it comes from elsewhere.
+func (r *Reader[T]) NaN() string { return r.nan }
+
+func (r *Reader[T]) sawNaN(c *column, v float64) {
+	if r.nan == "" && math.IsNaN(v) {
+		r.nan = c.Name
+	}
+}
+
 // Next returns the rows of the next row group, and [io.EOF] after the last. An
 // error names the row group; the one after it may still be read.
 func (r *Reader[T]) Next() (_ []T, err error) {
@@ -205,9 +217,10 @@ func (r *Reader[T]) readColumn(c *column, col file.ColumnChunkReader, rs rows) e
 		})
 	case *file.Float64ColumnChunkReader:
 		if c.Type == DoubleList {
-			return readLists(cr, rs, c)
+			return r.readLists(cr, rs, c)
 		}
 		return readFlat(cr, nullable, make([]float64, readBatch), rs.n, func(i int, v float64) {
+			r.sawNaN(c, v)
 			*at[Opt[float64]](rs, c.offset, i) = Some(v)
 		})
 	}
@@ -273,7 +286,7 @@ func readFlat[V any](cr flatReader[V], nullable bool, vals []V, rows int, set fu
 }
 
 // readLists reads list<double>; see Writer.lists for the levels.
-func readLists(cr *file.Float64ColumnChunkReader, rs rows, c *column) error {
+func (r *Reader[T]) readLists(cr *file.Float64ColumnChunkReader, rs rows, c *column) error {
 	vals, def, rep := make([]float64, readBatch), make([]int16, readBatch), make([]int16, readBatch)
 	row := -1
 	for {
@@ -302,6 +315,7 @@ func readLists(cr *file.Float64ColumnChunkReader, rs rows, c *column) error {
 				if k >= read {
 					return errShort
 				}
+				r.sawNaN(c, vals[k])
 				*list = append(*list, vals[k])
 				k++
 			}

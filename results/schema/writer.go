@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math"
 	"strings"
@@ -18,7 +19,7 @@ const (
 	// encodeBatch is how many rows are turned into columns at once: small
 	// enough for the scratch to stay in cache, large enough to hide the cost
 	// of a call per column.
-	encodeBatch = 1024
+	encodeBatch = 512
 	// pageBytes is the size at which a column's page is compressed.
 	pageBytes = 1 << 20
 	// batchBytes bounds the long texts and lists in one batch, and so a page.
@@ -32,9 +33,10 @@ const (
 
 // Group is one complete row group of a written file.
 type Group struct {
-	Rows   int64
-	Offset int64 // of its first byte in the file
-	Bytes  int64
+	Rows   int64  `json:"rows"`
+	Offset int64  `json:"offset"` // of its first byte in the file
+	Bytes  int64  `json:"bytes"`
+	CRC32C uint32 `json:"crc32c"` // Castagnoli, over its bytes: names the damaged part of a file
 }
 
 // Stats counts what a writer changed on the way.
@@ -75,6 +77,7 @@ type scratch struct {
 // NewWriter starts a Parquet file on w. Meta is added to the key-value
 // metadata of the file.
 func NewWriter[T Row](w io.Writer, meta map[string]string) (_ *Writer[T], err error) {
+	useCodec()
 	sink := &countingSink{w: w}
 	defer func() { err = sink.cause(err) }()
 	defer guard("start parquet file", &err)
@@ -125,7 +128,7 @@ func (l *layout) props() *parquet.WriterProperties {
 		if c.dict {
 			opts = append(opts, parquet.WithDictionaryFor(path, true))
 		}
-		if c.text {
+		if c.text || c.Type == DoubleList {
 			opts = append(opts, parquet.WithStatsFor(path, false))
 		}
 	}
@@ -198,10 +201,11 @@ func (w *Writer[T]) flush() error {
 		return nil
 	}
 	start := w.sink.n
+	w.sink.crc = 0
 	if err := w.rg.Close(); err != nil {
 		return err
 	}
-	w.groups = append(w.groups, Group{Rows: w.rgRows, Offset: start, Bytes: w.sink.n - start})
+	w.groups = append(w.groups, Group{Rows: w.rgRows, Offset: start, Bytes: w.sink.n - start, CRC32C: w.sink.crc})
 	w.rg, w.rgRows, w.rgSize = nil, 0, 0
 	return nil
 }
@@ -388,11 +392,21 @@ func levels(c *column, def []int16) []int16 {
 	return def
 }
 
-// countingSink counts the bytes that passed and keeps the first error, which
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Checksum is the CRC32C of r's bytes, as a [Group] has it.
+func Checksum(r io.Reader) (uint32, error) {
+	h := crc32.New(castagnoli)
+	_, err := io.Copy(h, r)
+	return h.Sum32(), err
+}
+
+// countingSink counts and sums the bytes that passed and keeps the first error, which
 // the Parquet library drops in places.
 type countingSink struct {
 	w   io.Writer
 	n   int64
+	crc uint32
 	err error
 }
 
@@ -402,6 +416,7 @@ func (s *countingSink) Write(p []byte) (int, error) {
 	}
 	n, err := s.w.Write(p)
 	s.n += int64(n)
+	s.crc = crc32.Update(s.crc, castagnoli, p[:n])
 	s.err = err
 	return n, err
 }
