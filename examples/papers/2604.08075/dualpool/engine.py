@@ -21,7 +21,6 @@ class Job:
     __slots__ = (
         "arrival", "prompt", "output", "target", "generated", "first_token", "finish",
         "epoch", "start_step", "start_generated", "prefilled", "to_prefill", "blocks",
-        "preemptions",
     )  # fmt: skip
 
     def __init__(self, arrival, prompt, output, target):
@@ -38,7 +37,6 @@ class Job:
         self.prefilled = 0
         self.to_prefill = prompt
         self.blocks = 0
-        self.preemptions = 0
 
     @property
     def ttft(self):
@@ -56,7 +54,6 @@ class Engine:
         self.slots = slots
         self.step_tokens = step_tokens
         self.now = 0.0
-        self.busy = 0.0  # seconds in which it computed
         self.step = 0
         self.waiting = deque()
         self.partial = None  # the one sequence whose prompt is being prefilled
@@ -149,7 +146,6 @@ class Engine:
     def _tick(self, seconds, steps):
         """Let time pass and retire what has produced its last token."""
         self.now += seconds
-        self.busy += seconds
         self.step += steps
         heap = self.finishing
         while heap and heap[0][0] <= self.step:
@@ -255,7 +251,6 @@ class Engine:
             self._leave_decode(job)
             self.queued_tokens += job.prompt + job.generated
         job.epoch += 1
-        job.preemptions += 1
         self.running -= 1
         self.preemptions += 1
         self.waiting.appendleft(job)

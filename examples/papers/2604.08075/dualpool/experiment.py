@@ -42,7 +42,6 @@ class Traffic:
     def __init__(self, config, seed, rate):
         self.requests = generate(seed, rate, config.duration, config.output_error)
         time, objective = config.instance.coefficients(), config.objective
-        self.work = []  # seconds of prefill on an idle instance, per request
         for request in self.requests:
             alone = time.unloaded_ttft(request.prompt, config.step_tokens)
             request.target = objective.base + objective.stretch * alone

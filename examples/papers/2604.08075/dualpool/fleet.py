@@ -35,11 +35,7 @@ class Outcome:
     def __init__(self, jobs, engines, complete):
         self.jobs = jobs
         self.complete = complete  # False when the run was cut off as hopeless
-        self.preemptions = 0
-        self.busy = 0.0
-        for engine in engines:
-            self.preemptions += engine.preemptions
-            self.busy += engine.busy
+        self.preemptions = sum(engine.preemptions for engine in engines)
 
     def measured(self, start):
         """Jobs that arrived after the warm-up."""
