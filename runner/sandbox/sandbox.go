@@ -115,7 +115,7 @@ type Spec struct {
 	// BeforeRun is called when everything stands and the command has not
 	// started; an error from it ends the sandbox. Remains is what has to be
 	// swept should the caller die.
-	BeforeRun func(Remains) error
+	BeforeRun func(Placement, Remains) error
 }
 
 // Limits bound the resources of a command; 0 is no bound.

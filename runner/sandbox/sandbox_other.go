@@ -81,7 +81,7 @@ func Start(cfg Config, spec Spec) (*Process, error) {
 		return p, nil
 	}
 	if spec.BeforeRun != nil {
-		if err := spec.BeforeRun(Remains{Init: p.cmd.Process.Pid}); err != nil {
+		if err := spec.BeforeRun(p.Placement(), Remains{Init: p.cmd.Process.Pid}); err != nil {
 			p.Kill()
 			p.cmd.Wait()
 			return nil, err

@@ -442,7 +442,7 @@ func (p *Process) letGo(in *initSpec) error {
 	}
 	if p.spec.BeforeRun != nil {
 		ticks, _, _ := startTime(p.cmd.Process.Pid)
-		if err := p.spec.BeforeRun(Remains{Boot: bootID(), Init: p.cmd.Process.Pid, Ticks: ticks, Cgroups: p.group.dirs()}); err != nil {
+		if err := p.spec.BeforeRun(p.placement, Remains{Boot: bootID(), Init: p.cmd.Process.Pid, Ticks: ticks, Cgroups: p.group.dirs()}); err != nil {
 			return err
 		}
 	}
