@@ -63,6 +63,7 @@ CREATE TABLE attempts (
   arm        TEXT NOT NULL,
   shard      INTEGER NOT NULL,
   n          INTEGER NOT NULL,
+  spec       BLOB,
   handle     TEXT NOT NULL DEFAULT '',
   final      INTEGER NOT NULL DEFAULT 0 CHECK (final IN (0, 1)),
   status     BLOB,

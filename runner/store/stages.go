@@ -96,6 +96,7 @@ type Attempt struct {
 	Arm      string          `json:"arm"`
 	Shard    int             `json:"shard"`
 	N        int             `json:"n"`
+	Spec     json.RawMessage `json:"spec,omitempty"`   // what was asked for
 	Handle   string          `json:"handle,omitempty"` // empty between the intention and the submission
 	Final    bool            `json:"final"`
 	Status   json.RawMessage `json:"status,omitempty"` // a runner.Status
@@ -116,8 +117,8 @@ type Spend struct {
 func (s *Store) PutAttempt(ctx context.Context, a Attempt, events ...Event) error {
 	return s.write(ctx, whatAttempt, func(tx *sql.Tx) error {
 		now := s.now()
-		res, err := tx.ExecContext(ctx, `INSERT INTO attempts (key, run_id, stage, arm, shard, n, created_at, updated_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, a.Key, a.RunID, a.Stage, a.Arm, a.Shard, a.N, now, now)
+		res, err := tx.ExecContext(ctx, `INSERT INTO attempts (key, run_id, stage, arm, shard, n, spec, created_at, updated_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, a.Key, a.RunID, a.Stage, a.Arm, a.Shard, a.N, []byte(a.Spec), now, now)
 		if err != nil {
 			return err
 		}
@@ -160,7 +161,7 @@ func one(res sql.Result, err error) error {
 
 // Attempts returns all attempts of a run in the order in which they were made.
 func (s *Store) Attempts(ctx context.Context, runID string) ([]Attempt, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT key, run_id, stage, arm, shard, n, handle, final, status, wall_s, gpu_hours, usd, created_at, updated_at
+	rows, err := s.db.QueryContext(ctx, `SELECT key, run_id, stage, arm, shard, n, spec, handle, final, status, wall_s, gpu_hours, usd, created_at, updated_at
 		FROM attempts WHERE run_id = ? ORDER BY created_at, rowid`, runID)
 	if err != nil {
 		return nil, s.readError("read attempts", err)
@@ -174,12 +175,12 @@ func scanAttempts(rows *sql.Rows) (out []Attempt, err error) {
 	for rows.Next() {
 		var a Attempt
 		var created, updated int64
-		var status []byte
-		if err := rows.Scan(&a.Key, &a.RunID, &a.Stage, &a.Arm, &a.Shard, &a.N, &a.Handle, &a.Final, &status,
+		var spec, status []byte
+		if err := rows.Scan(&a.Key, &a.RunID, &a.Stage, &a.Arm, &a.Shard, &a.N, &spec, &a.Handle, &a.Final, &status,
 			&a.Spend.WallSeconds, &a.Spend.GPUHours, &a.Spend.USD, &created, &updated); err != nil {
 			return nil, err
 		}
-		a.Status, a.Created, a.Observed = status, fromMicro(created), fromMicro(updated)
+		a.Spec, a.Status, a.Created, a.Observed = spec, status, fromMicro(created), fromMicro(updated)
 		out = append(out, a)
 	}
 	return out, rows.Err()
