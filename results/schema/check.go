@@ -1,0 +1,151 @@
+package schema
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// RowError says which value of which row cannot be stored, and why.
+type RowError struct {
+	Table  string
+	Column string
+	Row    int // place in the rows given, from 0
+	Reason string
+}
+
+func (e *RowError) Error() string {
+	return fmt.Sprintf("table %s, column %s, row %d: %s", e.Table, e.Column, e.Row, e.Reason)
+}
+
+// Checker validates rows of type T and reads their keys. It is made once and
+// then costs no reflection.
+type Checker[T Row] struct{ l *layout }
+
+// NewChecker returns a checker for T.
+func NewChecker[T Row]() (*Checker[T], error) {
+	l, err := layoutFor[T]()
+	if err != nil {
+		return nil, err
+	}
+	return &Checker[T]{l}, nil
+}
+
+// Check reports the first value that no file may hold: an infinity, a missing
+// required text, a word outside a closed vocabulary, or a time that pandas
+// cannot represent. The error is a [*RowError].
+func (c *Checker[T]) Check(batch []T) error {
+	// In blocks that stay in cache while each column passes over them.
+	for done := 0; done < len(batch); done += checkBlock {
+		r := rowsOf(batch[done:min(done+checkBlock, len(batch))])
+		for i := range c.l.checks {
+			if err := c.l.checks[i].check(c.l.table, r, done); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+const checkBlock = 256
+
+// pandas holds times as int64 nanoseconds, which end in these years.
+var (
+	minTime = time.Date(1678, 1, 1, 0, 0, 0, 0, time.UTC)
+	maxTime = time.Date(2262, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+func (c *column) check(table string, r rows, first int) error {
+	fail := func(i int, format string, args ...any) error {
+		return &RowError{table, c.Name, first + i, fmt.Sprintf(format, args...)}
+	}
+	switch c.Type {
+	case Double:
+		for i := range r.n {
+			if v := at[Opt[float64]](r, c.offset, i); v.Valid && math.IsInf(v.V, 0) {
+				return fail(i, "%v cannot be stored; store NULL and say why in a reason column", v.V)
+			}
+		}
+	case DoubleList:
+		for i := range r.n {
+			for j, v := range *at[[]float64](r, c.offset, i) {
+				if math.IsInf(v, 0) {
+					return fail(i, "element %d is %v, which cannot be stored", j, v)
+				}
+			}
+		}
+	case Timestamp:
+		for i := range r.n {
+			if t := at[time.Time](r, c.offset, i); !t.IsZero() && (t.Before(minTime) || !t.Before(maxTime)) {
+				return fail(i, "%s is outside the years 1678 to 2261", t.UTC().Format(time.RFC3339))
+			}
+		}
+	case String:
+		return c.checkString(r, fail)
+	}
+	return nil
+}
+
+func (c *column) checkString(r rows, fail func(int, string, ...any) error) error {
+	last := ""
+	for i := range r.n {
+		s := *at[string](r, c.offset, i)
+		switch {
+		case s == last && s != "":
+		case s == "" && !c.Nullable:
+			return fail(i, "is empty, and every row needs it")
+		case s != "" && c.Enum != nil && !slices.Contains(c.Enum, s):
+			return fail(i, "%q is not one of %v", s, c.Enum)
+		}
+		last = s
+	}
+	return nil
+}
+
+// AppendKey appends the key of row within its run and table to b: two rows
+// with the same bytes are the same observation.
+func (c *Checker[T]) AppendKey(b []byte, row *T) []byte {
+	r := rowOf(row)
+	for i := range c.l.keys {
+		k := &c.l.keys[i]
+		switch k.Type {
+		case String:
+			s := *at[string](r, k.offset, 0)
+			b = binary.AppendUvarint(b, uint64(len(s)))
+			b = append(b, s...)
+		case Int64:
+			b = binary.AppendVarint(b, *at[int64](r, k.offset, 0))
+		}
+	}
+	return b
+}
+
+// Lists returns pointers to the list fields of row, so that a caller that
+// keeps the row can copy them.
+func (c *Checker[T]) Lists(row *T) []*[]float64 {
+	var out []*[]float64
+	r := rowOf(row)
+	for i := range c.l.cols {
+		if c.l.cols[i].Type == DoubleList {
+			out = append(out, at[[]float64](r, c.l.cols[i].offset, 0))
+		}
+	}
+	return out
+}
+
+// CommonOf returns the part of row that every table has.
+func CommonOf[T Row](row *T) *Common {
+	// layoutFor has checked that Common is the first field of every row type.
+	return at[Common](rowOf(row), 0, 0)
+}
+
+// Suite returns the value of the row's suite partition, nil for tables that
+// are partitioned by date alone.
+func (c *Checker[T]) Suite(row *T) *string {
+	if c.l.suite == nil {
+		return nil
+	}
+	return at[string](rowOf(row), c.l.suite.offset, 0)
+}

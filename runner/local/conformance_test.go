@@ -1,0 +1,176 @@
+//go:build linux
+
+package local
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/executortest"
+	"github.com/repromill/repromill/runner/sandbox"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch args := os.Args[2:]; os.Args[1] {
+		case "__worker":
+			os.Exit(WorkerMain(args))
+		case "__sandbox-init":
+			os.Exit(sandbox.InitMain(args))
+		case "__program":
+			os.Exit(executortest.Main(args))
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func self(t testing.TB) string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exe
+}
+
+// open is a folder that any user may enter, as an installation's state is.
+func open(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "local test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func newExecutor(t testing.TB, dir string, sb sandbox.Config, change ...func(*Config)) *Executor {
+	t.Helper()
+	exe := self(t)
+	sb.Init = []string{exe, "__sandbox-init"}
+	cfg := Config{Dir: filepath.Join(dir, "attempts"), Self: []string{exe, "__worker"}, Sandbox: sb}
+	for _, c := range change {
+		c(&cfg)
+	}
+	e, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func harness(sb sandbox.Config, noSandbox bool) func(t *testing.T) executortest.Harness {
+	return func(t *testing.T) executortest.Harness {
+		dir := open(t)
+		e := newExecutor(t, dir, sb)
+		h := executortest.Harness{
+			Executor: e, NoSandbox: noSandbox,
+			Reopen:  func(t *testing.T) runner.Executor { return newExecutor(t, dir, sb) },
+			Program: []string{self(t), "__program"},
+			Folder: func(t *testing.T, name string) string {
+				t.Helper()
+				parent, err := os.MkdirTemp(dir, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				os.Chmod(parent, 0o755)
+				p := filepath.Join(parent, name)
+				if err := os.Mkdir(p, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				return p
+			},
+			KillWorker: func(t *testing.T, h runner.Handle) {
+				t.Helper()
+				var w work
+				if err := e.folder(h).read(fileWorker, &w); err != nil {
+					t.Fatal(err)
+				}
+				if err := syscall.Kill(w.PID, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			},
+		}
+		if sb.Layer != sandbox.Namespaces {
+			h.ReadOnly = []string{filepath.Dir(self(t))}
+		}
+		t.Cleanup(func() { noLeftovers(t, filepath.Join(dir, "attempts")) })
+		return h
+	}
+}
+
+// noLeftovers: an attempt that has ended holds no file that only served it.
+func noLeftovers(t *testing.T, attempts string) {
+	t.Helper()
+	filepath.WalkDir(attempts, func(p string, d os.DirEntry, err error) error {
+		if err == nil && (strings.HasSuffix(p, tmpSuffix) || d.Name() == dirScratch) {
+			t.Errorf("%s is left", p)
+		}
+		return nil
+	})
+	groups, _ := filepath.Glob("/sys/fs/cgroup/pids/repromill-*")
+	for _, g := range groups {
+		if _, err := os.Stat(filepath.Join(attempts, strings.TrimPrefix(filepath.Base(g), "repromill-"))); err == nil {
+			t.Errorf("%s is left", g)
+		}
+	}
+}
+
+func TestConformanceNamespaces(t *testing.T) {
+	executortest.Run(t, harness(sandbox.Config{Layer: sandbox.Namespaces}, false))
+}
+
+func TestConformanceLandlock(t *testing.T) {
+	executortest.Run(t, harness(sandbox.Config{Layer: sandbox.Landlock}, false))
+}
+
+func TestConformanceNoSandbox(t *testing.T) {
+	executortest.Run(t, harness(sandbox.Config{}, true))
+}
+
+// TestConformanceUnprivileged runs the suite once more as an ordinary user,
+// which is what the tool's users are.
+func TestConformanceUnprivileged(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return // the other tests are that run
+	}
+	dir := open(t)
+	exe := filepath.Join(dir, "test")
+	b, err := os.ReadFile(self(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(exe, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tmp := filepath.Join(dir, "tmp")
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const uid = 54321
+	if err := os.Chown(tmp, uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"TestConformanceNamespaces", "TestConformanceLandlock"} {
+		t.Run(strings.TrimPrefix(name, "TestConformance"), func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), exe, "-test.run", "^"+name+"$", "-test.timeout=2m", "-test.v")
+			cmd.Env = []string{"TMPDIR=" + tmp, "HOME=" + tmp, "PATH=/usr/bin:/bin"}
+			cmd.Dir = tmp
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+			cmd.WaitDelay = time.Second
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
