@@ -1,0 +1,393 @@
+package runner
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/repromill/repromill/runner/store"
+)
+
+// spendEvery is how often the spend of a running attempt is written down: what
+// a kill of the driver may lose of it before the executor is asked again.
+const spendEvery = 15 * time.Second
+
+// record is an attempt as the store keeps it: what was asked for, so that any
+// later process can submit it again, and what was seen.
+type record struct {
+	Attempt Attempt `json:"attempt"`
+}
+
+// attempt submits an attempt, or adopts it, and waits for its end. It does
+// nothing when the store knows the end already.
+func (d *drive) attempt(ctx context.Context, a Attempt) (Status, error) {
+	key := a.Key.String()
+	rec, known := d.attempts[key]
+	if known && rec.Final {
+		return decodeStatus(rec)
+	}
+	if err := d.check(ctx); err != nil {
+		return Status{}, err
+	}
+	if !known {
+		body, err := json.Marshal(record{a})
+		if err != nil {
+			return Status{}, fmt.Errorf("encode attempt: %w", err)
+		}
+		rec = store.Attempt{Key: key, RunID: a.Key.RunID, Stage: a.Key.Stage, Arm: a.Key.Arm, Shard: a.Key.Shard, N: a.Key.N, Spec: body}
+		err = d.cfg.Store.PutAttempt(ctx, rec, event(a.Key.Stage, PhaseChanged, phaseData(rec, Status{Phase: Pending})))
+		if err != nil {
+			return Status{}, err
+		}
+		d.attempts[key] = rec
+	} else {
+		var r record
+		if err := json.Unmarshal(rec.Spec, &r); err != nil {
+			return Status{}, fmt.Errorf("decode attempt %s: %w", key, err)
+		}
+		a = r.Attempt
+	}
+	if err := d.submit(ctx, &rec, a); err != nil {
+		return Status{}, err
+	}
+	return d.await(ctx, &rec, a)
+}
+
+func decodeStatus(rec store.Attempt) (st Status, err error) {
+	if err := json.Unmarshal(rec.Status, &st); err != nil {
+		return st, fmt.Errorf("decode status of %s: %w", rec.Key, err)
+	}
+	return st, nil
+}
+
+// submit gives the attempt to the executor, which adopts what it has, and
+// stores the handle.
+func (d *drive) submit(ctx context.Context, rec *store.Attempt, a Attempt) error {
+	if rec.Handle != "" {
+		return nil
+	}
+	err := d.step(stepSubmit, func() error {
+		h, err := d.exec.Submit(ctx, a)
+		rec.Handle = string(h)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("submit %s: %w", rec.Key, err)
+	}
+	if err := d.cfg.Store.SetHandle(ctx, rec.Key, rec.Handle); err != nil {
+		return err
+	}
+	d.attempts[rec.Key] = *rec
+	return nil
+}
+
+func phaseData(rec store.Attempt, st Status) map[string]any {
+	m := map[string]any{"attempt": rec.Key, "arm": rec.Arm, "shard": rec.Shard, "n": rec.N, "phase": st.Phase}
+	if st.Reason != "" {
+		m["reason"] = st.Reason
+	}
+	if st.Message != "" {
+		m["message"] = st.Message
+	}
+	if st.Phase.Final() {
+		m["exit_code"] = st.ExitCode
+	}
+	return m
+}
+
+// await observes until the end. That the executor cannot look changes nothing
+// but the phase that is shown.
+func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Status, error) {
+	var seen Status
+	if len(rec.Status) > 0 {
+		var err error
+		if seen, err = decodeStatus(*rec); err != nil {
+			return seen, err
+		}
+	}
+	wait := d.cfg.PollMin
+	saved, stopping, blind := d.cfg.Now(), false, false
+	for {
+		st, err := d.exec.Observe(ctx, Handle(rec.Handle))
+		switch {
+		case ctx.Err() != nil:
+			return seen, d.interrupt(ctx, rec)
+		case err != nil:
+			if !blind {
+				blind = true
+				lost := phaseData(*rec, Status{Phase: Unknown, Message: err.Error()})
+				if err := d.cfg.Store.Append(ctx, d.run.ID, event(rec.Stage, PhaseChanged, lost)); err != nil {
+					return seen, err
+				}
+			}
+		default:
+			changed := blind || st.Phase != seen.Phase || st.Reason != seen.Reason
+			blind = false
+			if changed || d.cfg.Now().Sub(saved) >= spendEvery {
+				if err := d.observed(ctx, rec, a, st, changed); err != nil {
+					return st, err
+				}
+				seen, saved = st, d.cfg.Now()
+			}
+			if st.Phase.Final() {
+				return st, nil
+			}
+			rec.Spend = d.spend(a, st)
+			d.attempts[rec.Key] = *rec
+		}
+		if err := d.check(ctx); errors.Is(err, errCancelled) {
+			return seen, err // whoever closes the run stops the attempt
+		}
+		if !stopping && d.capReached() != "" {
+			stopping = true
+			if err := d.step(stepCancel, func() error { return d.exec.Cancel(ctx, Handle(rec.Handle)) }); err != nil {
+				return seen, fmt.Errorf("stop %s: %w", rec.Key, err)
+			}
+			wait = d.cfg.PollMin
+		}
+		if err := d.cfg.Sleep(ctx, wait); err != nil {
+			return seen, d.interrupt(ctx, rec)
+		}
+		wait = min(wait*3/2, d.cfg.PollMax)
+	}
+}
+
+// observed stores a status with what was spent so far.
+func (d *drive) observed(ctx context.Context, rec *store.Attempt, a Attempt, st Status, changed bool) error {
+	body, err := json.Marshal(st)
+	if err != nil {
+		return fmt.Errorf("encode status: %w", err)
+	}
+	rec.Status, rec.Final, rec.Spend = body, st.Phase.Final(), d.spend(a, st)
+	var events []store.Event
+	if changed {
+		events = append(events, event(rec.Stage, PhaseChanged, phaseData(*rec, st)))
+	}
+	if rec.Spend.WallSeconds > 0 && (rec.Final || !changed) {
+		events = append(events, event(rec.Stage, CostSeen, struct {
+			Attempt string `json:"attempt"`
+			store.Spend
+		}{rec.Key, rec.Spend}))
+	}
+	if err := d.cfg.Store.SetStatus(ctx, d.run.ID, rec.Key, body, rec.Final, rec.Spend, events...); err != nil {
+		return err
+	}
+	d.attempts[rec.Key] = *rec
+	return nil
+}
+
+// spend is what an attempt has used: its wall time as the executor measured
+// it, times its GPUs, times the price of a GPU-hour.
+func (d *drive) spend(a Attempt, st Status) (s store.Spend) {
+	switch {
+	case st.Usage.WallSeconds > 0:
+		s.WallSeconds = st.Usage.WallSeconds
+	case st.Started.IsZero():
+		return s
+	case st.Phase.Final():
+		s.WallSeconds = st.Finished.Sub(st.Started).Seconds()
+	default:
+		s.WallSeconds = d.cfg.Now().Sub(st.Started).Seconds()
+	}
+	s.WallSeconds = max(0, s.WallSeconds)
+	s.GPUHours = s.WallSeconds * float64(a.GPUs) / 3600
+	if st.Usage.GPUHours > 0 {
+		s.GPUHours = st.Usage.GPUHours
+	}
+	s.USD = s.GPUHours * d.cfg.PriceUSDPerGPUHour[st.Placement.SKU]
+	return s
+}
+
+// interrupt stops an attempt because the caller's context has ended. Should
+// even that fail, the attempt stays open and a resume adopts it.
+func (d *drive) interrupt(ctx context.Context, rec *store.Attempt) error {
+	bg, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	return errors.Join(ctx.Err(), d.stopAttempt(bg, rec))
+}
+
+// stopAttempt cancels an open attempt and stores its end. An attempt whose
+// handle was not stored is submitted once more to get it: the executor adopts
+// what it has, and starts nothing that it does not stop again right away.
+func (d *drive) stopAttempt(ctx context.Context, rec *store.Attempt) error {
+	var r record
+	if err := json.Unmarshal(rec.Spec, &r); err != nil {
+		return fmt.Errorf("decode attempt %s: %w", rec.Key, err)
+	}
+	if err := d.submit(ctx, rec, r.Attempt); err != nil {
+		return err
+	}
+	if err := d.step(stepCancel, func() error { return d.exec.Cancel(ctx, Handle(rec.Handle)) }); err != nil {
+		return fmt.Errorf("stop %s: %w", rec.Key, err)
+	}
+	for {
+		st, err := d.exec.Observe(ctx, Handle(rec.Handle))
+		if err == nil && st.Phase.Final() {
+			return d.observed(ctx, rec, r.Attempt, st, true)
+		}
+		if serr := d.cfg.Sleep(ctx, d.cfg.PollMin); serr != nil {
+			return errors.Join(fmt.Errorf("wait for the end of %s: %w", rec.Key, serr), err)
+		}
+	}
+}
+
+// retried records that a piece of work is tried again, and why.
+func (d *drive) retried(ctx context.Context, next AttemptKey, last Status) error {
+	if _, known := d.attempts[next.String()]; known {
+		return nil
+	}
+	return d.cfg.Store.Append(ctx, d.run.ID, event(next.Stage, StageRetried,
+		map[string]any{"attempt": next.String(), "n": next.N, "cause": last.Reason, "message": last.Message}))
+}
+
+// total is what all attempts of the run have used, of earlier drivers too.
+func (d *drive) total() (s store.Spend) {
+	for _, a := range d.attempts {
+		s.WallSeconds += a.Spend.WallSeconds
+		s.GPUHours += a.Spend.GPUHours
+		s.USD += a.Spend.USD
+	}
+	return s
+}
+
+// capReached says which cap is used up, empty when none is.
+func (d *drive) capReached() string {
+	s, c := d.total(), d.req.Caps
+	switch {
+	case c.Wall > 0 && s.WallSeconds >= c.Wall.Seconds():
+		return fmt.Sprintf("the cap of %s wall time is used up", c.Wall)
+	case c.GPUHours > 0 && s.GPUHours >= c.GPUHours:
+		return fmt.Sprintf("the cap of %g GPU-hours is used up", c.GPUHours)
+	case c.USD > 0 && s.USD >= c.USD:
+		return fmt.Sprintf("the cap of %g USD is used up", c.USD)
+	}
+	return ""
+}
+
+// wallLimit bounds an attempt so that the caps hold even while no driver
+// watches. The price is that of the dearest GPU known.
+func (d *drive) wallLimit(timeout time.Duration, gpus int) time.Duration {
+	limit := timeout
+	if limit == 0 {
+		limit = d.cfg.Limits.Wall
+	}
+	s, c := d.total(), d.req.Caps
+	lower := func(seconds float64) {
+		// A second more, so that the driver, where there is one, is first and
+		// names the cap.
+		if w := time.Duration((max(0, seconds) + 1) * float64(time.Second)); limit == 0 || w < limit {
+			limit = w
+		}
+	}
+	if c.Wall > 0 {
+		lower(c.Wall.Seconds() - s.WallSeconds)
+	}
+	if c.GPUHours > 0 && gpus > 0 {
+		lower((c.GPUHours - s.GPUHours) * 3600 / float64(gpus))
+	}
+	price := 0.0
+	for _, p := range d.cfg.PriceUSDPerGPUHour {
+		price = max(price, p)
+	}
+	if c.USD > 0 && gpus > 0 && price > 0 {
+		lower((c.USD - s.USD) * 3600 / float64(gpus) / price)
+	}
+	return limit
+}
+
+// statusWords names an end in words.
+func statusWords(st Status) string {
+	switch st.Reason {
+	case ReasonExit:
+		return fmt.Sprintf("the command ended with code %d", st.ExitCode)
+	case ReasonTimeout:
+		return "the command was stopped by its time limit"
+	case ReasonOutputLimit:
+		return "the command was stopped, since it wrote too much"
+	case ReasonResource:
+		return "the command was stopped by a resource limit"
+	case ReasonSignal:
+		return "the command was killed"
+	case ReasonStart:
+		return "the command could not be started"
+	case ReasonLost:
+		return "the command was lost"
+	case ReasonCancelled:
+		return "the command was stopped"
+	}
+	if st.Phase == Succeeded {
+		return ""
+	}
+	return "the command ended as " + string(st.Phase)
+}
+
+// failure says why an attempt did not end well, with the executor's message or
+// the last line that the command wrote to its standard error.
+func failure(st Status) string {
+	words := statusWords(st)
+	if words == "" {
+		return ""
+	}
+	if st.Message != "" && st.Reason != ReasonExit {
+		return words + ": " + st.Message
+	}
+	if lines := tailLines(st.Stderr, 8<<10); len(lines) > 0 {
+		return words + ": " + lines[len(lines)-1]
+	}
+	return words
+}
+
+// tailLines returns the non-empty lines of the end of a file, made fit to be
+// shown. A file that cannot be read has none.
+func tailLines(path string, n int64) (out []string) {
+	for line := range bytes.Lines(tail(path, n)) {
+		s := strings.TrimSpace(strings.Map(printable, strings.ToValidUTF8(string(line), "\uFFFD")))
+		if r := []rune(s); len(r) > 300 {
+			s = string(r[:300]) + "…"
+		}
+		if s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func printable(r rune) rune {
+	if r == '\t' {
+		return ' '
+	}
+	if r < ' ' || (r >= 0x7f && r < 0xa0) {
+		return -1
+	}
+	return r
+}
+
+// tail returns the last n bytes of a file, nothing when it cannot be read.
+func tail(path string, n int64) []byte {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil
+	} else if info.Size() > n {
+		if _, err := f.Seek(-n, io.SeekEnd); err != nil {
+			return nil
+		}
+	}
+	b, err := io.ReadAll(io.LimitReader(f, n))
+	if err != nil {
+		return nil
+	}
+	return b
+}

@@ -1,0 +1,73 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/repromill/repromill/runner/store"
+	"github.com/repromill/repromill/runner/verdict"
+)
+
+// logTail bounds each captured stream that is kept with the results.
+const logTail = 256 << 10
+
+// commit judges the claims and hands everything to the results.
+func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Collected) (out Outcome, skipped string, err error) {
+	out = Outcome{
+		RunID: d.run.ID, State: store.Running, PlanHash: d.plan.Hash, Stopped: ex.Stopped,
+		Simulated: d.plan.Source.Simulated, Claims: d.judge(prep, ex, col), Metrics: col.Metrics, Missing: col.Missing,
+		Units: ex.Units, Refused: slices.Concat(prep.Refused, ex.Refused), Deviations: prep.Deviations,
+		Started: d.run.Created, Finished: d.cfg.Now().UTC(),
+	}
+	out.Verdict, out.Reason = verdict.Overall(out.Claims)
+	if d.req.KeepWork && len(ex.Units) > 0 {
+		out.WorkDir = d.dir
+	}
+	rec := &Record{Run: d.run, Request: d.req, Plan: d.plan, Version: d.cfg.Version, Logs: map[string][]byte{}}
+	if rec.Attempts, err = d.cfg.Store.Attempts(ctx, d.run.ID); err != nil {
+		return out, "", err
+	}
+	for _, a := range rec.Attempts {
+		out.Spend.WallSeconds += a.Spend.WallSeconds
+		out.Spend.GPUHours += a.Spend.GPUHours
+		out.Spend.USD += a.Spend.USD
+		st, err := decodeStatus(a)
+		if err != nil {
+			return out, "", err
+		}
+		out.Placement = st.Placement
+		name := fmt.Sprintf("%s-%s-s%d-n%d", a.Stage, safeName(a.Arm), a.Shard, a.N)
+		rec.Logs[name+".out"], rec.Logs[name+".err"] = tail(st.Stdout, logTail), tail(st.Stderr, logTail)
+	}
+	for _, row := range out.Claims {
+		d.pending = append(d.pending, event(StageCommit, VerdictGiven, row))
+	}
+	if rec.Events, err = d.allEvents(ctx); err != nil {
+		return out, "", err
+	}
+	rec.Outcome = out
+	err = d.step(stepCommit, func() error {
+		out.Manifest, err = d.cfg.Results.Commit(ctx, rec)
+		return err
+	})
+	if err != nil {
+		return out, "", fmt.Errorf("commit results: %w", err)
+	}
+	return out, "", nil
+}
+
+func (d *drive) allEvents(ctx context.Context) (out []Event, err error) {
+	const page = 1000
+	for {
+		var after int64
+		if len(out) > 0 {
+			after = out[len(out)-1].Seq
+		}
+		list, err := d.Events(ctx, d.run.ID, after, page)
+		out = append(out, list...)
+		if err != nil || len(list) < page {
+			return out, err
+		}
+	}
+}

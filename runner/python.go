@@ -1,0 +1,262 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/repromill/repromill/planner/spec"
+)
+
+// Interpreter is a Python that was found on this machine.
+type Interpreter struct {
+	Path    string `json:"path"`    // absolute, with links resolved by the interpreter itself
+	Version string `json:"version"` // "3.11"
+	Prefix  string `json:"prefix"`  // where its standard library lies
+}
+
+// probe is what a Python says of itself, one line each. It is the system's own
+// interpreter in isolated mode (-I): no code of the checkout is involved.
+const probe = "import sys; print(sys.executable); print('%d.%d' % sys.version_info[:2]); print(sys.base_prefix)"
+
+var pythonVersion = regexp.MustCompile(`^\s*(>=|==|~=|)\s*(\d+)\.(\d+)`)
+
+// newest is the newest minor version of Python 3 that is looked for by name.
+const newest = 16
+
+// findPython returns the interpreter for a wanted version ("3.10", "3.10.4",
+// ">=3.8", or empty). Where the wanted one is not found it returns another
+// with the deviation, and a zero Interpreter when there is none at all.
+func (d *drive) findPython(ctx context.Context, want string) (Interpreter, []spec.Deviation, error) {
+	m := pythonVersion.FindStringSubmatch(want)
+	if m == nil {
+		py, err := d.firstPython(ctx, append([]string{"python3", "python"}, minorNames(0)...))
+		return py, nil, err
+	}
+	minor, err := strconv.Atoi(m[3])
+	if err != nil || m[2] != "3" {
+		py, ferr := d.firstPython(ctx, append(minorNames(0), "python3"))
+		return py, deviation(want, py), ferr
+	}
+	py, err := d.firstPython(ctx, []string{"python3." + m[3]})
+	if err != nil || py.Path != "" {
+		return py, nil, err
+	}
+	if m[1] == ">=" {
+		py, err := d.firstPython(ctx, append(minorNames(minor), "python3"))
+		if err != nil || (py.Path != "" && atLeast(py.Version, minor)) {
+			return py, nil, err
+		}
+	}
+	py, err = d.firstPython(ctx, append(minorNames(0), "python3", "python"))
+	if py.Version == "3."+m[3] {
+		return py, nil, err
+	}
+	return py, deviation(want, py), err
+}
+
+func deviation(want string, py Interpreter) []spec.Deviation {
+	if py.Path == "" {
+		return nil
+	}
+	return []spec.Deviation{{What: "python", Declared: want, Used: py.Version, Reason: "no such interpreter was found on this machine"}}
+}
+
+func atLeast(version string, minor int) bool {
+	n, err := strconv.Atoi(strings.TrimPrefix(version, "3."))
+	return err == nil && n >= minor
+}
+
+// minorNames lists python3.N from the newest down to the given minor version.
+func minorNames(from int) (out []string) {
+	for n := newest; n >= max(from, 6); n-- {
+		out = append(out, "python3."+strconv.Itoa(n))
+	}
+	return out
+}
+
+// firstPython probes the names in order.
+func (d *drive) firstPython(ctx context.Context, names []string) (Interpreter, error) {
+	for _, name := range names {
+		path, err := d.cfg.LookPath(name)
+		if err != nil {
+			continue
+		}
+		out, err := exec.CommandContext(ctx, path, "-I", "-c", probe).Output()
+		if ctx.Err() != nil {
+			return Interpreter{}, ctx.Err()
+		}
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		if err != nil || len(lines) != 3 || !filepath.IsAbs(lines[0]) {
+			continue // a launcher without an interpreter behind it
+		}
+		return Interpreter{Path: lines[0], Version: lines[1], Prefix: lines[2]}, nil
+	}
+	return Interpreter{}, nil
+}
+
+// requirementArgs turns the plan's requirements into arguments for an
+// installer. Any option but -r and -e is refused: it could point the
+// installer elsewhere.
+func requirementArgs(reqs []spec.Requirement) (args []string, why string) {
+	for _, r := range reqs {
+		s := strings.TrimSpace(r.Spec)
+		flag, rest, _ := strings.Cut(s, " ")
+		rest = strings.TrimSpace(rest)
+		switch {
+		case (flag == "-r" || flag == "-e") && rest != "":
+			base, _, _ := strings.Cut(rest, "[")
+			if strings.HasPrefix(rest, "-") || (!filepath.IsLocal(base) && base != ".") {
+				return nil, fmt.Sprintf("the requirement %q leaves the checkout", s)
+			}
+			args = append(args, flag, rest)
+		case s == "" || strings.HasPrefix(s, "-"):
+			return nil, fmt.Sprintf("the requirement %q is an option that is not allowed", s)
+		default:
+			args = append(args, s)
+		}
+	}
+	return args, ""
+}
+
+// installSteps are the commands that make the virtual environment: with uv
+// where it is found, else with venv and pip.
+func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.Deviation) {
+	index, devs := d.indexes()
+	uv, err := d.cfg.LookPath("uv")
+	if err == nil {
+		uv, err = filepath.EvalSymlinks(uv)
+	}
+	venvPython := filepath.Join(d.venv(), "bin", "python")
+	var create, install []string
+	if err == nil {
+		create = []string{uv, "venv", "--no-config", "--allow-existing", "--python", py.Path, d.venv()}
+		install = []string{uv, "pip", "install", "--no-config", "--python", venvPython}
+		if t := d.plan.Environment.ExcludeNewer; t != nil {
+			install = append(install, "--exclude-newer", t.UTC().Format("2006-01-02T15:04:05Z"))
+		}
+	} else {
+		create = []string{py.Path, "-m", "venv", d.venv()}
+		install = []string{venvPython, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-cache-dir"}
+		if t := d.plan.Environment.ExcludeNewer; t != nil {
+			devs = append(devs, spec.Deviation{What: "exclude_newer", Declared: t.UTC().Format("2006-01-02"), Used: "none",
+				Reason: "pip cannot leave out newer releases; uv, which can, was not found"})
+		}
+	}
+	install = append(install, args...)
+	env := d.installEnv(index)
+	readOnly := append(d.readOnly(py), filepath.Dir(uv))
+	if err != nil {
+		readOnly = d.readOnly(py)
+	}
+	var hosts []string
+	for _, u := range index {
+		hosts = append(hosts, hostPort(u))
+		if u.Hostname() == "pypi.org" {
+			hosts = append(hosts, "files.pythonhosted.org:443")
+		}
+	}
+	base := Attempt{
+		Key: AttemptKey{RunID: d.run.ID, Stage: StagePrepare}, Dir: d.work(), Env: env,
+		Writable: []string{d.work(), d.venv(), d.cache()}, ReadOnly: readOnly, Limits: d.cfg.Limits, NoSandbox: d.req.NoSandbox,
+	}
+	first, second := base, base
+	first.Key.Arm, first.Argv = "venv", create
+	second.Key.Arm, second.Argv, second.Network = "install", install, Network{Hosts: hosts}
+	return []Attempt{first, second}, devs
+}
+
+// readOnly are the places outside the run's folder that Python needs.
+func (d *drive) readOnly(py Interpreter) (out []string) {
+	for _, p := range []string{py.Prefix, filepath.Dir(py.Path), d.bin()} {
+		if filepath.IsAbs(p) && exists(p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// indexes are the package indexes in force. Their credentials are left out:
+// packages run code of their own while they are built.
+func (d *drive) indexes() (out []*url.URL, devs []spec.Deviation) {
+	list := d.cfg.Indexes
+	for _, names := range [][]string{
+		{"UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"},
+		{"UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL"},
+	} {
+		for _, n := range names {
+			if v := d.cfg.Getenv(n); v != "" && len(d.cfg.Indexes) == 0 {
+				list = append(list, strings.Fields(v)...)
+				break
+			}
+		}
+	}
+	for _, s := range list {
+		u, err := url.Parse(s)
+		if err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http") {
+			devs = append(devs, spec.Deviation{What: "package index", Declared: "a URL that cannot be used", Used: "none", Reason: "it is no http or https URL"})
+			continue
+		}
+		if u.User != nil {
+			u.User = nil
+			devs = append(devs, spec.Deviation{What: "package index", Declared: u.Host + " with credentials", Used: u.Host + " without",
+				Reason: "packages run code while they are installed, and untrusted code is never given a secret"})
+		}
+		out = append(out, u)
+	}
+	if len(out) == 0 {
+		out = []*url.URL{{Scheme: "https", Host: "pypi.org", Path: "/simple"}}
+	}
+	return out, devs
+}
+
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"https": "443", "http": "80"}[u.Scheme]
+	}
+	return u.Hostname() + ":" + port
+}
+
+// installEnv is the whole environment of an installer: index, certificates,
+// and a cache of this run's own, since packages can write to it.
+func (d *drive) installEnv(index []*url.URL) map[string]string {
+	env := map[string]string{
+		"PIP_CONFIG_FILE": os.DevNull, "PIP_INDEX_URL": index[0].String(), "UV_DEFAULT_INDEX": index[0].String(),
+		"UV_CACHE_DIR": d.cache(), "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy", "UV_NO_PROGRESS": "1",
+		"PYTHONUNBUFFERED": "1", "PIP_PROGRESS_BAR": "off",
+	}
+	var extra []string
+	for _, u := range index[1:] {
+		extra = append(extra, u.String())
+	}
+	if len(extra) > 0 {
+		env["PIP_EXTRA_INDEX_URL"], env["UV_INDEX"] = strings.Join(extra, " "), strings.Join(extra, " ")
+	}
+	for _, name := range []string{"PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "PIP_DEFAULT_TIMEOUT", "UV_HTTP_TIMEOUT"} {
+		if v := d.cfg.Getenv(name); v != "" {
+			env[name] = v
+		}
+	}
+	return env
+}
+
+// installerError finds the line in which pip or uv names what went wrong.
+var installerError = regexp.MustCompile(`(?i)^\s*(error:|error\b|×|x no solution|╰─▶|because|no matching distribution)`)
+
+// failedLine says in one line why an attempt did not end well.
+func failedLine(st Status) string {
+	lines := tailLines(st.Stderr, 64<<10)
+	for _, l := range lines {
+		if installerError.MatchString(l) {
+			return statusWords(st) + ": " + l
+		}
+	}
+	return failure(st)
+}
