@@ -1,11 +1,35 @@
 package cli
 
-// hidden dispatches the entry points that the program uses on itself. They come
-// before everything else because they run inside a sandbox, where neither a
-// configuration nor a home folder can be read.
-func hidden(args []string) (int, bool) {
+import (
+	"context"
+	"os"
+
+	"github.com/repromill/repromill/planner/fetch/git"
+	"github.com/repromill/repromill/runner/local"
+	"github.com/repromill/repromill/runner/sandbox"
+)
+
+// The entry points that the program uses on itself.
+const (
+	workerEntry  = "__worker"
+	sandboxEntry = "__sandbox-init"
+	gitEntry     = "__git-unpack"
+)
+
+// hidden dispatches them. They come before everything else because they run
+// inside a sandbox, where neither a configuration nor a home folder can be
+// read.
+func hidden(args []string) (code int, ok bool) {
 	if len(args) < 2 {
 		return 0, false
+	}
+	switch args[1] {
+	case workerEntry:
+		return local.WorkerMain(args[2:]), true
+	case sandboxEntry:
+		return sandbox.InitMain(args[2:]), true
+	case gitEntry:
+		return git.ChildMain(context.Background(), os.Stdin, os.Stdout), true
 	}
 	return 0, false
 }

@@ -85,3 +85,12 @@ func (u *ui) event(e runner.Event) {
 		}
 	}
 }
+
+// emit shows what a planner reports, for commands that plan without a run.
+func (u *ui) emit(stage string, kind runner.EventKind, data any) {
+	b, err := json.Marshal(data)
+	if err != nil {
+		b = nil
+	}
+	u.event(runner.Event{Stage: stage, Kind: kind, Data: b})
+}

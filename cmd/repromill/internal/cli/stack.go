@@ -1,0 +1,246 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/repromill/repromill/cmd/repromill/internal/pipeline"
+	"github.com/repromill/repromill/planner/fetch"
+	"github.com/repromill/repromill/planner/fetch/git"
+	"github.com/repromill/repromill/planner/intake"
+	"github.com/repromill/repromill/results/dataset"
+	"github.com/repromill/repromill/results/report"
+	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/local"
+	"github.com/repromill/repromill/runner/sandbox"
+	"github.com/repromill/repromill/runner/store"
+)
+
+// stack is everything that a command on runs works with.
+type stack struct {
+	store    *store.Store
+	runner   *runner.Runner
+	executor *local.Executor
+	data     *dataset.Dataset
+}
+
+func (s *stack) close() { _ = s.store.Close() }
+
+// self is the command line of a hidden entry point of this program.
+func self(entry string) ([]string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	return []string{exe, entry}, nil
+}
+
+// open opens the store, the results and the executors.
+func (a *app) open(ctx context.Context) (*stack, error) {
+	state := a.cfg.String("paths.state")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return nil, usererrf("set paths.state (REPROMILL_STATE) to a folder that can be written", "cannot make the state folder: %v", err)
+	}
+	hook := a.failpoint()
+	st, err := store.Open(ctx, filepath.Join(state, "store.db"), store.Config{Now: a.now, Hook: hook})
+	if err != nil {
+		return nil, err
+	}
+	s := &stack{store: st}
+	if err := s.wire(a, state, hook); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return s, nil
+}
+
+func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
+	if s.data, err = a.dataset(); err != nil {
+		return err
+	}
+	worker, err := self(workerEntry)
+	if err != nil {
+		return err
+	}
+	sandboxInit, err := self(sandboxEntry)
+	if err != nil {
+		return err
+	}
+	private := slices.DeleteFunc([]string{indexHost(a.cfg.String("indexes.url"))}, func(h string) bool { return h == "" })
+	private = append(private, a.cfg.List("indexes.hosts")...)
+	s.executor, err = local.New(local.Config{
+		Dir: filepath.Join(state, "attempts"), Self: worker, Sandbox: sandbox.Config{Init: sandboxInit},
+		AllowPrivate: private, Now: a.now, Hook: hook,
+	})
+	if err != nil {
+		return err
+	}
+	pl, err := a.pipeline()
+	if err != nil {
+		return err
+	}
+	prices := map[string]float64{}
+	for sku, v := range a.cfg.Group("prices") {
+		prices[sku], _ = strconv.ParseFloat(v.Value, 64)
+	}
+	s.runner, err = runner.New(runner.Config{
+		Store: s.store, Executors: map[string]runner.Executor{"local": s.executor}, Planner: pl,
+		Source: checkouts{pl.Cloner}, Results: runner.InDataset(s.data), Dir: state,
+		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
+		PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
+		Version: createdBy(),
+	})
+	return err
+}
+
+// indexEnv is the environment that preparing may see: where packages come from.
+func (a *app) indexEnv(name string) string {
+	switch name {
+	case "PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE":
+		return a.cfg.String("indexes.ca_bundle")
+	}
+	return a.env[name]
+}
+
+// lookPath finds a program in the PATH of the invocation.
+func (a *app) lookPath(name string) (string, error) {
+	for _, dir := range filepath.SplitList(a.env["PATH"]) {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); filepath.IsAbs(dir) && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
+}
+
+func indexHost(index string) string {
+	u, err := url.Parse(index)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	if u.Port() != "" {
+		return u.Host
+	}
+	if u.Scheme == "http" {
+		return u.Host + ":80"
+	}
+	return u.Host + ":443"
+}
+
+// checkouts gives the runner the code of a plan.
+type checkouts struct{ *git.Cloner }
+
+func (c checkouts) Checkout(ctx context.Context, repo, commit string, submodules bool) (string, error) {
+	co, err := c.Cloner.Checkout(ctx, git.Request{Repo: repo, Ref: commit, Submodules: submodules})
+	if err != nil {
+		return "", err
+	}
+	return co.Dir, nil
+}
+
+// pipeline builds the way from a target to a plan.
+func (a *app) pipeline() (*pipeline.Pipeline, error) { return a.pipelineInto("") }
+
+// pipelineInto is pipeline, with every answer also written to a mirror.
+func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
+	cfg, err := fetch.ConfigFromEnv(a.getenv)
+	if err != nil {
+		return nil, err
+	}
+	cfg.CacheDir = a.cfg.String("paths.cache")
+	cfg.Mirror = a.cfg.String("mirror")
+	cfg.Record = record
+	cfg.Now, cfg.Hook = a.now, a.failpoint()
+	cfg.UserAgent = "repromill/" + buildVersion().Version
+	cfg.Endpoints = map[fetch.Site]string{}
+	for site, v := range a.cfg.Group("endpoints") {
+		if v.Source != "default" {
+			cfg.Endpoints[fetch.Site(site)] = v.Value
+		}
+	}
+	if cfg.Mirror != "" {
+		if info, err := os.Stat(cfg.Mirror); err != nil || !info.IsDir() {
+			return nil, usererrf("name a folder filled by `repromill mirror add TARGET`", "the mirror %q is not a folder", cfg.Mirror)
+		}
+		if cfg.Mirror, err = filepath.Abs(cfg.Mirror); err != nil {
+			return nil, err
+		}
+	}
+	client, err := fetch.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	child, err := self(gitEntry)
+	if err != nil {
+		return nil, err
+	}
+	gitCfg := git.Config{
+		CacheDir: cfg.CacheDir, Mirror: cfg.Mirror, Trees: client.Overlay().Trees, Child: child,
+		Token: a.gitToken, Now: a.now, Hook: a.failpoint(), DialControl: client.DialControl(),
+	}
+	if base := cfg.Endpoints["github"]; base != "" {
+		gitCfg.Endpoints = map[string]string{"github.com": base}
+		gitCfg.AllowHTTPHosts = []string{pipeline.HostOf(base)}
+	}
+	cloner, err := git.New(gitCfg)
+	if err != nil {
+		return nil, err
+	}
+	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Cloner: cloner, CreatedBy: createdBy()}, nil
+}
+
+// gitToken is the token for a git host, by the conventions of its own tools.
+func (a *app) gitToken(host string) string {
+	switch host {
+	case "github.com":
+		return firstOf(a.env["GITHUB_TOKEN"], a.env["GH_TOKEN"])
+	case "gitlab.com":
+		return a.env["GITLAB_TOKEN"]
+	case "huggingface.co":
+		return a.env["HF_TOKEN"]
+	}
+	return ""
+}
+
+// useMirrorOf makes a resumed run use the mirror it was made with, unless
+// another one is named.
+func (s *stack) useMirrorOf(_ context.Context, a *app, id string) error {
+	req, err := s.runner.Request(context.Background(), id)
+	if err != nil || req.Mirror == "" || a.cfg.String("mirror") != "" {
+		return err
+	}
+	if err := a.cfg.SetFlag("mirror", req.Mirror, "mirror (of the run)"); err != nil {
+		return err
+	}
+	return s.wire(a, a.cfg.String("paths.state"), a.failpoint())
+}
+
+// report reads the report of a committed run.
+func (s *stack) report(runID string) (*report.Report, error) {
+	if _, err := s.data.Manifest(runID); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, usererrf("`repromill results list` lists what is committed; `repromill status` lists every run", "run %q has no committed results", runID)
+		}
+		return nil, err
+	}
+	b, err := s.data.Attachment(runID, "report.json")
+	if err != nil {
+		return nil, err
+	}
+	var rep report.Report
+	if err := json.Unmarshal(b, &rep); err != nil {
+		return nil, fmt.Errorf("decode report of run %s: %w", runID, err)
+	}
+	return &rep, nil
+}
+
+func reportStyle(width int, color bool) report.Style { return report.Style{Width: width, Color: color} }
