@@ -417,3 +417,6 @@ func lastMatch(re *regexp.Regexp, s string) string {
 	}
 	return all[len(all)-1]
 }
+
+// Clean strips markup from a text as it is done before claims are read.
+func Clean(s string) string { return cleanSentence(s) }

@@ -329,3 +329,9 @@ func effect(k Key) string {
 	}
 	return k.Effect
 }
+
+// Percent says that the metric is commonly stated in percent.
+func Percent(base string) bool {
+	m := metricByBase[base]
+	return m != nil && m.percent
+}

@@ -13,14 +13,15 @@ const DefaultRelative = 0.01
 // Tolerance is how far a measured value may lie from the claim, from the best
 // source there is: what is stated beside the value; the binomial spread of an
 // accuracy over a test set of known size (95 %, normal approximation); 1 %
-// relative, flagged as default. It is nil where the claim itself is a range.
+// relative, flagged as default. A claim that is itself a range has no width
+// beyond it.
 // place names where the claim stands.
 func (c *Claim) Tolerance(place string) *spec.Tolerance {
 	switch {
 	case c.PlusMinus != nil:
 		return &spec.Tolerance{Value: *c.PlusMinus, Kind: "absolute", Source: "stated: " + place}
 	case c.Value == nil:
-		return nil
+		return &spec.Tolerance{Kind: "absolute", Source: "stated: the claim's own range"}
 	}
 	if t := c.binomial(); t != nil {
 		return t
