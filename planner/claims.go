@@ -179,7 +179,7 @@ func (p *planning) ordered(cmd *recipe.Command, paper int) []*stated {
 // speaks says why a run cannot speak to a claim, or "".
 func (p *planning) speaks(cmd *recipe.Command, c *stated) string {
 	if c.file != "" {
-		if recipe.Near(p.in.Repo, cmd, c.file, &c.Claim) < 2 {
+		if recipe.Near(p.in.Repo, cmd, c.file, &c.Claim) < 2 && !p.only(cmd, c) {
 			return "it is not stated for this command"
 		}
 		return ""
@@ -195,6 +195,20 @@ func (p *planning) speaks(cmd *recipe.Command, c *stated) string {
 		}
 	}
 	return ""
+}
+
+// only says that the README states one value of the metric, on a data set that
+// the command names: then it can mean no other run.
+func (p *planning) only(cmd *recipe.Command, c *stated) bool {
+	if c.file != p.in.Repo.Readme || c.Source != claim.Prose || c.Dataset == "" || !names(cmd, c.Dataset) {
+		return false
+	}
+	for _, o := range p.claims {
+		if o != c && o.file == c.file && o.Key.Base == c.Key.Base && o.Key.Effect == c.Key.Effect {
+			return false
+		}
+	}
+	return true
 }
 
 func names(cmd *recipe.Command, dataset string) bool {

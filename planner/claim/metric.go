@@ -163,6 +163,7 @@ var (
 		"50th": "p50", "90th": "p90", "95th": "p95", "99th": "p99", "percentile": "",
 	}
 	wordBeforeRE = regexp.MustCompile(`([A-Za-z0-9]+)[\s_\-/.:]*$`)
+	onSetRE      = regexp.MustCompile(`(?i)^\s+on\s+(?:the\s+)?(?:[\w\-]+\s+)?(test|validation|val|dev|train|training)[\s_\-]*(?:set|split|data)\b`)
 	wordAfterRE  = regexp.MustCompile(`^[\s_\-/.(]*([A-Za-z0-9]+)`)
 )
 
@@ -213,6 +214,9 @@ func (m *Mention) qualify(text string) {
 			break
 		}
 		m.Start = w[2]
+	}
+	if s := onSetRE.FindStringSubmatch(text[m.End:]); s != nil && m.Key.Split == "" {
+		m.Key.Split = splitWords[strings.ToLower(s[1])]
 	}
 	for range 2 {
 		w := wordAfterRE.FindStringSubmatchIndex(text[m.End:])
@@ -334,4 +338,13 @@ func effect(k Key) string {
 func Percent(base string) bool {
 	m := metricByBase[base]
 	return m != nil && m.percent
+}
+
+var labelTailRE = regexp.MustCompile(`(?i)^[\s_\-/:=()\[\]*]*(?:(?:is|of|was|score|value|rate|on|the|test|val|validation|train|dev|set|average|avg|mean|in|percent|pct|percentage|reduction|improvement|increase|savings?|saved|ratio|factor|db|ms|s|%)[\s_\-/:=()\[\]*]*)*$`)
+
+// EndsLabel says that the metric a label names is the last thing it says, so
+// that a number right after the label is the metric's.
+func EndsLabel(label string) bool {
+	ms := Mentions(label)
+	return len(ms) > 0 && labelTailRE.MatchString(label[ms[len(ms)-1].End:])
 }

@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/repromill/repromill/planner/inspect/markdown"
@@ -46,10 +47,15 @@ func FromTable(t markdown.Table, group int) []Claim {
 	return out
 }
 
+var metricHeaderRE = regexp.MustCompile(`(?i)^(?:metrics?|measures?|measurement|quantity|results?|score|)$`)
+
 // transposed reads a table whose first column names metrics, when one and only
 // one other column holds numbers: with more it is not clear whose numbers
 // those are.
 func transposed(t markdown.Table, group int) []Claim {
+	if len(t.Header) == 0 || !metricHeaderRE.MatchString(t.Header[0]) {
+		return nil
+	}
 	column := -1
 	for _, row := range t.Rows {
 		for i, cell := range row.Cells {
@@ -105,7 +111,7 @@ func plausibleCell(k Key, n number) bool {
 	if n.unit == "x" {
 		return false
 	}
-	return n.decimals > 0 || n.unit == "%" || k.Base == "return" || k.Base == "preemptions"
+	return n.decimals > 0 || n.unit == "%" || k.Base == "preemptions"
 }
 
 func relativeKey(k Key) bool { return k.Effect != "" }
@@ -148,7 +154,7 @@ func FromOutput(text string, line, group int) []Claim {
 			continue
 		}
 		k, ok := ParseLabel(label)
-		if !ok || !plausibleCell(k, n) && !relativeKey(k) {
+		if !ok || !EndsLabel(label) || !plausibleCell(k, n) && !relativeKey(k) {
 			continue
 		}
 		c := fromNumber(n, k)

@@ -208,7 +208,7 @@ func (f *Facts) prose() []Dependency {
 			if !pinnedSpanRE.MatchString(sp.Text) {
 				continue
 			}
-			if h, _ := doc.Doc.Section(sp.Line); depHeadingRE.MatchString(h.Text) {
+			if h, _ := doc.Doc.Section(sp.Line); doc.Path == f.Readme || depHeadingRE.MatchString(h.Text) {
 				e := ParseRequirement(strings.ReplaceAll(sp.Text, " ", ""))
 				e.Line, e.Quote = sp.Line, sp.Text
 				d.Entries = append(d.Entries, e)

@@ -50,6 +50,7 @@ type Command struct {
 	Reasons  []string
 	Unbound  []string // placeholders
 	Patches  []spec.Patch
+	Inner    *Command // of a shell script: the last run inside it
 	Evidence spec.Evidence
 	Quoted   bool
 	Doc      int // index into Facts.Docs; -1 for a script
@@ -64,7 +65,8 @@ type Command struct {
 // state is what the lines of a document leave behind for the next ones.
 type state struct {
 	cwd    string
-	env    map[string]string
+	env    map[string]string // set anywhere before in the document
+	block  map[string]bool   // names exported in the block at hand
 	cloned bool
 }
 
@@ -195,6 +197,7 @@ func (r *resolver) export(words []string, st *state) {
 	for _, w := range words[1:] {
 		if k, v, ok := strings.Cut(w, "="); ok && !strings.Contains(v, "$") {
 			st.env[k] = v
+			st.block[k] = true
 		}
 	}
 }
@@ -250,6 +253,19 @@ func (r *resolver) expand(w shell.Word, cwd string, st *state, env map[string]st
 	return t, !strings.Contains(t, "$(") && !strings.Contains(t, "`") && !strings.Contains(t, "$")
 }
 
+// unset lists the variables of a word that nothing before it sets.
+func (r *resolver) unset(w shell.Word, st *state, env map[string]string) []string {
+	var out []string
+	for _, v := range w.Vars {
+		_, a := st.env[v]
+		_, b := env[v]
+		if !a && !b && v != "PWD" {
+			out = append(out, "${"+v+"}")
+		}
+	}
+	return out
+}
+
 // simple turns one simple command into an argument vector, or a script where a
 // word needs a shell.
 func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) {
@@ -260,13 +276,16 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 	needs := ""
 	for _, w := range words {
 		v, ok := r.expand(w, c.Cwd, st, c.Env)
-		if !ok && len(w.Vars) == 0 {
+		switch unset := r.unset(w, st, c.Env); {
+		case len(unset) > 0:
+			c.Unbound = append(c.Unbound, unset...)
+		case !ok:
 			needs = "an expansion: " + w.Text
 		}
 		c.Argv = append(c.Argv, v)
 	}
 	for k, v := range st.env {
-		if _, own := c.Env[k]; !own && inherited(k) {
+		if _, own := c.Env[k]; !own && st.block[k] {
 			c.Env[k] = v
 		}
 	}
@@ -275,7 +294,7 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 			needs = "input from a file"
 		}
 	}
-	c.Unbound = placeholders(c.Argv, c.Env, st.env)
+	c.Unbound = drop(append(c.Unbound, placeholders(c.Argv, c.Env)...))
 	r.entry(c, dir)
 	c.Role = r.role(c)
 	if needs != "" && c.Role == RoleRun && len(c.Unbound) == 0 {
@@ -285,18 +304,12 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 	}
 }
 
-// inherited tells variables that programs read from names that only the
-// document's own lines use.
-func inherited(name string) bool { return name == strings.ToUpper(name) && len(name) > 2 }
-
 // script makes the command a shell text.
 func (r *resolver) script(c *Command, why string, st *state) *Command {
 	text := c.Display
 	var pre strings.Builder
 	for _, k := range slices.Sorted(mapKeys(st.env)) {
-		if !inherited(k) || c.Env[k] == "" {
-			fmt.Fprintf(&pre, "%s=%s\n", k, shell.Quote([]string{st.env[k]}))
-		}
+		fmt.Fprintf(&pre, "%s=%s\n", k, shell.Quote([]string{st.env[k]}))
 	}
 	if strings.Contains(text, "$") {
 		text = pre.String() + text

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/planner/inspect"
+	"github.com/repromill/repromill/planner/spec"
 )
 
 // launchers start a Python file or module that follows their own options.
@@ -44,7 +45,11 @@ func (r *resolver) entry(c *Command, dir string) {
 		r.python(c, w[1:], dir)
 	case launchers[base]:
 		rest := w[1:]
-		if base == "accelerate" && len(rest) > 0 && rest[0] == "launch" {
+		if base == "accelerate" {
+			if len(rest) == 0 || rest[0] != "launch" {
+				c.Program = "accelerate-tool"
+				return
+			}
 			rest = rest[1:]
 		}
 		r.launched(c, rest, dir)
@@ -192,6 +197,10 @@ func (r *resolver) file(c *Command, name, dir string) {
 		}
 	}
 	c.Missing = fmt.Sprintf("entry file %s is not in the repository", name)
+	if p := r.similar(c.Cwd, name); p != "" {
+		r.replaceEntry(c, name, p)
+		return
+	}
 	// one file of that very path elsewhere is a README that leaves out a "cd"
 	found := ""
 	for _, f := range r.f.Files {
@@ -207,6 +216,60 @@ func (r *resolver) file(c *Command, name, dir string) {
 		c.Cwd = path.Clean(strings.TrimSuffix(found, path.Clean(name)))
 		c.Reasons = append(c.Reasons, fmt.Sprintf("%s is the only file of that name, so the command runs in %s", found, c.Cwd))
 	}
+}
+
+// similar is the one file beside the missing one whose name differs in at most
+// two letters: a README that was not kept up with a renamed script.
+func (r *resolver) similar(cwd, name string) string {
+	dir, base := path.Split(path.Join(cwd, name))
+	found := ""
+	for _, f := range r.f.Files {
+		d, b := path.Split(f.Path)
+		if d != dir || f.Link || path.Ext(b) != path.Ext(base) || !near2(b, base) || !r.runnable(f.Path) {
+			continue
+		}
+		if found != "" {
+			return ""
+		}
+		found = f.Path
+	}
+	return found
+}
+
+// near2 says that two names of at least six letters differ by at most two edits.
+func near2(a, b string) bool {
+	if len(a) < 9 || len(b) < 9 || len(a)-len(b) > 2 || len(b)-len(a) > 2 {
+		return false
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		prev := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := prev
+			if a[i-1] != b[j-1] {
+				cost = 1 + min(prev, row[j], row[j-1])
+			}
+			prev, row[j] = row[j], cost
+		}
+	}
+	return row[len(b)] <= 2
+}
+
+func (r *resolver) replaceEntry(c *Command, name, p string) {
+	rel := relTo(c.Cwd, p)
+	for i, a := range c.Argv {
+		if a == name {
+			c.Argv[i] = rel
+		}
+	}
+	after := strings.Replace(c.Display, name, rel, 1)
+	c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: c.Line, Before: c.Display, After: after,
+		Reason: c.Missing + "; " + p + " is the only file there whose name is nearly the same"})
+	c.Display, c.Entry, c.Missing, c.Quoted = after, p, "", false
 }
 
 var (

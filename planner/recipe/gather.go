@@ -39,13 +39,13 @@ func (r *resolver) document(i int) []*Command {
 	if d.CI {
 		dir = "."
 	}
-	st := &state{env: map[string]string{}, cwd: "."}
+	st := &state{env: map[string]string{}, block: map[string]bool{}, cwd: "."}
 	block := -2
 	var out []*Command
 	for _, mc := range d.Commands {
 		if mc.Block != block {
 			block = mc.Block
-			st.cwd = start(dir)
+			st.cwd, st.block = start(dir), map[string]bool{}
 		}
 		if strings.HasPrefix(mc.Text, "git clone") {
 			st.cloned = true
@@ -55,6 +55,9 @@ func (r *resolver) document(i int) []*Command {
 			continue
 		}
 		r.place(c, d, i, mc)
+		if s := r.f.Script(c.Entry); s != nil && c.Role == RoleRun {
+			c.Unbound = append(c.Unbound, r.insideScript(c, s)...)
+		}
 		if c.Block < 0 && !spanRuns(c) {
 			continue
 		}
@@ -202,7 +205,7 @@ func (r *resolver) unnamed(have []*Command) []*Command {
 	runs := 0
 	for _, c := range have {
 		named[c.Entry] = true
-		if c.Role == RoleRun {
+		if c.Role == RoleRun && c.Missing == "" {
 			runs++
 		}
 	}
@@ -246,7 +249,7 @@ func (r *resolver) unnamed(have []*Command) []*Command {
 // leaves unbound.
 func (r *resolver) insideScript(c *Command, s *inspect.Script) []string {
 	var unbound []string
-	st := &state{cwd: c.Cwd, env: map[string]string{}}
+	st := &state{cwd: c.Cwd, env: map[string]string{}, block: map[string]bool{}}
 	for _, mc := range s.Commands {
 		in := r.line(mc, path.Dir(s.Path), st)
 		if in.Role != RoleRun {
@@ -256,6 +259,7 @@ func (r *resolver) insideScript(c *Command, s *inspect.Script) []string {
 			continue
 		}
 		c.GPUs = max(c.GPUs, in.GPUs)
+		c.Inner = in
 		for _, u := range in.Unbound {
 			if !strings.HasPrefix(u, "$") {
 				unbound = append(unbound, u)

@@ -81,10 +81,13 @@ func (e *envBuilder) install(d *inspect.Dependency) {
 		}
 		conda := false
 		for _, x := range entries {
-			conda = conda || x.Conda
+			conda = conda || x.Conda && primary
+			if x.Conda && !primary {
+				x.Spec = pipSpec(x)
+			}
 			e.require(x.Spec, x.Evidence(d.Path))
 		}
-		if conda && primary {
+		if conda {
 			e.out.Manager = "conda"
 		}
 		for _, in := range d.Includes {
@@ -99,6 +102,22 @@ func (e *envBuilder) install(d *inspect.Dependency) {
 	if d.Broken != "" {
 		e.warn("broken_dependency_file", d.Path+": "+d.Broken, at)
 	}
+}
+
+// pipSpec is the requirement of the package index for one of a conda channel.
+func pipSpec(x inspect.Entry) string {
+	name := x.Name
+	if name == "pytorch" {
+		name = "torch"
+	}
+	version := strings.TrimPrefix(x.Spec, x.Spec[:min(len(x.Name), len(x.Spec))])
+	if i := strings.LastIndex(version, "="); i > 0 && !strings.ContainsAny(version[i-1:i], "=<>!") {
+		version = version[:i] // the build
+	}
+	if strings.HasPrefix(version, "=") && !strings.HasPrefix(version, "==") {
+		version = "=" + version
+	}
+	return name + version
 }
 
 // proseEntries keeps the first way to install each package: later lines are
@@ -119,7 +138,7 @@ func (e *envBuilder) proseEntries(d *inspect.Dependency) []inspect.Entry {
 // project installs the checkout itself where a document says so and the
 // primary source does not do it already.
 func (e *envBuilder) project() {
-	if e.primary.Library {
+	if e.primary.Library || !e.needsProject() {
 		return
 	}
 	for i := range e.f.Dependencies {
@@ -148,6 +167,41 @@ func (e *envBuilder) project() {
 	}
 }
 
+// needsProject says that the entry imports local code that Python finds only
+// when the project is installed: under src/, or outside the script's own folder.
+func (e *envBuilder) needsProject() bool {
+	if e.c.Entry == "" {
+		return true
+	}
+	start := path.Dir(e.c.Entry)
+	if e.c.Module != "" {
+		start = e.c.Cwd
+	}
+	for _, p := range e.f.Reach(e.c.Entry) {
+		m := e.f.Modules[p]
+		if m == nil {
+			continue
+		}
+		for _, im := range m.Imports {
+			if im.Level > 0 || inspect.Stdlib(im.Name) {
+				continue
+			}
+			for _, at := range e.f.Locate(p, im) {
+				top, _, _ := strings.Cut(im.Name, ".")
+				if !strings.HasPrefix(at, path.Join(start, top)) {
+					return true
+				}
+			}
+		}
+	}
+	for i := range e.f.Dependencies {
+		if d := &e.f.Dependencies[i]; d.Library && d.Compiles && e.distance(d.Path) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // missing adds the numerical framework that the entry imports and no source
 // lists: authors often leave it to the reader.
 func (e *envBuilder) missing() {
@@ -168,6 +222,11 @@ func (e *envBuilder) missing() {
 		return
 	}
 	for _, t := range e.third {
+		if e.primary.Kind == inspect.Prose && !listed[t.dist] && !t.guard && inspect.FrameworkOf(t.dist) == "" {
+			e.require(t.dist, t.at)
+			e.warn("dependency_from_import", t.dist+" is imported but the documents do not list it", t.at)
+			listed[t.dist] = true
+		}
 		if fw := inspect.FrameworkOf(t.dist); fw != "" && !listed[fw] && !t.guard {
 			e.require(t.dist, t.at)
 			e.warn("framework_not_declared", fmt.Sprintf("%s is imported but no dependency source lists it; the newest version that fits is taken", t.dist), t.at)

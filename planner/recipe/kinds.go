@@ -37,7 +37,7 @@ func (b *builder) smoke(minimal *Candidate) {
 			best = k
 		}
 	}
-	if best != nil && (best.Smoke || best.Entry != minimal.Entry) && !(best.Route == "demo" && !best.Smoke && b.limited(minimal) != nil) {
+	if best != nil && best.Smoke && best.Route != "demo" {
 		b.add(best, "smoke", false)
 		b.decide("smoke run", best.Display, nil, "the repository offers it as its quick check")
 		return
@@ -45,6 +45,11 @@ func (b *builder) smoke(minimal *Candidate) {
 	if k := b.limited(minimal); k != nil {
 		b.add(k, "smoke", false)
 		b.decide("smoke run", k.Display, nil, "the minimal command with the limit that its script declares; its numbers are not comparable")
+		return
+	}
+	if best != nil && best.Entry != minimal.Entry {
+		b.add(best, "smoke", false)
+		b.decide("smoke run", best.Display, nil, "a documented demonstration; nothing cheaper is offered")
 		return
 	}
 	b.decide("smoke run", "none", nil, "the repository offers no quick check, and the script declares no option that limits it")

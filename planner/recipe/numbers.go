@@ -47,7 +47,7 @@ const maxNumbers = 400
 
 func (n *finder) add(x Number) {
 	k, ok := claim.ParseLabel(x.Label)
-	if !ok || len(n.out) >= maxNumbers {
+	if !ok || len(n.out) >= maxNumbers || x.Rule.Kind == "stdout_regex" && !claim.EndsLabel(x.Label) {
 		return
 	}
 	x.Key = k
@@ -320,8 +320,43 @@ func (n *finder) shown() {
 		if !near(d, n.c, o.Block, o.Line) {
 			continue
 		}
+		if file := catOf(d, o); file != "" {
+			n.catLine(d.Path, file, o)
+			continue
+		}
 		n.outputLine(d.Path, o)
 	}
+}
+
+// catOf is the JSON file that the command before a line of output shows.
+func catOf(d *inspect.Document, o markdown.Output) string {
+	file := ""
+	for _, mc := range d.Commands {
+		if mc.Block != o.Block || mc.Line > o.Line {
+			continue
+		}
+		file = ""
+		if w := strings.Fields(mc.Text); len(w) == 2 && w[0] == "cat" && strings.HasSuffix(w[1], ".json") {
+			file = w[1]
+		}
+	}
+	return file
+}
+
+var jsonLineRE = regexp.MustCompile(`^\s*"([^"]+)"\s*:\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*,?\s*$`)
+
+// catLine reads one member at the top level of a shown JSON file.
+func (n *finder) catLine(doc, file string, o markdown.Output) {
+	m := jsonLineRE.FindStringSubmatch(o.Text)
+	if m == nil || len(o.Text)-len(strings.TrimLeft(o.Text, " \t")) > 4 || path.IsAbs(file) || strings.HasPrefix(path.Clean(file), "..") {
+		return
+	}
+	v, err := strconv.ParseFloat(m[2], 64)
+	if err != nil {
+		return
+	}
+	n.add(Number{Label: m[1], Stale: v, Shown: true, Rule: spec.Collect{Kind: "json", Path: path.Clean(file), Pointer: pointer([]string{m[1]})},
+		At: spec.Evidence{File: doc, Line: o.Line, Quote: clip(o.Text)}})
 }
 
 var (

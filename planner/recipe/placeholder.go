@@ -20,16 +20,15 @@ var placeholderREs = []*regexp.Regexp{
 	regexp.MustCompile(`^(\.\.\.|…|\[\.\.\.\]|=\.\.\.)$`),
 	regexp.MustCompile(`=(\.\.\.|…)$`),
 	regexp.MustCompile(`^(\[[A-Z][A-Z0-9_ \-]+\])$`),
-	regexp.MustCompile(`(\$\{?[A-Za-z_][A-Za-z0-9_]*\}?)`),
-	regexp.MustCompile(`(\$[0-9@*])`),
 }
 
 // single are words that stand for a value only as a whole value.
 var singleRE = regexp.MustCompile(`^(?:N|K|M|X|Y|n_gpus|NUM_GPUS|DATASET|MODEL|MODEL_NAME|CHECKPOINT|CKPT|CKPT_PATH|DATA_PATH|DATA_DIR|OUTPUT_DIR|SEED|GPU_ID|EXP_NAME|TASK|TASK_NAME)$`)
 
 // placeholders lists what is unbound in an argument vector, without repeats.
-// Variables that the document set are bound.
-func placeholders(argv []string, env, set map[string]string) []string {
+// Shell variables are not among them: the shell parser knows which of those a
+// shell would expand.
+func placeholders(argv []string, env map[string]string) []string {
 	var out []string
 	add := func(s string) {
 		if s = strings.Trim(s, `='"`); s != "" && !slices.Contains(out, s) {
@@ -42,10 +41,6 @@ func placeholders(argv []string, env, set map[string]string) []string {
 		}
 		for _, re := range placeholderREs {
 			for _, m := range re.FindAllStringSubmatch(a, -1) {
-				name := strings.Trim(m[1], "${}")
-				if strings.HasPrefix(m[1], "$") && (env[name] != "" || set[name] != "") {
-					continue
-				}
 				add(m[1])
 			}
 		}
@@ -69,11 +64,11 @@ func placeholders(argv []string, env, set map[string]string) []string {
 	return drop(out)
 }
 
-// drop removes placeholders that are part of another.
+// drop removes placeholders that are part of another, and repeats.
 func drop(in []string) []string {
 	var out []string
 	for _, a := range in {
-		part := false
+		part := slices.Contains(out, a)
 		for _, b := range in {
 			part = part || a != b && strings.Contains(b, a)
 		}
@@ -93,7 +88,7 @@ func textPlaceholders(text string) []string {
 			words = append(words, strings.Trim(w, `"';`))
 		}
 	}
-	return placeholders(append([]string{""}, words...), nil, nil)
+	return placeholders(append([]string{""}, words...), nil)
 }
 
 func mapKeys(m map[string]string) iter.Seq[string] {

@@ -27,7 +27,7 @@ var (
 	trainFlagRE  = regexp.MustCompile(`(?i)^--?(?:do[_-]train|train)(?:=|$)`)
 	checkpointRE = regexp.MustCompile(`(?i)(?:--?(?:resume|checkpoint|ckpt|load|weights|model[_-]path|pretrained|init[_-]from|restore|model[_-]name[_-]or[_-]path)\b)|\.(?:pth|pt|ckpt|safetensors|bin)\b`)
 	trainRE      = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:pre)?(?:train|finetun|fine_tun|sft|dpo|pretrain|learn|fit)\w*(?:[_\-.]|$)|run_(?:glue|clm|mlm)`)
-	demoRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:sample|demo\w*|infer\w*|generate|predict\w*|visuali[sz]\w*|vis|plot\w*|render|chat|edit\w*|example\w*|tutorial|play|animate)(?:[_\-.]|$)`)
+	demoRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:sample|demo\w*|infer\w*|generate|predict\w*|visuali[sz]\w*|vis|plot\w*|render|chat\w*|edit\w*|tutorial|play|animate)(?:[_\-.]|$)`)
 	quickRE      = regexp.MustCompile(`(?i)(?:--?|\b)(?:quick|smoke|fast[_-]dev[_-]run|dry[_-]run|debug|sanity|tiny|toy|mini)\b`)
 	testRunRE    = regexp.MustCompile(`(?i)^(?:pytest|unittest|tox|nox)$`)
 	bigRE        = regexp.MustCompile(`(?i)\b(?:7b|8b|13b|30b|33b|65b|70b|xxl|xl|large|huge|giant|openwebtext|imagenet|gpt2)\b|vit_?[lh]\b`)
@@ -57,6 +57,9 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 
 // route names the way in which a run speaks to a claim.
 func route(f *inspect.Facts, c *Command) string {
+	if c.Inner != nil && c.Inner.Entry != "" {
+		c = c.Inner
+	}
 	text := strings.Join(c.Args, " ")
 	base := path.Base(c.Entry)
 	if base == "." || base == "/" {
@@ -156,6 +159,10 @@ func (k *Candidate) score(f *inspect.Facts) {
 		k.Smoke = true
 		k.add(-35, "runs the tests, which prove that the code runs and not the claim")
 	}
+	if onCPU(c) {
+		k.Smoke = true
+		k.add(-20, "a variant for machines without a GPU")
+	}
 	if quickRE.MatchString(text) || quickRE.MatchString(c.Comment) || regexp.MustCompile(`(?i)smoke|sanity`).MatchString(lastLine(c.Context)) {
 		k.Smoke = true
 		k.add(-30, "a quick check by its own words")
@@ -180,7 +187,11 @@ func (k *Candidate) score(f *inspect.Facts) {
 	}
 	k.costScore(text)
 	if n := len(c.Unbound); n > 0 {
-		k.add(-15-3*float64(min(n, 4)), "holds placeholders")
+		cost := 15.0
+		if n == 1 && dataWordRE.MatchString(c.Unbound[0]) {
+			cost = 6 // where the data lies is for the reader to say
+		}
+		k.add(-cost-3*float64(min(n, 4)), "holds placeholders")
 	}
 	if c.Missing != "" {
 		k.add(-80, c.Missing)
@@ -189,6 +200,16 @@ func (k *Candidate) score(f *inspect.Facts) {
 	if c.Script != nil {
 		k.add(-4, "")
 	}
+}
+
+// onCPU says that the command itself chooses the CPU.
+func onCPU(c *Command) bool {
+	for i, a := range c.Args {
+		if a == "--device=cpu" || a == "--cpu" || a == "--no-cuda" || a == "--no_cuda" || a == "cpu" && i > 0 && strings.Contains(c.Args[i-1], "device") {
+			return true
+		}
+	}
+	return false
 }
 
 func lastOf(s []string) string {
@@ -211,6 +232,8 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 		k.add(24, "a notebook with stored output")
 	case c.Doc < 0:
 		k.add(10, "a script that no document names")
+	case f.Docs[c.Doc].Notebook:
+		k.add(4, "a cell of a notebook")
 	case f.Docs[c.Doc].CI:
 		k.add(0, "")
 	case c.Evidence.File == f.Readme && c.Block >= 0:
@@ -231,9 +254,27 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 // folder with its own licence and its own packaging.
 func vendored(f *inspect.Facts, p string) bool {
 	for d := path.Dir(p); d != "." && d != "/"; d = path.Dir(d) {
+		if pointed(f, d) {
+			return false
+		}
 		own := f.Has(d+"/LICENSE") || f.Has(d+"/LICENSE.md") || f.Has(d+"/LICENSE.txt")
 		if own && (f.Has(d+"/setup.py") || f.Has(d+"/README.md") || f.Has(d+"/pyproject.toml")) {
 			return true
+		}
+	}
+	return false
+}
+
+// pointed says that the README sends its reader to a folder.
+func pointed(f *inspect.Facts, dir string) bool {
+	for i := range f.Docs {
+		if f.Docs[i].Path != f.Readme {
+			continue
+		}
+		for _, p := range f.Docs[i].Doc.Paras {
+			if j := strings.Index(p.Text, dir); j >= 0 && (j+len(dir) == len(p.Text) || strings.IndexByte(")/`\"' ,.", p.Text[j+len(dir)]) >= 0) {
+				return true
+			}
 		}
 	}
 	return false

@@ -86,7 +86,7 @@ func (b *builder) nothing() {
 
 func (b *builder) add(k *Candidate, kind string, selected bool) {
 	r := b.run(k, kind, kind)
-	r.Selected = selected && len(r.Placeholders) == 0 && r.Status != "blocked"
+	r.Selected = selected && len(r.Placeholders) == 0 && (r.Status == "auto" || r.Status == "smoke_only")
 	b.ch.Runs = append(b.ch.Runs, r)
 	b.ch.Commands[r.ID] = k.Command
 }
@@ -166,7 +166,7 @@ func (b *builder) setup(c *Command, r *spec.Run) []spec.Step {
 		if s.Doc != c.Doc || s.Line >= c.Line || s.Block < 0 || s.Role != RoleSetup && s.Role != RoleDownload {
 			continue
 		}
-		if !related(s, c) || s.Missing != "" || len(s.Argv) == 0 {
+		if !related(s, c) || s.Missing != "" || len(s.Argv) == 0 || reaches(s.Argv) {
 			continue
 		}
 		if len(s.Unbound) > 0 {
@@ -179,6 +179,20 @@ func (b *builder) setup(c *Command, r *spec.Run) []spec.Step {
 		}
 	}
 	return out
+}
+
+// reaches says that a step touches what lies outside the checkout or removes
+// something, which no preparation of data needs.
+func reaches(argv []string) bool {
+	if argv[0] == "rm" || argv[0] == "sudo" {
+		return true
+	}
+	for _, a := range argv[1:] {
+		if path.IsAbs(a) || a == ".." || strings.HasPrefix(a, "../") || strings.HasPrefix(a, "~") {
+			return true
+		}
+	}
+	return false
 }
 
 // related says that a step belongs to a command: under the same heading or one
@@ -333,7 +347,7 @@ func (b *builder) assets(c *Command, r *spec.Run) {
 	for _, a := range c.Args {
 		val := a
 		name := prev
-		if k, v, ok := strings.Cut(a, "="); ok {
+		if k, v, ok := strings.Cut(a, "="); ok && !strings.Contains(k, "/") {
 			name, val = k, v
 		}
 		prev = a
