@@ -1,0 +1,48 @@
+package claim
+
+import (
+	"regexp"
+	"sort"
+	"strings"
+)
+
+// testItems are well-known data sets with the number of items on which results
+// are usually reported; 0 where reports differ. Sizes are those stated on the
+// data sets' own pages.
+var testItems = map[string]int{
+	"CIFAR-10": 10_000, "CIFAR-100": 10_000, "MNIST": 10_000, "Fashion-MNIST": 10_000, "SVHN": 26_032, "ImageNet": 50_000, "STL-10": 8_000,
+	"AIME24": 30, "AIME25": 30, "AIME 2024": 30, "AIME 2025": 30, "GSM8K": 1_319, "HumanEval": 164, "MMLU": 14_042, "MMLU-Pro": 12_032, "MATH-500": 500, "GPQA Diamond": 198,
+	"MRPC": 408, "SST-2": 872, "MNLI": 9_815, "QNLI": 5_463, "RTE": 277, "CoLA": 0, "STS-B": 0, "COCO": 0, "Cora": 1_000, "Citeseer": 1_000, "PubMed": 1_000,
+	"WikiText-103": 0, "WikiText-2": 0, "WikiText2": 0, "LibriSpeech": 0, "PTB": 0, "OpenWebText": 0, "LAION": 0, "SQuAD": 0, "ADE20K": 0, "Cityscapes": 0, "KITTI": 0,
+	"LMSYS-Chat-1M": 0, "ShareGPT": 0, "CartPole-v1": 0, "Iris": 0, "Tiny ImageNet": 10_000, "sMNIST": 10_000, "C4": 0, "LongBench": 0, "RULER": 0, "GLUE": 0, "D4RL": 0,
+}
+
+var datasetRE = func() *regexp.Regexp {
+	var alts []string
+	for name := range testItems {
+		alts = append(alts, strings.ReplaceAll(regexp.QuoteMeta(name), "-", `[- ]?`))
+	}
+	sort.Slice(alts, func(i, j int) bool {
+		return len(alts[i]) > len(alts[j]) || len(alts[i]) == len(alts[j]) && alts[i] < alts[j]
+	})
+	return regexp.MustCompile(`(?i)\b(?:` + strings.Join(alts, "|") + `)\b`)
+}()
+
+// Dataset is the first well-known data set that a text names, in its usual
+// spelling, or "".
+func Dataset(text string) string {
+	m := datasetRE.FindString(text)
+	if m == "" {
+		return ""
+	}
+	for name := range testItems {
+		if squash(name) == squash(m) {
+			return name
+		}
+	}
+	return m
+}
+
+// TestItems is the number of items on which results for the data set are
+// usually reported, or 0.
+func TestItems(dataset string) int { return testItems[dataset] }

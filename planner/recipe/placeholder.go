@@ -1,0 +1,102 @@
+package recipe
+
+import (
+	"iter"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// placeholderREs find the words that a reader is meant to replace. Each group
+// is the whole placeholder.
+var placeholderREs = []*regexp.Regexp{
+	regexp.MustCompile(`(<[A-Za-z][^<>]*>)`),
+	regexp.MustCompile(`(?i)((?:^|=|['"])/?(?:\.{0,2}/)?path[/_\-]to(?:[/_\-][\w./\-{}$]*)?)`),
+	regexp.MustCompile(`((?:^|[=/'"])(?:YOUR|MY|your|my|Your)[_\-][\w./\-]+)`),
+	regexp.MustCompile(`(?i)\b((?:TODO|FIXME|XXX+|changeme|placeholder|replace_me|PATH_TO_\w+|DIR_TO_\w+|path_of_\w+))\b`),
+	regexp.MustCompile(`(\{[A-Z][A-Z0-9_ ]*\})`),
+	regexp.MustCompile(`(\[[\w.\-]+(?:\s*[/|]\s*[\w.\-]+)+\])`),
+	regexp.MustCompile(`(\{[\w.\-]+(?:\s*[/|]\s*[\w.\-]+)+\})`),
+	regexp.MustCompile(`^(\.\.\.|…|\[\.\.\.\]|=\.\.\.)$`),
+	regexp.MustCompile(`=(\.\.\.|…)$`),
+	regexp.MustCompile(`^(\[[A-Z][A-Z0-9_ \-]+\])$`),
+}
+
+// single are words that stand for a value only as a whole value.
+var singleRE = regexp.MustCompile(`^(?:N|K|M|X|Y|n_gpus|NUM_GPUS|DATASET|MODEL|MODEL_NAME|CHECKPOINT|CKPT|CKPT_PATH|DATA_PATH|DATA_DIR|OUTPUT_DIR|SEED|GPU_ID|EXP_NAME|TASK|TASK_NAME)$`)
+
+// placeholders lists what is unbound in an argument vector, without repeats.
+// Shell variables are not among them: the shell parser knows which of those a
+// shell would expand.
+func placeholders(argv []string, env map[string]string) []string {
+	var out []string
+	add := func(s string) {
+		if s = strings.Trim(s, `='"`); s != "" && !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	check := func(a string) {
+		if strings.HasPrefix(a, "http://") || strings.HasPrefix(a, "https://") {
+			return
+		}
+		for _, re := range placeholderREs {
+			for _, m := range re.FindAllStringSubmatch(a, -1) {
+				add(m[1])
+			}
+		}
+		v := a
+		if i := strings.IndexByte(a, '='); i >= 0 && strings.HasPrefix(a, "-") {
+			v = a[i+1:]
+		}
+		if singleRE.MatchString(v) {
+			add(v)
+		}
+	}
+	for i, a := range argv {
+		if i == 0 {
+			continue
+		}
+		check(a)
+	}
+	for _, v := range env {
+		check(v)
+	}
+	return drop(out)
+}
+
+// drop removes placeholders that are part of another, and repeats.
+func drop(in []string) []string {
+	var out []string
+	for _, a := range in {
+		part := slices.Contains(out, a)
+		for _, b := range in {
+			part = part || a != b && strings.Contains(b, a)
+		}
+		if !part {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// textPlaceholders finds placeholders in a script's text, whose variables the
+// script may set itself.
+func textPlaceholders(text string) []string {
+	var words []string
+	for _, w := range strings.Fields(text) {
+		if !strings.Contains(w, "$") {
+			words = append(words, strings.Trim(w, `"';`))
+		}
+	}
+	return placeholders(append([]string{""}, words...), nil)
+}
+
+func mapKeys(m map[string]string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,323 @@
+package recipe
+
+import (
+	"math"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/repromill/repromill/planner/inspect"
+)
+
+// Candidate is one run that could be chosen, with its worth.
+type Candidate struct {
+	*Command
+	Route   string
+	Smoke   bool // the repository itself offers it as a quick check
+	Score   float64
+	Full    float64 // how much it looks like the whole experiment
+	Why     []string
+	Seconds float64 // stated duration, 0 when none is
+}
+
+var (
+	evalRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.\s])(?:eval\w*|test\w*|evaluate|validation|validate|benchmark\w*|infer_eval|score)(?:[_\-.\s]|$)`)
+	evalFlagRE   = regexp.MustCompile(`(?i)^--?(?:eval|evaluate|do[_-]eval|eval[_-]only|test[_-]only|only[_-]test|test|eval[_-]mode)(?:=.*)?$|^mode=(?:test|eval)`)
+	trainFlagRE  = regexp.MustCompile(`(?i)^--?(?:do[_-]train|train)(?:=|$)`)
+	checkpointRE = regexp.MustCompile(`(?i)(?:--?(?:resume|checkpoint|ckpt|load|weights|model[_-]path|pretrained|init[_-]from|restore|model[_-]name[_-]or[_-]path)\b)|\.(?:pth|pt|ckpt|safetensors|bin)\b`)
+	trainRE      = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:pre)?(?:train|finetun|fine_tun|sft|dpo|pretrain|learn|fit)\w*(?:[_\-.]|$)|run_(?:glue|clm|mlm)`)
+	demoRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:sample|demo\w*|infer\w*|generate|predict\w*|visuali[sz]\w*|vis|plot\w*|render|chat\w*|edit\w*|tutorial|play|animate)(?:[_\-.]|$)`)
+	quickRE      = regexp.MustCompile(`(?i)(?:--?|\b)(?:quick|smoke|fast[_-]dev[_-]run|dry[_-]run|debug|sanity|tiny|toy|mini)\b`)
+	testRunRE    = regexp.MustCompile(`(?i)^(?:pytest|unittest|tox|nox)$`)
+	bigRE        = regexp.MustCompile(`(?i)\b(?:7b|8b|13b|30b|33b|65b|70b|xxl|xl|large|huge|giant|openwebtext|imagenet|gpt2)\b|vit_?[lh]\b`)
+	smallRE      = regexp.MustCompile(`(?i)\b(?:tiny|small|mini|toy|cpu|mnist|cifar10|base)\b|_char\b`)
+	goodRE       = regexp.MustCompile(`(?i)reproduc|result|evaluat|experiment|benchmark|main`)
+	quickStartRE = regexp.MustCompile(`(?i)quick\s*start|getting started|minimal|example|tl;?dr|usage|demo`)
+	sideRE       = regexp.MustCompile(`(?i)sparse|ablation|optional|advanced|experimental|visuali|plot|convert|contribut|develop|demo|inference|sampling|docker|distributed|multi-?node|slurm|profil|efficiency`)
+	minutesRE    = regexp.MustCompile(`(?i)(?:~|about|around|takes?|in|within|under|less than|only|for)?\s*(\d+(?:\.\d+)?)\s*(?:-|–|to)?\s*(\d+(?:\.\d+)?)?\s*(second|sec|minute|min|hour|hr|day|week)s?\b`)
+	lessRE       = regexp.MustCompile(`(?i)(?:less than|under|within) (?:a|one) (second|minute|hour)`)
+)
+
+// candidates ranks every command that runs something.
+func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
+	var out []*Candidate
+	for _, c := range cmds {
+		if c.Role != RoleRun {
+			continue
+		}
+		k := &Candidate{Command: c}
+		k.Route = route(f, c)
+		k.Seconds = stated(c)
+		k.score(f)
+		out = append(out, k)
+	}
+	return out
+}
+
+// route names the way in which a run speaks to a claim.
+func route(f *inspect.Facts, c *Command) string {
+	if c.Inner != nil && c.Inner.Entry != "" {
+		c = c.Inner
+	}
+	text := strings.Join(c.Args, " ")
+	base := path.Base(c.Entry)
+	if base == "." || base == "/" {
+		base = c.Module
+	}
+	evalFlag, trainFlag := false, false
+	for _, a := range c.Args {
+		evalFlag = evalFlag || evalFlagRE.MatchString(a)
+		trainFlag = trainFlag || trainFlagRE.MatchString(a)
+	}
+	switch {
+	case strings.HasSuffix(c.Entry, ".ipynb"):
+		return "stored_result"
+	case demoRE.MatchString(base) && !evalFlag:
+		return "demo"
+	case (evalFlag || evalRE.MatchString(base)) && !trainFlag && (checkpointRE.MatchString(text) || strings.Contains(text, "/")):
+		return "eval_checkpoint"
+	case evalRE.MatchString(base) && !trainFlag:
+		return "recompute"
+	case trainFlag || trainRE.MatchString(base) || usesFramework(f, c.Entry) && trains(f, c.Entry):
+		return "reduced_training"
+	}
+	return "recompute"
+}
+
+func usesFramework(f *inspect.Facts, entry string) bool {
+	m := f.Modules[entry]
+	if m == nil {
+		return false
+	}
+	for _, im := range m.Imports {
+		if inspect.FrameworkOf(im.Name) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// trains says whether a script steps an optimiser or calls a trainer.
+func trains(f *inspect.Facts, entry string) bool {
+	m := f.Modules[entry]
+	for call := range m.Calls {
+		if strings.HasSuffix(call, "optimizer.step") || strings.HasSuffix(call, ".backward") || strings.HasSuffix(call, ".fit") || strings.HasSuffix(call, "trainer.train") {
+			return true
+		}
+	}
+	return false
+}
+
+// stated is the duration in seconds that the words around a command give.
+func stated(c *Command) float64 {
+	for _, text := range []string{c.Comment, c.Context} {
+		if m := lessRE.FindStringSubmatch(text); m != nil {
+			return unitSeconds(m[1])
+		}
+		if m := minutesRE.FindStringSubmatch(text); m != nil {
+			v, _ := strconv.ParseFloat(m[1], 64)
+			if m[2] != "" {
+				v, _ = strconv.ParseFloat(m[2], 64)
+			}
+			return v * unitSeconds(m[3])
+		}
+	}
+	return 0
+}
+
+func unitSeconds(u string) float64 {
+	switch strings.ToLower(u)[0] {
+	case 's':
+		return 1
+	case 'm':
+		return 60
+	case 'h':
+		return 3600
+	case 'd':
+		return 86400
+	}
+	return 7 * 86400
+}
+
+func (k *Candidate) add(points float64, why string) {
+	k.Score += points
+	if math.Abs(points) >= 8 {
+		k.Why = append(k.Why, why)
+	}
+}
+
+// score adds up what speaks for a candidate as the smallest run that checks a
+// claim (evidence rank, availability of assets, cost). The weights order the
+// signals; their absolute size means nothing.
+func (k *Candidate) score(f *inspect.Facts) {
+	c := k.Command
+	text := c.Display + " " + strings.Join(c.Argv, " ")
+	section := strings.Join(c.Section, " / ")
+	k.placeScore(f)
+	if testRunRE.MatchString(c.Program) || c.Module == "unittest" || c.Module == "pytest" {
+		k.Smoke = true
+		k.add(-35, "runs the tests, which prove that the code runs and not the claim")
+	}
+	if onCPU(c) {
+		k.Smoke = true
+		k.add(-20, "a variant for machines without a GPU")
+	}
+	if quickRE.MatchString(text) || quickRE.MatchString(c.Comment) || regexp.MustCompile(`(?i)smoke|sanity`).MatchString(lastLine(c.Context)) {
+		k.Smoke = true
+		k.add(-30, "a quick check by its own words")
+	}
+	switch k.Route {
+	case "eval_checkpoint":
+		k.add(22, "evaluates a released checkpoint")
+	case "demo":
+		k.add(-25, "a demonstration, which prints no result")
+	}
+	if goodRE.MatchString(section) {
+		k.add(10, "stands under "+section)
+	}
+	if quickStartRE.MatchString(section) && !sideRE.MatchString(section) {
+		k.add(6, "")
+	}
+	if sideRE.MatchString(lastOf(c.Section)) || sideRE.MatchString(path.Base(c.Entry)) {
+		k.add(-12, "stands beside the main experiment")
+	}
+	if strings.Contains(strings.ToLower(text), "plot") || strings.Contains(strings.ToLower(c.Entry), "figure") {
+		k.add(-8, "draws a figure")
+	}
+	k.costScore(text)
+	if n := len(c.Unbound); n > 0 {
+		cost := 15.0
+		if n == 1 && dataWordRE.MatchString(c.Unbound[0]) {
+			cost = 6 // where the data lies is for the reader to say
+		}
+		k.add(-cost-3*float64(min(n, 4)), "holds placeholders")
+	}
+	if c.Missing != "" {
+		k.add(-80, c.Missing)
+	}
+	k.add(-0.4*float64(min(c.Order, 30)), "")
+	if c.Script != nil {
+		k.add(-4, "")
+	}
+}
+
+// onCPU says that the command itself chooses the CPU.
+func onCPU(c *Command) bool {
+	for i, a := range c.Args {
+		if a == "--device=cpu" || a == "--cpu" || a == "--no-cuda" || a == "--no_cuda" || a == "cpu" && i > 0 && strings.Contains(c.Args[i-1], "device") {
+			return true
+		}
+	}
+	return false
+}
+
+func lastOf(s []string) string {
+	if len(s) == 0 {
+		return ""
+	}
+	return s[len(s)-1]
+}
+
+// lastLine is the paragraph before a block: the first line of its context.
+func lastLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return s
+}
+
+func (k *Candidate) placeScore(f *inspect.Facts) {
+	c := k.Command
+	switch {
+	case c.Doc < 0 && strings.HasSuffix(c.Entry, ".ipynb"):
+		k.add(24, "a notebook with stored output")
+	case c.Doc < 0:
+		k.add(10, "a script that no document names")
+	case f.Docs[c.Doc].Notebook:
+		k.add(4, "a cell of a notebook")
+	case f.Docs[c.Doc].CI:
+		k.add(0, "")
+	case c.Evidence.File == f.Readme && c.Block >= 0:
+		k.add(40, "shown in "+f.Readme)
+	case c.Evidence.File == f.Readme:
+		k.add(24, "named in "+f.Readme)
+	case c.Block < 0:
+		k.add(12, "")
+	default:
+		k.add(36-6*float64(strings.Count(c.Evidence.File, "/")), "shown in "+c.Evidence.File)
+	}
+	if vendored(f, c.Entry) {
+		k.add(-40, "belongs to a project that is copied into the repository")
+	}
+}
+
+// vendored says that a file lies in another project within the checkout: a
+// folder with its own licence and its own packaging.
+func vendored(f *inspect.Facts, p string) bool {
+	for d := path.Dir(p); d != "." && d != "/"; d = path.Dir(d) {
+		if pointed(f, d) {
+			return false
+		}
+		own := f.Has(d+"/LICENSE") || f.Has(d+"/LICENSE.md") || f.Has(d+"/LICENSE.txt")
+		if own && (f.Has(d+"/setup.py") || f.Has(d+"/README.md") || f.Has(d+"/pyproject.toml")) {
+			return true
+		}
+	}
+	return false
+}
+
+// pointed says that the README sends its reader to a folder.
+func pointed(f *inspect.Facts, dir string) bool {
+	for i := range f.Docs {
+		if f.Docs[i].Path != f.Readme {
+			continue
+		}
+		for _, p := range f.Docs[i].Doc.Paras {
+			if j := strings.Index(p.Text, dir); j >= 0 && (j+len(dir) == len(p.Text) || strings.IndexByte(")/`\"' ,.", p.Text[j+len(dir)]) >= 0) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (k *Candidate) costScore(text string) {
+	c := k.Command
+	if c.GPUs > 1 {
+		k.add(-9-4*math.Log2(float64(c.GPUs)), "asks for "+strconv.Itoa(c.GPUs)+" processes")
+		k.Full += 10 + math.Log2(float64(c.GPUs))
+	}
+	if c.Nodes > 1 {
+		k.add(-40, "asks for several nodes")
+		k.Full -= 5
+	}
+	if n := len(bigRE.FindAllString(text, -1)); n > 0 {
+		k.add(-6*float64(min(n, 2)), "names a large model or data set")
+		k.Full += 3
+	}
+	if smallRE.MatchString(text) {
+		k.add(5, "")
+		k.Full -= 4
+	}
+	switch {
+	case k.Seconds == 0:
+	case k.Seconds <= 3600:
+		k.add(14, "states a short duration")
+		k.Full -= 2
+	case k.Seconds > 6*3600:
+		k.add(-12, "states a long duration")
+		k.Full += 6
+	}
+	if k.Route == "reduced_training" {
+		k.add(-4, "")
+		k.Full += 8
+	}
+	if k.Smoke {
+		k.Full -= 20
+	}
+	if k.Route == "demo" {
+		k.Full -= 12
+	}
+	if c.Missing != "" {
+		k.Full -= 40
+	}
+}

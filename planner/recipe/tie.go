@@ -1,0 +1,135 @@
+package recipe
+
+import (
+	"strings"
+
+	"github.com/repromill/repromill/planner/claim"
+	"github.com/repromill/repromill/planner/inspect"
+	"github.com/repromill/repromill/planner/spec"
+)
+
+// Tie finds the collect rules for a claimed metric among the numbers that a
+// run gives, best first. The second result says why there are none.
+func Tie(c *claim.Claim, metric string, numbers []Number) (rules []spec.Collect, from []Number, why string) {
+	best := 0
+	for _, n := range numbers {
+		best = max(best, claim.Match(c.Key, n.Key))
+	}
+	if best == 0 {
+		return nil, nil, "nothing that the run prints or writes is named like it"
+	}
+	label := ""
+	for _, n := range numbers {
+		if claim.Match(c.Key, n.Key) != best {
+			continue
+		}
+		name := leafName(n.Label)
+		if label == "" {
+			label = name
+		} else if name != label {
+			return nil, nil, "several numbers could be meant: " + label + " and " + name
+		}
+	}
+	pointers := map[string]string{}
+	for _, n := range numbers {
+		if claim.Match(c.Key, n.Key) != best {
+			continue
+		}
+		scale, unit, ok := convert(c, n)
+		if !ok {
+			return nil, nil, "the unit of " + n.Label + " does not show"
+		}
+		if n.Rule.Kind == "json" {
+			if p, dup := pointers[n.Rule.Path]; dup && p != n.Rule.Pointer {
+				return nil, nil, "several keys of " + n.Rule.Path + " could be meant: " + p + " and " + n.Rule.Pointer
+			}
+			pointers[n.Rule.Path] = n.Rule.Pointer
+		}
+		r := n.Rule
+		r.Metric, r.Scale, r.Unit = metric, scale, unit
+		rules = append(rules, r)
+		from = append(from, n)
+		if len(rules) >= 4 {
+			break
+		}
+	}
+	return rules, from, ""
+}
+
+// leafName compares labels of a file's key and of a printed line: the last
+// word that carries meaning, without spelling.
+func leafName(label string) string {
+	k, _ := claim.ParseLabel(label)
+	return k.String()
+}
+
+// convert says how the number becomes the claim's unit. A number whose unit
+// does not show is taken as it is when the claim has no percent sign, or when
+// a shown value lies in the claim's own range of size.
+func convert(c *claim.Claim, n Number) (scale float64, unit string, ok bool) {
+	percent := c.Unit == "%" || c.Unit == "" && claim.Percent(c.Key.Base) && c.Value != nil && *c.Value > 1
+	fraction := n.Unit == "fraction" || n.Unit == "ratio?" && claim.Percent(c.Key.Base) && c.Key.Effect == ""
+	switch {
+	case percent && n.Unit == "%":
+		return 0, c.Unit, true
+	case percent && fraction:
+		return 100, c.Unit, true
+	case percent && n.Shown && n.Stale != 0:
+		if n.Stale > -1 && n.Stale < 1 && magnitude(c) > 1.5 {
+			return 100, c.Unit, true
+		}
+		return 0, c.Unit, true
+	case percent && c.Key.Effect != "":
+		return 0, "", false
+	case percent:
+		return 0, "", true // taken as read; the unit stays open and is said so
+	case !percent && n.Unit == "%" && c.Unit == "" && claim.Percent(c.Key.Base):
+		return 0.01, "", true
+	}
+	return 0, c.Unit, true
+}
+
+func magnitude(c *claim.Claim) float64 {
+	for _, v := range []*float64{c.Value, c.Hi, c.Lo} {
+		if v != nil {
+			if *v < 0 {
+				return -*v
+			}
+			return *v
+		}
+	}
+	return 0
+}
+
+// Near says how close a claim of the repository stands to a command: 3 for the
+// output that the document shows for it, 2 for prose around it, 1 for the same
+// section, 0 otherwise.
+func Near(f *inspect.Facts, c *Command, file string, cl *claim.Claim) int {
+	if c.Doc < 0 || f.Docs[c.Doc].Path != file {
+		if file == c.Entry && c.Entry != "" {
+			return 3 // a notebook and its own output
+		}
+		return 0
+	}
+	d := &f.Docs[c.Doc]
+	if cl.Source == claim.Output {
+		for _, o := range d.Outputs {
+			if o.Line == cl.Line && near(d, c, o.Block, o.Line) {
+				return 3
+			}
+		}
+		return 0
+	}
+	if strings.Contains(c.Context, cl.Text) || strings.Contains(claim.Clean(c.Context), cl.Text) {
+		return 2
+	}
+	if cl.Line > c.Line && cl.Line < c.Line+12 && cl.Source == claim.Prose {
+		for _, mc := range d.Commands {
+			if mc.Block >= 0 && mc.Block != c.Block && mc.Line > c.Line && mc.Line < cl.Line {
+				return 0
+			}
+		}
+		return 2
+	}
+	return 0
+}
