@@ -100,9 +100,6 @@ func harness(sb sandbox.Config, noSandbox bool) func(t *testing.T) executortest.
 				}
 			},
 		}
-		if sb.Layer != sandbox.Namespaces {
-			h.ReadOnly = []string{filepath.Dir(self(t))}
-		}
 		t.Cleanup(func() { noLeftovers(t, filepath.Join(dir, "attempts")) })
 		return h
 	}
