@@ -151,9 +151,14 @@ func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.D
 	}
 	install = append(install, args...)
 	env := d.installEnv(index)
-	readOnly := append(d.readOnly(py), filepath.Dir(uv))
-	if err != nil {
-		readOnly = d.readOnly(py)
+	readOnly := d.readOnly(py)
+	if err == nil {
+		readOnly = append(readOnly, uv)
+	}
+	for _, name := range []string{"PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"} {
+		if p := d.cfg.Getenv(name); filepath.IsAbs(p) && exists(p) {
+			readOnly = append(readOnly, filepath.Clean(p))
+		}
 	}
 	var hosts []string
 	for _, u := range index {
@@ -174,8 +179,9 @@ func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.D
 
 // readOnly are the places outside the run's folder that Python needs.
 func (d *drive) readOnly(py Interpreter) (out []string) {
-	for _, p := range []string{py.Prefix, filepath.Dir(py.Path), d.bin()} {
-		if filepath.IsAbs(p) && exists(p) {
+	for _, p := range []string{py.Prefix, py.Path, d.bin()} {
+		// Every sandbox shows /usr.
+		if p = filepath.Clean(p); filepath.IsAbs(p) && p != "/" && p != "/usr" && !strings.HasPrefix(p, "/usr/") && exists(p) {
 			out = append(out, p)
 		}
 	}
