@@ -6,6 +6,10 @@
 // flood, fork, hoard, snoop and hide, and the suite looks at what comes of it
 // from outside, through files in shared folders. Nothing is downloaded, and
 // nothing is assumed about where attempts run.
+//
+// The suite exists for the day on which a sandbox does not hold, so every
+// program is harmless without one: none changes, truncates or shows anything
+// that it did not make, and those that grow stop by themselves.
 package executortest
 
 import (

@@ -28,7 +28,7 @@ const beatEvery = 10 * time.Millisecond
 func Main(args []string) int {
 	programs := map[string]func([]string) error{
 		"hello": hello, "flood": flood, "hide": hide, "beat": beat, "leave": leave, "bomb": bomb, "hog": hog, "bigfile": bigFile,
-		"snoop": snoop, "dial": dial, "get": get, "write": write, "count": count, "talk": talk,
+		"snoop": snoop, "dial": dial, "get": get, "trespass": trespass, "count": count, "talk": talk,
 		"signal": func([]string) error { return syscall.Kill(os.Getpid(), syscall.SIGKILL) },
 	}
 	if len(args) == 2 && args[0] == "exit" {
@@ -77,10 +77,11 @@ func hello(args []string) error {
 
 func flood([]string) error {
 	line := bytes.Repeat([]byte("flood "), 1000)
-	for {
+	for range 10000 {
 		os.Stdout.Write(line)
 		os.Stderr.Write(line)
 	}
+	return nil
 }
 
 // again starts this program once more, in a session of its own, and does not
@@ -101,6 +102,9 @@ func again(args ...string) error {
 	return cmd.Start()
 }
 
+// beatFor bounds the life of a program that nothing else ends.
+const beatFor = 2 * time.Minute
+
 // hide starts a process that hides in another session, and beats itself too.
 func hide(args []string) error {
 	if err := again("leave", args[0]); err != nil {
@@ -115,12 +119,12 @@ func beat(args []string) error {
 		return err
 	}
 	defer f.Close()
-	for {
+	for end := time.Now().Add(beatFor); time.Now().Before(end); time.Sleep(beatEvery) {
 		if _, err := f.WriteString("."); err != nil {
 			return err
 		}
-		time.Sleep(beatEvery)
 	}
+	return nil
 }
 
 // leave starts a process that outlives it, and ends when that one beats.
@@ -137,17 +141,38 @@ func leave(args []string) error {
 	return errors.New("the other one never beat")
 }
 
-// bomb doubles for as long as it is let.
+// Where a limit under test does not hold, the programs that grow stop by
+// themselves before they hurt the machine.
+const (
+	bombTime  = 3 * time.Second
+	bombLives = 400
+	hogBlocks = 128 // of 8 MiB
+)
+
+// bomb starts itself again and again for as long as it is let.
 func bomb(args []string) error {
 	f, err := os.OpenFile(args[0], os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
-	for {
-		f.WriteString(".")
-		again("bomb", args[0])
+	begin := time.Now()
+	if st, err := os.Stat(args[1]); err == nil {
+		begin = st.ModTime() // of the first one
+	} else if err := os.WriteFile(args[1], nil, 0o644); err != nil {
+		return err
+	}
+	for time.Since(begin) < bombTime {
+		if _, err := f.WriteString("."); err != nil {
+			return err
+		}
+		if info, err := f.Stat(); err == nil && info.Size() > bombLives {
+			break
+		}
+		again("bomb", args[0], args[1])
 		time.Sleep(beatEvery)
 	}
+	time.Sleep(bombTime) // and stay, so that the living add up
+	return nil
 }
 
 func hog([]string) error {
@@ -159,8 +184,8 @@ func hog([]string) error {
 			b[i] = 1
 		}
 		kept = append(kept, b)
-		if len(kept) > 1000 {
-			return errors.New("8 GB were granted")
+		if len(kept) > hogBlocks {
+			return errors.New("1 GiB was granted")
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -179,8 +204,9 @@ func bigFile(args []string) error {
 	return nil
 }
 
-// snoop looks for a token in every place where it may not be. The token comes
-// without its first part, so that finding it means finding the original.
+// snoop looks for a token in every place where it may not be. The arguments
+// are the token without its first part, so that finding it means finding the
+// original; the file that holds it; and the submitter's pid.
 func snoop(args []string) error {
 	token := "s3cr3t-" + args[0]
 	leak := func(where string, b []byte) {
@@ -192,15 +218,15 @@ func snoop(args []string) error {
 	if b, err := os.ReadFile(args[1]); err == nil {
 		leak("the file "+args[1], b)
 	}
-	environs, _ := filepath.Glob("/proc/*/environ")
-	for _, p := range environs {
-		b, _ := os.ReadFile(p)
-		leak(p, b)
-	}
-	links, _ := filepath.Glob("/proc/[0-9]*/root" + args[1])
-	for _, p := range links {
-		b, _ := os.ReadFile(p)
-		leak(p, b)
+	// The submitter by its pid out there, and what is around this process in
+	// here. Other processes of the machine are nobody's business.
+	for _, pid := range []string{args[2], "1", strconv.Itoa(os.Getppid())} {
+		if b, err := os.ReadFile("/proc/" + pid + "/environ"); err == nil {
+			leak("the environment of process "+pid, b)
+		}
+		if b, err := os.ReadFile("/proc/" + pid + "/root" + args[1]); err == nil {
+			leak("the root of process "+pid, b)
+		}
 	}
 	for fd := 3; fd < 256; fd++ {
 		buf := make([]byte, 4096)
@@ -217,12 +243,17 @@ func snoop(args []string) error {
 			return nil
 		})
 	}
-	for _, f := range []string{"/etc/shadow", "/root/.ssh/id_rsa", "/proc/1/environ", "/proc/1/mem", "/proc/kcore", "/dev/mem", "/var/run/docker.sock"} {
-		if fd, err := os.Open(f); err == nil {
-			n, _ := fd.Read(make([]byte, 1))
-			if n > 0 {
-				fmt.Println("LEAK:", f, "can be read")
-			}
+	// That it opens is proof enough; nothing is read.
+	for _, p := range []string{"/etc/shadow", "/proc/kcore", "/dev/mem"} {
+		if f, err := os.Open(p); err == nil {
+			f.Close()
+			fmt.Println("LEAK:", p, "can be opened")
+		}
+	}
+	if _, err := os.Stat("/var/run/docker.sock"); err == nil {
+		if c, err := net.Dial("unix", "/var/run/docker.sock"); err == nil {
+			c.Close()
+			fmt.Println("LEAK: the Docker socket can be used")
 		}
 	}
 	fmt.Println("snooped everywhere")
@@ -277,13 +308,33 @@ func get(args []string) error {
 	return nil
 }
 
-func write(paths []string) error {
+// trespass finds out what could be written, and changes nothing that anybody
+// owns: it opens what exists without truncating or writing, and what it can
+// make in a folder is an empty file with a name of its own, removed at once.
+func trespass(paths []string) error {
 	for _, p := range paths {
 		if b, err := os.ReadFile(p); err == nil && string(b) == "data" {
 			fmt.Println("data is readable")
 		}
-		fmt.Println(p, os.WriteFile(p, []byte("written"), 0o644))
-		os.Chmod(p, 0o666)
+		st, err := os.Stat(p)
+		if err != nil {
+			fmt.Println(p, err)
+			continue
+		}
+		flags, target := os.O_WRONLY, p
+		if st.IsDir() {
+			flags, target = os.O_WRONLY|os.O_CREATE|os.O_EXCL, filepath.Join(p, fmt.Sprintf(".repromill-conformance-%d", time.Now().UnixNano()))
+		}
+		f, err := os.OpenFile(target, flags, 0o600)
+		if err != nil {
+			fmt.Println(p, err)
+			continue
+		}
+		f.Close()
+		fmt.Println("TRESPASS", p)
+		if st.IsDir() {
+			os.Remove(target)
+		}
 	}
 	return nil
 }

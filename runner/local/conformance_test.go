@@ -100,9 +100,6 @@ func harness(sb sandbox.Config, noSandbox bool) func(t *testing.T) executortest.
 				}
 			},
 		}
-		if sb.Layer != sandbox.Namespaces {
-			h.ReadOnly = []string{filepath.Dir(self(t))}
-		}
 		t.Cleanup(func() { noLeftovers(t, filepath.Join(dir, "attempts")) })
 		return h
 	}
@@ -126,20 +123,24 @@ func noLeftovers(t *testing.T, attempts string) {
 }
 
 func TestConformanceNamespaces(t *testing.T) {
+	t.Parallel()
 	executortest.Run(t, harness(sandbox.Config{Layer: sandbox.Namespaces}, false))
 }
 
 func TestConformanceLandlock(t *testing.T) {
+	t.Parallel()
 	executortest.Run(t, harness(sandbox.Config{Layer: sandbox.Landlock}, false))
 }
 
 func TestConformanceNoSandbox(t *testing.T) {
+	t.Parallel()
 	executortest.Run(t, harness(sandbox.Config{}, true))
 }
 
 // TestConformanceUnprivileged runs the suite once more as an ordinary user,
 // which is what the tool's users are.
 func TestConformanceUnprivileged(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		return // the other tests are that run
 	}
@@ -162,6 +163,7 @@ func TestConformanceUnprivileged(t *testing.T) {
 	}
 	for _, name := range []string{"TestConformanceNamespaces", "TestConformanceLandlock"} {
 		t.Run(strings.TrimPrefix(name, "TestConformance"), func(t *testing.T) {
+			t.Parallel()
 			cmd := exec.CommandContext(t.Context(), exe, "-test.run", "^"+name+"$", "-test.timeout=2m", "-test.v")
 			cmd.Env = []string{"TMPDIR=" + tmp, "HOME=" + tmp, "PATH=/usr/bin:/bin"}
 			cmd.Dir = tmp

@@ -11,7 +11,7 @@ import (
 // another of its names may lie outside of the tree. So do mounts of other file
 // systems, which are not entered.
 func chown(path string, uid, gid int) error {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}

@@ -8,9 +8,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -87,7 +87,6 @@ type initProcess struct {
 	spec    initSpec
 	control *net.UnixConn
 	applied []string
-	child   atomic.Int64
 }
 
 func openInit() (*initProcess, error) {
@@ -142,7 +141,7 @@ func (in *initProcess) send(r report, fds ...int) {
 	if len(fds) > 0 {
 		oob = syscall.UnixRights(fds...)
 	}
-	in.control.WriteMsgUnix(b, oob, nil) // a parent that is gone is noticed by watchParent
+	in.control.WriteMsgUnix(b, oob, nil) // a parent that is gone needs no report
 }
 
 // setUp builds the sandbox around this process.
@@ -309,16 +308,28 @@ func (in *initProcess) run() int {
 	if in.spec.Probe {
 		return 0
 	}
-	go in.watchParent()
+	orphaned := make(chan struct{})
+	go func() {
+		// Nothing more is said on this socket: a read ends when the parent is
+		// gone or closes its end.
+		in.control.Read(buf[:])
+		close(orphaned)
+	}()
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
 	pid, err := in.start()
 	if err != nil {
 		in.send(report{StartError: err.Error()})
 		return 0
 	}
-	in.child.Store(int64(pid))
-	r := in.reap(pid)
+	r, ok := reap(pid, children, orphaned)
 	if in.spec.Layer != Namespaces {
+		// On this thread: before ABI 8 every thread has a Landlock domain of
+		// its own, and may signal only what descends from it.
 		sweepDescendants(os.Getpid())
+	}
+	if !ok {
+		return 1 // in a pid namespace the kernel kills all that is left
 	}
 	in.send(r)
 	return 0
@@ -359,41 +370,36 @@ func lookInside(name string, env []string) string {
 	return ""
 }
 
-// reap collects every process that ends until the command does.
-func (in *initProcess) reap(pid int) report {
-	r := report{Exited: true}
+// reap collects every process that ends until the command does. It gives up,
+// with ok false, when there is no parent any more to report to.
+func reap(pid int, children <-chan os.Signal, orphaned <-chan struct{}) (r report, ok bool) {
+	r.Exited = true
 	for {
-		var ws unix.WaitStatus
-		var ru unix.Rusage
-		got, err := unix.Wait4(-1, &ws, 0, &ru)
-		if errors.Is(err, unix.EINTR) {
-			continue
+		select {
+		case <-orphaned:
+			return r, false
+		case <-children:
 		}
-		if err != nil {
-			return report{Failed: "lost the command: " + err.Error()}
+		for {
+			var ws unix.WaitStatus
+			var ru unix.Rusage
+			got, err := unix.Wait4(-1, &ws, unix.WNOHANG, &ru)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if got <= 0 {
+				break
+			}
+			r.CPUSeconds += time.Duration(ru.Utime.Nano() + ru.Stime.Nano()).Seconds()
+			r.MaxRSS = max(r.MaxRSS, ru.Maxrss<<10)
+			if got != pid {
+				continue
+			}
+			if r.Code = ws.ExitStatus(); ws.Signaled() {
+				r.Signal = int(ws.Signal())
+				r.Code = 128 + r.Signal
+			}
+			return r, true
 		}
-		r.CPUSeconds += time.Duration(ru.Utime.Nano() + ru.Stime.Nano()).Seconds()
-		r.MaxRSS = max(r.MaxRSS, ru.Maxrss<<10)
-		if got != pid {
-			continue
-		}
-		if ws.Signaled() {
-			r.Signal = int(ws.Signal())
-			r.Code = 128 + r.Signal
-		} else {
-			r.Code = ws.ExitStatus()
-		}
-		return r
 	}
-}
-
-// watchParent ends the sandbox when the process that asked for it is gone or
-// closes its end. In a pid namespace the kernel then kills all that is left.
-func (in *initProcess) watchParent() {
-	var b [1]byte
-	in.control.Read(b[:])
-	if in.spec.Layer != Namespaces {
-		sweepDescendants(os.Getpid())
-	}
-	os.Exit(1)
 }

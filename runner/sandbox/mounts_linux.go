@@ -111,7 +111,7 @@ func openBinds(s *initSpec) (links [][2]string, binds []bind, err error) {
 		binds = append(binds, b)
 	}
 	for _, p := range s.Writable {
-		b, err := openBind(p, s.Writable, rwAttr)
+		b, err := openBind(p, nil, rwAttr)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -143,7 +143,7 @@ func devicePaths(gpus int) []string {
 func openBind(p string, writable []string, attr uint64) (bind, error) {
 	b := bind{path: p}
 	at, name, flags := unix.AT_FDCWD, p, uint(0)
-	if outer := outermost(p, writable); outer != "" {
+	if outer := holder(p, writable); outer != "" {
 		w, err := unix.Open(outer, unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return b, fmt.Errorf("open %s: %w", outer, err)
@@ -174,15 +174,14 @@ func openBind(p string, writable []string, attr uint64) (bind, error) {
 	return b, nil
 }
 
-// outermost is the shortest writable path that p lies strictly below.
-func outermost(p string, writable []string) string {
-	out := ""
+// holder is the writable path that p lies below, if any.
+func holder(p string, writable []string) string {
 	for _, w := range writable {
-		if w != p && within(p, w) && (out == "" || len(w) < len(out)) {
-			out = w
+		if w != p && within(p, w) {
+			return w
 		}
 	}
-	return out
+	return ""
 }
 
 // attach mounts b below root, which nothing inside can lead out of.

@@ -98,8 +98,11 @@ type Spec struct {
 	// Env is added to PATH, HOME, TMPDIR and LANG and overrides them.
 	Env map[string]string
 	// Writable and ReadOnly are absolute, existing paths that keep their names
-	// inside. Writable ones are handed over to the command's uid when the
-	// caller is root (see chown in this package for what is left alone).
+	// inside. Writable ones hold no symlink in their names and are handed over
+	// to the command's uid when the caller is root (see chown in this package
+	// for what is left alone). A symlink in a read-only name is followed,
+	// unless it lies below a writable path: no other may be the work of
+	// untrusted code.
 	Writable []string
 	ReadOnly []string
 	// Scratch is an empty folder of the caller's that serves as home and
@@ -240,6 +243,11 @@ func (s *Spec) Validate() error {
 		}
 		if _, err := os.Stat(p); err != nil {
 			return &SpecError{fmt.Sprintf("path %q cannot be used: %v", p, errors.Unwrap(err)), "create it first, or correct it"}
+		}
+	}
+	for _, p := range s.Writable {
+		if real, err := filepath.EvalSymlinks(p); err == nil && real != p {
+			return &SpecError{fmt.Sprintf("writable path %q leads through a symlink to %q", p, real), "resolve the folder's name once, before any untrusted code could write there, and use that"}
 		}
 	}
 	return nil

@@ -75,7 +75,7 @@ func Start(cfg Config, spec Spec) (*Process, error) {
 func (p *Process) prepare(cfg Config) (*initSpec, error) {
 	s := &p.spec
 	in := &initSpec{
-		Layer: cfg.Layer, Argv: s.Argv, Dir: s.Dir, Writable: s.Writable, ReadOnly: s.ReadOnly, Scratch: s.Scratch,
+		Layer: cfg.Layer, Argv: s.Argv, Dir: s.Dir, Writable: outermost(s.Writable), ReadOnly: s.ReadOnly, Scratch: s.Scratch,
 		TmpBytes: cfg.tmpBytes(), UID: os.Getuid(), GID: os.Getgid(), Limits: s.Limits, GPUs: s.GPUs,
 	}
 	if s.GPUs > 0 && len(gpuDevices()) == 0 {
@@ -100,7 +100,7 @@ func (p *Process) prepare(cfg Config) (*initSpec, error) {
 		}
 	}
 	if in.SwitchUser {
-		for _, w := range s.Writable {
+		for _, w := range in.Writable {
 			if err := chown(w, in.UID, in.GID); err != nil {
 				return nil, err
 			}
@@ -147,6 +147,19 @@ func (s *Spec) executables() []string {
 	var out []string
 	for _, p := range ExecutablePaths(exe, "") {
 		if _, err := os.Stat(p); err == nil && !withinAny(p, given) && !withinAny(p, systemPaths) && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// outermost leaves out the paths that lie in another one. They are writable
+// with it, and their names may be links that an earlier run has made.
+func outermost(paths []string) []string {
+	var out []string
+	for _, p := range paths {
+		others := slices.DeleteFunc(slices.Clone(paths), func(o string) bool { return o == p })
+		if !withinAny(p, others) && !slices.Contains(out, p) {
 			out = append(out, p)
 		}
 	}
@@ -269,11 +282,13 @@ func (p *Process) place(cfg Config, in *initSpec, gaps []string) Placement {
 		}
 	case Landlock:
 		pl.Missing = append(pl.Missing, landlockGaps(landlockABI(), p.spec.Proxy != nil, haveSeccomp())...)
-		for _, r := range in.ReadOnly {
-			if outermost(r, in.Writable) != "" {
+		in.ReadOnly = slices.DeleteFunc(slices.Clone(in.ReadOnly), func(r string) bool {
+			inside := withinAny(r, in.Writable)
+			if inside {
 				miss(r + " lies in a writable folder and can be written")
 			}
-		}
+			return inside
+		})
 	}
 	if !haveSeccomp() {
 		miss("no system call filter")

@@ -148,13 +148,17 @@ func (r Remains) Sweep(ctx context.Context) error {
 	if r.Boot != "" && r.Boot != bootID() {
 		return nil
 	}
+	begin := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		left := false
-		if ticks, state, ok := startTime(r.Init); r.Init > 0 && ok && ticks == r.Ticks && state != 'Z' && state != 'X' {
+		if r.alive() {
 			// The first process takes its tree along: through its pid
-			// namespace, or by sweeping when its parent's socket closes. A
-			// kill would rob the second kind of that chance.
+			// namespace, or by sweeping when its parent's socket closes. It is
+			// given time for the second before it is killed.
 			left = true
+			if time.Since(begin) > killGrace {
+				r.kill()
+			}
 		}
 		for _, dir := range r.Cgroups {
 			left = !removeCgroup(dir) || left
@@ -167,5 +171,23 @@ func (r Remains) Sweep(ctx context.Context) error {
 			return fmt.Errorf("sweep what a dead worker left: %w", ctx.Err())
 		case <-time.After(wait):
 		}
+	}
+}
+
+// alive reports whether the first process is there and not merely unburied.
+func (r Remains) alive() bool {
+	ticks, state, ok := startTime(r.Init)
+	return r.Init > 0 && ok && ticks == r.Ticks && state != 'Z' && state != 'X'
+}
+
+// kill ends the first process, and no other that has its pid by now.
+func (r Remains) kill() {
+	fd, err := unix.PidfdOpen(r.Init, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if r.alive() {
+		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 	}
 }
