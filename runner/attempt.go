@@ -54,6 +54,9 @@ func (d *drive) attempt(ctx context.Context, a Attempt) (Status, error) {
 		a = r.Attempt
 	}
 	if err := d.submit(ctx, &rec, a); err != nil {
+		if ctx.Err() != nil { // it may have started all the same
+			return Status{}, d.interrupt(ctx, &rec)
+		}
 		return Status{}, err
 	}
 	return d.await(ctx, &rec, a)

@@ -226,15 +226,38 @@ func (d *drive) unit(ctx context.Context, u unit) (Unit, error) {
 func (d *drive) try(ctx context.Context, u unit, n int) (st Status, key string, setup int, err error) {
 	list := d.unitAttempts(u, n)
 	for i, a := range list {
+		key = a.Key.String()
+		if _, known := d.attempts[key]; !known {
+			if why := d.makeDir(a.Dir); why != "" {
+				return Status{Phase: Failed, Reason: ReasonStart, Message: why}, key, 0, nil
+			}
+		}
 		if st, err = d.attempt(ctx, a); err != nil {
 			return st, "", 0, err
 		}
-		key = a.Key.String()
 		if i < len(list)-1 && st.Phase != Succeeded {
 			return st, key, i + 1, nil
 		}
 	}
 	return st, key, 0, nil
+}
+
+// makeDir makes the directory that a command starts in, below the working
+// folder, where the commands before it have not.
+func (d *drive) makeDir(dir string) (why string) {
+	rel, err := filepath.Rel(d.work(), dir)
+	if err != nil {
+		return err.Error()
+	}
+	root, err := os.OpenRoot(d.work())
+	if err != nil {
+		return err.Error()
+	}
+	defer root.Close()
+	if err := root.MkdirAll(rel, 0o755); err != nil {
+		return fmt.Sprintf("its directory %s cannot be used: %v", rel, err)
+	}
+	return ""
 }
 
 // placeUnit makes the working folder of a try, unless the try has begun: then
@@ -277,19 +300,19 @@ func containsPatch(list []spec.Patch, p spec.Patch) bool {
 	return false
 }
 
-// placeScript writes the run's script and makes its working directory.
+// placeScript writes the run's script.
 func (d *drive) placeScript(u unit, tree string) error {
 	root, err := os.OpenRoot(tree)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	if u.run.Script == nil {
+		return nil
+	}
 	cwd := filepath.Join(".", filepath.FromSlash(u.run.Cwd))
 	if err := root.MkdirAll(cwd, 0o755); err != nil {
 		return err
-	}
-	if u.run.Script == nil {
-		return nil
 	}
 	return root.WriteFile(filepath.Join(cwd, scriptFile(u.run.Script)), []byte(u.run.Script.Text), 0o644)
 }

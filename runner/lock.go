@@ -33,7 +33,7 @@ func (e *DrivenError) UserError() string { return "follow it with `repromill wat
 // lock back when the process ends, however it ends.
 func (r *Runner) lock(id string) (release func() error, err error) {
 	path := filepath.Join(r.runDir(id), "lock")
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("lock run: %w", err)
 	}
 	l := flock.New(path)

@@ -11,25 +11,27 @@ import (
 
 // Outcome is what Drive returns, and what is stored of a finished run.
 type Outcome struct {
-	RunID      string           `json:"run_id"`
-	State      store.State      `json:"state"`
-	PlanHash   string           `json:"plan_hash,omitempty"`
-	Verdict    verdict.Verdict  `json:"verdict,omitempty"`
-	Reason     string           `json:"reason,omitempty"`
-	Stopped    string           `json:"stopped,omitempty"` // the cap that ended the run early
-	Simulated  bool             `json:"simulated,omitempty"`
-	Claims     []verdict.Row    `json:"claims,omitempty"`
-	Metrics    []Measured       `json:"metrics,omitempty"`
-	Missing    []Missing        `json:"missing,omitempty"`
-	Units      []Unit           `json:"units,omitempty"`
-	Refused    []Refusal        `json:"refused,omitempty"`
-	Deviations []spec.Deviation `json:"deviations,omitempty"`
-	Spend      store.Spend      `json:"spend"`
-	Placement  Placement        `json:"placement,omitzero"` // of the last attempt
-	Started    time.Time        `json:"started,omitzero"`   // of the run's creation
-	Finished   time.Time        `json:"finished,omitzero"`
-	Manifest   string           `json:"manifest,omitempty"` // where the committed results are listed
-	WorkDir    string           `json:"work_dir,omitempty"` // with Request.KeepWork
+	RunID     string          `json:"run_id"`
+	State     store.State     `json:"state"`
+	PlanHash  string          `json:"plan_hash,omitempty"`
+	Verdict   verdict.Verdict `json:"verdict,omitempty"`
+	Reason    string          `json:"reason,omitempty"`
+	Stopped   string          `json:"stopped,omitempty"` // the cap that ended the run early
+	Simulated bool            `json:"simulated,omitempty"`
+	Claims    []verdict.Row   `json:"claims,omitempty"`
+	Metrics   []Measured      `json:"metrics,omitempty"`
+	Missing   []Missing       `json:"missing,omitempty"`
+	Units     []Unit          `json:"units,omitempty"`
+	Refused   []Refusal       `json:"refused,omitempty"`
+	// InstallFailed says why the environment could not be made.
+	InstallFailed string           `json:"install_failed,omitempty"`
+	Deviations    []spec.Deviation `json:"deviations,omitempty"`
+	Spend         store.Spend      `json:"spend"`
+	Placement     Placement        `json:"placement,omitzero"` // of the last attempt
+	Started       time.Time        `json:"started,omitzero"`   // of the run's creation
+	Finished      time.Time        `json:"finished,omitzero"`
+	Manifest      string           `json:"manifest,omitempty"` // where the committed results are listed
+	WorkDir       string           `json:"work_dir,omitempty"` // with Request.KeepWork
 }
 
 // Unit is one execution: one run of the plan with one seed.
@@ -100,6 +102,8 @@ type Record struct {
 	Attempts []store.Attempt
 	Events   []Event
 	// Logs are the ends of the captured streams by name, "main-s0.out".
-	Logs    map[string][]byte
-	Version string
+	Logs     map[string][]byte
+	Version  string // of this program
+	Executor string
+	Python   string // version used, "3.11"
 }

@@ -241,7 +241,7 @@ func (d *drive) installStep(ctx context.Context, a Attempt) (why string, err err
 		case d.capReached() != "":
 			return "the installation was stopped: " + d.capReached(), nil
 		default:
-			return "the installation failed: " + failedLine(st), nil
+			return "the installation failed: " + installFailure(st), nil
 		}
 		a.Key.N++
 		if err := d.retried(ctx, a.Key, st); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -151,9 +152,14 @@ func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.D
 	}
 	install = append(install, args...)
 	env := d.installEnv(index)
-	readOnly := append(d.readOnly(py), filepath.Dir(uv))
-	if err != nil {
-		readOnly = d.readOnly(py)
+	readOnly := d.readOnly(py)
+	if err == nil {
+		readOnly = append(readOnly, uv)
+	}
+	for _, name := range []string{"PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"} {
+		if p := d.cfg.Getenv(name); filepath.IsAbs(p) && exists(p) {
+			readOnly = append(readOnly, filepath.Clean(p))
+		}
 	}
 	var hosts []string
 	for _, u := range index {
@@ -174,8 +180,9 @@ func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.D
 
 // readOnly are the places outside the run's folder that Python needs.
 func (d *drive) readOnly(py Interpreter) (out []string) {
-	for _, p := range []string{py.Prefix, filepath.Dir(py.Path), d.bin()} {
-		if filepath.IsAbs(p) && exists(p) {
+	for _, p := range []string{py.Prefix, py.Path, d.bin()} {
+		// Every sandbox shows /usr.
+		if p = filepath.Clean(p); filepath.IsAbs(p) && p != "/" && p != "/usr" && !strings.HasPrefix(p, "/usr/") && exists(p) {
 			out = append(out, p)
 		}
 	}
@@ -229,8 +236,11 @@ func hostPort(u *url.URL) string {
 func (d *drive) installEnv(index []*url.URL) map[string]string {
 	env := map[string]string{
 		"PIP_CONFIG_FILE": os.DevNull, "PIP_INDEX_URL": index[0].String(), "UV_DEFAULT_INDEX": index[0].String(),
-		"UV_CACHE_DIR": d.cache(), "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy", "UV_NO_PROGRESS": "1",
+		"UV_CACHE_DIR": d.cache(), "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy", "UV_NO_PROGRESS": "1", "PIP_RETRIES": "2",
 		"PYTHONUNBUFFERED": "1", "PIP_PROGRESS_BAR": "off",
+	}
+	if index[0].Scheme == "http" { // the user's own choice
+		env["PIP_TRUSTED_HOST"] = index[0].Host
 	}
 	var extra []string
 	for _, u := range index[1:] {
@@ -247,16 +257,16 @@ func (d *drive) installEnv(index []*url.URL) map[string]string {
 	return env
 }
 
-// installerError finds the line in which pip or uv names what went wrong.
+// installerError finds the line in which pip or uv begin to name what went wrong.
 var installerError = regexp.MustCompile(`(?i)^\s*(error:|error\b|×|x no solution|╰─▶|because|no matching distribution)`)
 
-// failedLine says in one line why an attempt did not end well.
-func failedLine(st Status) string {
+// installFailure says why an installation did not end well, in the installer's
+// own words: the line that names the package, with the two that explain it.
+func installFailure(st Status) string {
 	lines := tailLines(st.Stderr, 64<<10)
-	for _, l := range lines {
-		if installerError.MatchString(l) {
-			return statusWords(st) + ": " + l
-		}
+	i := slices.IndexFunc(lines, installerError.MatchString)
+	if i < 0 {
+		return failure(st)
 	}
-	return failure(st)
+	return statusWords(st) + ": " + strings.Join(lines[i:min(len(lines), i+3)], " ")
 }

@@ -216,11 +216,15 @@ func derivedID(key string) string {
 	return "K" + base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding).EncodeToString(sum[:])[:25]
 }
 
-func (r *Runner) executor(req Request) (Executor, error) {
-	name := req.Executor
-	if name == "" || name == "auto" {
-		name = r.cfg.Default
+func (r *Runner) executorName(req Request) string {
+	if req.Executor == "" || req.Executor == "auto" {
+		return r.cfg.Default
 	}
+	return req.Executor
+}
+
+func (r *Runner) executor(req Request) (Executor, error) {
+	name := r.executorName(req)
 	if e, ok := r.cfg.Executors[name]; ok {
 		return e, nil
 	}
