@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/results/schema"
@@ -225,7 +226,7 @@ func removeAll(paths ...string) error {
 	dirs := map[string]bool{}
 	for _, p := range paths {
 		err := os.Remove(p)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 			continue
 		}
 		if err != nil {
