@@ -110,7 +110,7 @@ func (b *builder) attentionKind(i int) string {
 	}
 	switch {
 	case c.LinearValueHeads > 0:
-		if every := max(1, int(c.FullInterval)); (i+1)%every != 0 {
+		if (i+1)%int(c.FullInterval) != 0 {
 			return "linear"
 		}
 		return "full"

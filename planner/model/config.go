@@ -133,6 +133,11 @@ type raw struct {
 
 	Vision *rawVision      `json:"vision_config"`
 	Quant  json.RawMessage `json:"quantization_config"`
+
+	// Where multimodal models keep their text model.
+	Text     json.RawMessage `json:"text_config"`
+	LLM      json.RawMessage `json:"llm_config"`
+	Language json.RawMessage `json:"language_config"`
 }
 
 // rawVision is a vision tower of the kind of Qwen's.
@@ -150,13 +155,6 @@ type rawVision struct {
 	Deepstack    []int  `json:"deepstack_visual_indexes"`
 }
 
-// nested are the names under which multimodal models keep their text model.
-type nested struct {
-	Text     json.RawMessage `json:"text_config"`
-	LLM      json.RawMessage `json:"llm_config"`
-	Language json.RawMessage `json:"language_config"`
-}
-
 // readConfig decodes config.json. The nested text model's fields win over those
 // beside it, which are often left-overs of defaults.
 func readConfig(b []byte) (*raw, error) {
@@ -165,15 +163,11 @@ func readConfig(b []byte) (*raw, error) {
 	}
 	b = plainJSON(b)
 	var c raw
-	var n nested
 	if err := decodeObject(b, &c); err != nil {
 		return nil, &BadConfigError{"config.json", err.Error()}
 	}
-	if err := decodeObject(b, &n); err != nil {
-		return nil, &BadConfigError{"config.json", err.Error()}
-	}
 	architectures, quant, vision := c.Architectures, c.Quant, c.Vision
-	for _, text := range []json.RawMessage{n.Text, n.LLM, n.Language} {
+	for _, text := range []json.RawMessage{c.Text, c.LLM, c.Language} {
 		if len(text) == 0 || string(text) == "null" {
 			continue
 		}
@@ -215,6 +209,7 @@ func (c *raw) settle() {
 	first(&c.Experts, c.LocalExperts, c.RoutedExperts)
 	first(&c.ExpertsPerToken, c.ExpertsPerTokenOSS)
 	first(&c.MoEIntermediate, c.Intermediate)
+	first(&c.FullInterval, 4)
 	if c.DType == "" {
 		c.DType = c.TorchDType
 	}
@@ -255,8 +250,9 @@ func (c *raw) check() error {
 		"index_head_dim": c.IndexDim, "linear_num_value_heads": c.LinearValueHeads,
 		"linear_num_key_heads": c.LinearKeyHeads, "linear_key_head_dim": c.LinearKeyDim,
 		"linear_value_head_dim": c.LinearValueDim, "linear_conv_kernel_dim": c.LinearConvKernel,
+		"full_attention_interval": c.FullInterval, "sliding_window_pattern": c.SlidingPattern,
 		"mamba_num_heads": c.MambaHeads, "mamba_head_dim": c.MambaHeadDim, "n_groups": c.MambaGroups,
-		"ssm_state_size": c.MambaState, "conv_kernel": c.MambaConv,
+		"ssm_state_size": c.MambaState, "conv_kernel": c.MambaConv, "moe_layer_freq": c.MoEFreq, "decoder_sparse_step": c.SparseStep,
 	} {
 		if v < 0 || v > maxDim {
 			return bad("%s is %d", name, v)

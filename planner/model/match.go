@@ -2,6 +2,7 @@ package model
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -13,65 +14,54 @@ import (
 // or a part of its path ("gate" means the module gate, never gate_proj).
 type matcher struct {
 	names    map[string]bool
-	parts    map[string]bool // of names without a dot
+	parts    map[string]bool // names without a dot
+	prefixes []string        // of patterns with one star at the end; sorted, none a prefix of another
+	globs    []string
 	patterns []*regexp.Regexp
 }
 
-func (m *matcher) add(list []string) {
-	for _, s := range list {
-		switch {
+func newMatcher(lists ...[]string) matcher {
+	m := matcher{names: map[string]bool{}, parts: map[string]bool{}}
+	var prefixes []string
+	for _, s := range slices.Concat(lists...) {
+		switch star := strings.IndexAny(s, "*?"); {
 		case s == "":
 		case strings.HasPrefix(s, "re:"):
 			if re, err := regexp.Compile("^(?:" + s[3:] + ")"); err == nil {
 				m.patterns = append(m.patterns, re)
 			}
-		case strings.ContainsAny(s, "*?"):
-			m.patterns = append(m.patterns, glob(s))
-		default:
-			if m.names == nil {
-				m.names, m.parts = map[string]bool{}, map[string]bool{}
-			}
+		case star >= 0 && star == len(s)-1 && s[star] == '*':
+			prefixes = append(prefixes, s[:star])
+		case star >= 0:
+			m.globs = append(m.globs, s)
+		case strings.Contains(s, "."):
 			m.names[s] = true
-			if !strings.Contains(s, ".") {
-				m.parts[s] = true
-			}
-		}
-	}
-}
-
-// glob makes a pattern whose stars cross dots, as those of Python's fnmatch do,
-// and that also matches a parent of the name.
-func glob(s string) *regexp.Regexp {
-	var b strings.Builder
-	b.WriteString("^(?:")
-	for _, r := range s {
-		switch r {
-		case '*':
-			b.WriteString(".*")
-		case '?':
-			b.WriteByte('.')
 		default:
-			b.WriteString(regexp.QuoteMeta(string(r)))
+			m.parts[s] = true
 		}
 	}
-	b.WriteString(`)(?:\.|$)`)
-	return regexp.MustCompile(b.String())
+	slices.Sort(prefixes)
+	for _, p := range prefixes {
+		if n := len(m.prefixes); n == 0 || !strings.HasPrefix(p, m.prefixes[n-1]) {
+			m.prefixes = append(m.prefixes, p)
+		}
+	}
+	return m
 }
 
 func (m *matcher) matches(name string) bool {
-	if m.names != nil {
-		for rest, i := name, 0; ; {
-			dot := strings.IndexByte(rest, '.')
-			if dot < 0 {
-				if m.parts[rest] || m.names[name] {
-					return true
-				}
-				break
-			}
-			if m.parts[rest[:dot]] || m.names[name[:i+dot]] || m.names[rest] {
-				return true
-			}
-			rest, i = rest[dot+1:], i+dot+1
+	if len(m.names)+len(m.parts) > 0 && m.onPath(name) {
+		return true
+	}
+	if len(m.prefixes) > 0 {
+		at, found := slices.BinarySearch(m.prefixes, name)
+		if found || at > 0 && strings.HasPrefix(name, m.prefixes[at-1]) {
+			return true
+		}
+	}
+	for _, g := range m.globs {
+		if glob(g, name) {
+			return true
 		}
 	}
 	for _, re := range m.patterns {
@@ -80,4 +70,45 @@ func (m *matcher) matches(name string) bool {
 		}
 	}
 	return false
+}
+
+// onPath looks for the name, its parents, its endings and its parts.
+func (m *matcher) onPath(name string) bool {
+	rest, at := name, 0 // rest is name[at:]
+	for {
+		if m.names[rest] {
+			return true
+		}
+		dot := strings.IndexByte(rest, '.')
+		if dot < 0 {
+			return m.parts[rest]
+		}
+		if m.parts[rest[:dot]] || m.names[name[:at+dot]] {
+			return true
+		}
+		rest, at = rest[dot+1:], at+dot+1
+	}
+}
+
+// glob matches a pattern whose stars cross dots, as those of Python's fnmatch
+// do, with a name or one of its parents.
+func glob(pattern, name string) bool {
+	p, n := 0, 0
+	star, retry := -1, 0
+	for {
+		switch {
+		case p == len(pattern) && (n == len(name) || name[n] == '.'):
+			return true
+		case p < len(pattern) && pattern[p] == '*':
+			star, retry = p, n
+			p++
+		case p < len(pattern) && n < len(name) && (pattern[p] == '?' || pattern[p] == name[n]):
+			p, n = p+1, n+1
+		case star >= 0 && retry < len(name):
+			retry++
+			p, n = star+1, retry
+		default:
+			return false
+		}
+	}
 }

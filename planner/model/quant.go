@@ -218,9 +218,7 @@ func readQuant(b []byte, file string) (*Quant, error) {
 		Producer: strings.TrimSpace(producer.Name + " " + producer.Version),
 		exact:    map[string]*Scheme{},
 	}
-	for _, list := range [][]string{r.Ignore, r.Exclude, r.NotConvert, r.IgnoredLayers} {
-		q.ignore.add(list)
-	}
+	q.ignore = newMatcher(r.Ignore, r.Exclude, r.NotConvert, r.IgnoredLayers)
 	q.KV = r.kv()
 	var err error
 	switch {
@@ -359,9 +357,7 @@ func (q *Quant) groups(groups map[string]rawGroup) {
 			}
 		}
 		if len(patterns) > 0 {
-			r := rule{scheme: s}
-			r.match.add(patterns)
-			q.rules = append(q.rules, r)
+			q.rules = append(q.rules, rule{newMatcher(patterns), s})
 		}
 	}
 }
