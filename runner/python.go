@@ -161,7 +161,7 @@ func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.D
 			readOnly = append(readOnly, filepath.Clean(p))
 		}
 	}
-	var hosts []string
+	hosts := slices.Clone(d.cfg.IndexHosts)
 	for _, u := range index {
 		hosts = append(hosts, hostPort(u))
 		if u.Hostname() == "pypi.org" {

@@ -96,12 +96,14 @@ type Config struct {
 	PriceUSDPerGPUHour map[string]float64 // by SKU
 	// Indexes are the package indexes (https URLs), the main one first; empty
 	// means what PIP_INDEX_URL or UV_INDEX_URL say, else pypi.org.
-	Indexes  []string
-	Limits   Limits        // for attempts that state none
-	PollMin  time.Duration // between two observations; 0 means 20 ms, growing to PollMax
-	PollMax  time.Duration // 0 means 1 s
-	MaxTries int           // of one piece of work that is lost again and again; 0 means 3
-	Version  string        // of this program, for the record
+	Indexes []string
+	// IndexHosts are further host:port pairs that installing may reach.
+	IndexHosts []string
+	Limits     Limits        // for attempts that state none
+	PollMin    time.Duration // between two observations; 0 means 20 ms, growing to PollMax
+	PollMax    time.Duration // 0 means 1 s
+	MaxTries   int           // of one piece of work that is lost again and again; 0 means 3
+	Version    string        // of this program, for the record
 }
 
 // Runner drives runs. It is safe for concurrent use by different runs.

@@ -18,14 +18,12 @@ import (
 type planFlags struct {
 	repo   string
 	commit string
-	skus   []string
 	from   string
 }
 
 func (f *planFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.repo, "repo", "", "use the code at `URL or DIR` instead of the links that are found")
 	fl.StringVar(&f.commit, "commit", "", "use this commit, branch or tag of the code")
-	fl.StringSliceVar(&f.skus, "sku", nil, "GPU models to plan for, comma separated")
 	fl.StringVar(&f.from, "from", "", "read targets from `FILE`, one a line; - is standard input")
 }
 
@@ -67,7 +65,7 @@ was read from. The plan is a JSON document that can be edited and run.`,
 }
 
 func (f *planFlags) request(a *app, target string) runner.PlanRequest {
-	return runner.PlanRequest{Target: a.expand(target), Repo: a.expand(f.repo), Commit: f.commit, SKUs: f.skus}
+	return runner.PlanRequest{Target: a.expand(target), Repo: a.expand(f.repo), Commit: f.commit}
 }
 
 func (a *app) planOne(ctx context.Context, f *planFlags, target, out string) error {

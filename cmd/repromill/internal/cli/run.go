@@ -113,7 +113,7 @@ func (f *runFlags) defaults(a *app, cmd *cobra.Command) error {
 
 func (f *runFlags) request(a *app, target string) runner.Request {
 	return runner.Request{
-		Target: target, Repo: f.repo, Commit: f.commit, SKUs: f.skus, Mirror: a.cfg.String("mirror"),
+		Target: target, Repo: f.repo, Commit: f.commit, Mirror: a.cfg.String("mirror"),
 		Executor: f.executor, Yes: f.yes, By: firstOf(a.env["USER"], a.env["LOGNAME"], "unknown"),
 		NoSandbox: f.noSandbox, KeepWork: f.keepWork, Key: f.key,
 		Caps: runner.Caps{GPUHours: f.maxGPUHours, USD: f.maxUSD, Wall: f.maxWall},

@@ -185,7 +185,7 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	}
 	gitCfg := git.Config{
 		CacheDir: cfg.CacheDir, Mirror: cfg.Mirror, Trees: client.Overlay().Trees, Child: child,
-		Token: a.gitToken, Now: a.now, Hook: a.failpoint(), DialControl: client.DialControl(),
+		Token: a.gitToken, Now: a.now, Hook: a.failpoint(),
 	}
 	if base := cfg.Endpoints["github"]; base != "" {
 		gitCfg.Endpoints = map[string]string{"github.com": base}

@@ -259,7 +259,8 @@ func (j *job) sourceFacts(co *git.Checkout) {
 
 func (j *job) plan(ctx context.Context) (*spec.Plan, error) {
 	j.in.Target = j.target
-	if j.in.Options.SKUs = j.req.SKUs; j.checkout != nil {
+	j.in.Options.CreatedBy = j.CreatedBy
+	if j.checkout != nil {
 		facts, err := inspect.Dir(ctx, j.checkout.Dir, inspect.Config{})
 		if err != nil {
 			return nil, fmt.Errorf("read the code: %w", err)
@@ -269,11 +270,6 @@ func (j *job) plan(ctx context.Context) (*spec.Plan, error) {
 	p, err := planner.Plan(j.in)
 	if err != nil {
 		return nil, err
-	}
-	p.CreatedBy = j.CreatedBy
-	p.Seal()
-	if err := p.Validate(); err != nil {
-		return nil, fmt.Errorf("the planner made a plan that breaks its schema: %w", err)
 	}
 	return p, nil
 }
