@@ -18,13 +18,13 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 		RunID: d.run.ID, State: store.Running, PlanHash: d.plan.Hash, Stopped: ex.Stopped,
 		Simulated: d.plan.Source.Simulated, Claims: d.judge(prep, ex, col), Metrics: col.Metrics, Missing: col.Missing,
 		Units: ex.Units, Refused: slices.Concat(prep.Refused, ex.Refused), InstallFailed: prep.InstallFailed, Deviations: prep.Deviations,
-		Started: d.run.Created, Finished: d.cfg.Now().UTC(),
+		Executor: d.executorName(d.req), Python: prep.Python.Version, Started: d.run.Created, Finished: d.cfg.Now().UTC(),
 	}
 	out.Verdict, out.Reason = verdict.Overall(out.Claims)
 	if d.req.KeepWork && len(ex.Units) > 0 {
 		out.WorkDir = d.dir
 	}
-	rec := &Record{Run: d.run, Request: d.req, Plan: d.plan, Version: d.cfg.Version, Executor: d.executorName(d.req), Python: prep.Python.Version, Logs: map[string][]byte{}}
+	rec := &Record{Run: d.run, Request: d.req, Plan: d.plan, Version: d.cfg.Version, Logs: map[string][]byte{}}
 	if rec.Attempts, err = d.cfg.Store.Attempts(ctx, d.run.ID); err != nil {
 		return out, "", err
 	}

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/results/dataset"
+	"github.com/repromill/repromill/results/report"
 	"github.com/repromill/repromill/results/schema"
 	"github.com/repromill/repromill/runner/verdict"
 )
@@ -27,42 +29,39 @@ type inDataset struct{ d *dataset.Dataset }
 
 // Commit is one transaction of the dataset, idempotent by run id.
 func (r inDataset) Commit(ctx context.Context, rec *Record) (string, error) {
-	tx := r.d.Begin(rec.Run.ID, rec.Run.Created)
-	tx.SetPlanHash(rec.Plan.Hash)
-	err := add(tx, []schema.RunRow{rec.runRow()})
-	if err == nil {
-		err = add(tx, rec.claimRows())
+	tx := &recording{tx: r.d.Begin(rec.Run.ID, rec.Run.Created)}
+	tx.tx.SetPlanHash(rec.Plan.Hash)
+	add(tx, []schema.RunRow{rec.runRow()})
+	add(tx, rec.claimRows())
+	add(tx, rec.metricRows())
+	add(tx, rec.estimateRows())
+	add(tx, rec.eventRows())
+	add(tx, rec.verdictRows())
+	manifest := filepath.Join(r.d.Root(), "_runs", rec.Run.ID, "manifest.json")
+	if tx.err == nil {
+		tx.err = rec.attach(tx.tx, rec.report(r.d.Root(), manifest, tx.counts))
 	}
-	if err == nil {
-		err = add(tx, rec.metricRows())
+	if tx.err != nil {
+		return "", errors.Join(tx.err, tx.tx.Abort())
 	}
-	if err == nil {
-		err = add(tx, rec.eventRows())
-	}
-	if err == nil {
-		err = add(tx, rec.verdictRows())
-	}
-	if err == nil {
-		err = add(tx, rec.estimateRows())
-	}
-	if err == nil {
-		err = rec.attach(tx)
-	}
-	if err != nil {
-		return "", errors.Join(err, tx.Abort())
-	}
-	m, err := tx.Commit(ctx)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(r.d.Root(), "_runs", m.RunID, "manifest.json"), nil
+	_, err := tx.tx.Commit(ctx)
+	return manifest, err
 }
 
-func add[T schema.Row](tx *dataset.Txn, rows []T) error {
-	if len(rows) == 0 {
-		return nil
+// recording is a transaction that remembers its first error and counts its
+// rows.
+type recording struct {
+	tx     *dataset.Txn
+	counts []report.TableCount
+	err    error
+}
+
+func add[T schema.Row](r *recording, rows []T) {
+	if len(rows) == 0 || r.err != nil {
+		return
 	}
-	return dataset.Add(tx, rows...)
+	r.err = dataset.Add(r.tx, rows...)
+	r.counts = append(r.counts, report.TableCount{Table: rows[0].Table(), Rows: int64(len(rows))})
 }
 
 func (rec *Record) common(kind, attempt string) schema.Common {
@@ -81,9 +80,9 @@ func (rec *Record) runRow() schema.RunRow {
 		TargetInput: p.Target.Input, TargetKind: p.Target.Kind, TargetID: p.Target.ID, TargetVersion: p.Target.Version,
 		TargetRevision: p.Target.Revision, TargetURL: p.Target.URL,
 		SourceRepo: p.Source.Repo, SourceCommit: p.Source.Commit, SourceSubdir: p.Source.Subdir, SourceStatedBy: p.Source.StatedBy,
-		Executor: rec.Executor, Host: o.Placement.Node, Sandbox: strings.Join(o.Placement.Sandbox, ","),
+		Executor: o.Executor, Host: o.Placement.Node, Sandbox: strings.Join(o.Placement.Sandbox, ","),
 		SandboxMissing: strings.Join(o.Placement.Missing, "; "), NoSandbox: rec.Request.NoSandbox,
-		Python: rec.Python, SKU: o.Placement.SKU, Seeds: rec.seeds(),
+		Python: o.Python, SKU: o.Placement.SKU, Seeds: rec.seeds(),
 		FetchS: rec.stageSeconds(StageFetch), PrepareS: rec.stageSeconds(StagePrepare),
 		ExecuteS: rec.stageSeconds(StageExecute), CollectS: rec.stageSeconds(StageCollect),
 		WallS:    schema.Float(o.Finished.Sub(rec.Run.Created).Seconds()),
@@ -321,7 +320,7 @@ func (rec *Record) estimateRows() (out []schema.EstimateRow) {
 }
 
 // attach puts the documents and logs beside the rows.
-func (rec *Record) attach(tx *dataset.Txn) error {
+func (rec *Record) attach(tx *dataset.Txn, rep *report.Report) error {
 	plan, err := indented(rec.Plan)
 	if err != nil {
 		return fmt.Errorf("encode plan: %w", err)
@@ -330,7 +329,11 @@ func (rec *Record) attach(tx *dataset.Txn) error {
 	if err != nil {
 		return fmt.Errorf("encode outcome: %w", err)
 	}
-	files := map[string][]byte{"plan.json": plan, "outcome.json": outcome}
+	var page, doc bytes.Buffer
+	if err := errors.Join(rep.JSON(&doc), rep.Markdown(&page)); err != nil {
+		return err
+	}
+	files := map[string][]byte{"plan.json": plan, "outcome.json": outcome, "report.json": doc.Bytes(), "report.md": page.Bytes()}
 	for name, body := range rec.Logs {
 		files["logs/"+name] = body
 	}

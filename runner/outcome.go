@@ -30,6 +30,8 @@ type Outcome struct {
 	Placement     Placement        `json:"placement,omitzero"` // of the last attempt
 	Started       time.Time        `json:"started,omitzero"`   // of the run's creation
 	Finished      time.Time        `json:"finished,omitzero"`
+	Executor      string           `json:"executor,omitempty"`
+	Python        string           `json:"python,omitempty"`   // version used, "3.11"
 	Manifest      string           `json:"manifest,omitempty"` // where the committed results are listed
 	WorkDir       string           `json:"work_dir,omitempty"` // with Request.KeepWork
 }
@@ -102,8 +104,6 @@ type Record struct {
 	Attempts []store.Attempt
 	Events   []Event
 	// Logs are the ends of the captured streams by name, "main-s0.out".
-	Logs     map[string][]byte
-	Version  string // of this program
-	Executor string
-	Python   string // version used, "3.11"
+	Logs    map[string][]byte
+	Version string // of this program
 }

@@ -32,7 +32,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
@@ -347,14 +346,18 @@ func widen(lo, hi float64, t spec.Tolerance) (float64, float64) {
 	return lo - t.Value, hi + t.Value
 }
 
+// compare gives the verdict on the numbers alone, with why in words; the
+// numbers stand in the row.
 func compare(c spec.Claim, s summary, tol spec.Tolerance) (Verdict, string) {
 	lo, hi := bounds(c)
 	tlo, thi := widen(lo, hi, tol)
 	// Half a unit in the last place of float64 arithmetic must not decide.
 	slack := 1e-12 * max(1, math.Abs(s.mean))
-	measured, target := describe(s, c.Unit), describeTarget(c, tol)
-	if s.mean >= tlo-slack && s.mean <= thi+slack {
-		return Aligned, fmt.Sprintf("measured %s; %s", measured, target)
+	switch {
+	case lo < hi && s.mean >= lo && s.mean <= hi:
+		return Aligned, "within the stated range"
+	case s.mean >= tlo-slack && s.mean <= thi+slack:
+		return Aligned, "within the tolerance"
 	}
 	verdict, note := Inconclusive, "outside the tolerance"
 	if s.n < 2 {
@@ -364,7 +367,7 @@ func compare(c spec.Claim, s summary, tol spec.Tolerance) (Verdict, string) {
 	}
 	if c.Relation == "ratio" || c.Relation == "difference" {
 		if sameDirection(c, s, lo, hi) {
-			verdict, note = PartiallyAligned, "the same direction with another size"
+			verdict, note = PartiallyAligned, "the same direction as claimed, of another size"
 		} else {
 			note += "; the claimed direction of the effect is not shown"
 		}
@@ -372,7 +375,7 @@ func compare(c spec.Claim, s summary, tol spec.Tolerance) (Verdict, string) {
 	if b := better(c, s.mean, tlo, thi); b != "" {
 		note += "; " + b
 	}
-	return verdict, fmt.Sprintf("measured %s; %s: %s", measured, target, note)
+	return verdict, note
 }
 
 // null is the value of a relation that stands for "no effect": 1 for "5.4×
@@ -406,44 +409,3 @@ func better(c spec.Claim, mean, lo, hi float64) string {
 	}
 	return ""
 }
-
-func describe(s summary, unit string) string {
-	out := number(s.mean) + suffix(unit)
-	if s.n >= 2 {
-		out += fmt.Sprintf(" [%s, %s] over %d seeds", number(s.lo), number(s.hi), s.n)
-	}
-	return out
-}
-
-func describeTarget(c spec.Claim, t spec.Tolerance) string {
-	var out string
-	lo, hi := bounds(c)
-	switch {
-	case lo == hi:
-		out = "stated " + number(lo)
-	case math.IsInf(lo, -1):
-		out = "stated at most " + number(hi)
-	case math.IsInf(hi, 1):
-		out = "stated at least " + number(lo)
-	default:
-		out = "stated " + number(lo) + " to " + number(hi)
-	}
-	out += suffix(c.Unit)
-	if t.Value == 0 {
-		return out
-	}
-	v := number(t.Value) + suffix(c.Unit)
-	if t.Kind == "relative" {
-		v = number(100*t.Value) + " % of it"
-	}
-	return out + " ± " + v + " (" + t.Source + ")"
-}
-
-func suffix(unit string) string {
-	if unit == "" {
-		return ""
-	}
-	return " " + unit
-}
-
-func number(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
