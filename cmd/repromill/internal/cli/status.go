@@ -231,11 +231,7 @@ func (a *app) logs(ctx context.Context, st *stack, id, only string, follow bool)
 }
 
 func (a *app) copyLog(ctx context.Context, st *stack, t store.Attempt, from int64) (int64, error) {
-	lg, ok := st.executor.(runner.Logger)
-	if !ok {
-		return 0, nil
-	}
-	r, err := lg.Logs(ctx, runner.Handle(t.Handle), from)
+	r, err := st.executor.Logs(ctx, runner.Handle(t.Handle), from)
 	if errors.Is(err, os.ErrNotExist) {
 		fmt.Fprintf(a.stderr, "the output of %s is gone\n", t.Key)
 		return 0, nil
