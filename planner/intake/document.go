@@ -338,11 +338,14 @@ func (w *walker) figure(n *html.Node) {
 			w.tables++
 			label = fmt.Sprintf("table %d", w.tables)
 		}
-		lines := []string{text}
+		var lines []string
+		if text != "" {
+			lines = append(lines, text)
+		}
 		for _, t := range tables {
 			lines = append(lines, rows(t)...)
 		}
-		w.add(block{where: label, field: "figure.ltx_table", text: strings.TrimSpace(strings.Join(lines, "\n")), zone: w.bodyZone(), kind: table}, n)
+		w.add(block{where: label, field: "figure.ltx_table", text: strings.Join(lines, "\n"), zone: w.bodyZone(), kind: table}, n)
 	} else if text != "" {
 		if label == "" {
 			w.figures++

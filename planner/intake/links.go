@@ -280,8 +280,11 @@ func (s *linkSet) add(raw string, l link) {
 }
 
 // authorStated reports whether the authors state any repository.
-func (s *linkSet) authorStated() bool {
-	return slices.ContainsFunc(s.list, func(l *link) bool { return l.statedBy == "author" && l.score >= scoreStated })
+func (s *linkSet) authorStated() bool { return s.has("author") }
+
+// has reports whether somebody of a kind states a repository.
+func (s *linkSet) has(statedBy string) bool {
+	return slices.ContainsFunc(s.list, func(l *link) bool { return l.statedBy == statedBy && l.score >= scoreStated })
 }
 
 func (s *linkSet) projectPages() []otherLink { return s.projects }
