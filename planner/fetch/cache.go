@@ -172,9 +172,10 @@ func (c *cache) storeMeta(e *entry) error {
 	return nil
 }
 
-// fresh reports whether an entry may still be used without asking. An entry
+// fresh reports whether an entry may still be used without asking. What was
+// stored since a request began is fresh for it whatever its maxAge. An entry
 // from the future is the work of a clock that was wrong, here or there.
-func (c *cache) fresh(e *entry, maxAge time.Duration) bool {
+func (c *cache) fresh(e *entry, maxAge time.Duration, since time.Time) bool {
 	age := c.now().Sub(e.FetchedAt)
-	return age >= -5*time.Minute && age < maxAge
+	return age >= -5*time.Minute && (age < maxAge || e.FetchedAt.After(since))
 }

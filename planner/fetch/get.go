@@ -178,8 +178,7 @@ func (c *Client) use(j *job) (*Response, *entry, error) {
 	if isMissing(e.Status) {
 		maxAge = min(maxAge, c.cfg.MissingAge)
 	}
-	// What another process stored while we waited for it is fresh for anyone.
-	if !c.cache.fresh(e, maxAge) && !e.FetchedAt.After(j.start) {
+	if !c.cache.fresh(e, maxAge, j.start) {
 		return nil, e, nil
 	}
 	if e.Size > j.MaxBytes {

@@ -193,7 +193,9 @@ func (t *turn) end(h http.Header, status int) error {
 	defer t.freeSlot()
 	now := t.l.cfg.Now()
 	// The request is over whatever became of its context.
-	return t.update(context.Background(), now, func(s *limitState) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return t.update(ctx, now, func(s *limitState) {
 		s.Last = now
 		if wait := askedWait(h, status, now); wait > 0 {
 			s.Set, s.Until = now, now.Add(min(wait, longestBlock))

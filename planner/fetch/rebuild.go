@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -11,6 +12,10 @@ import (
 // maxURL is the longest URL that is looked at, in bytes. A list of 200 arXiv
 // ids fits; a signed URL of a content network takes about 2,000.
 const maxURL = 8192
+
+// userinfo is what stands before the host: it may be a password, and is not
+// shown.
+var userinfo = regexp.MustCompile(`//[^/?#]*@`)
 
 // place is a site together with where it is asked.
 type place struct {
@@ -49,20 +54,11 @@ func (l location) shown() string {
 	return l.base + l.path
 }
 
-// origin is scheme and host.
-func (l location) origin() string {
-	u, err := url.Parse(l.base)
-	if err != nil {
-		return l.base
-	}
-	return u.Scheme + "://" + u.Host
-}
-
 // rebuild understands a URL that was asked for.
 func (c *Client) rebuild(raw string) (location, error) {
 	u, err := parseURL(raw)
 	if err != nil {
-		return location{}, &BlockedError{URL: clip(raw), Reason: err.Error()}
+		return location{}, &BlockedError{URL: clip(userinfo.ReplaceAllString(raw, "//")), Reason: err.Error()}
 	}
 	p, rest := c.byEndpoint(u)
 	if p == nil {
@@ -81,7 +77,7 @@ func (c *Client) rebuild(raw string) (location, error) {
 // redirected understands where an answer from one location sends us.
 func (c *Client) redirected(from location, header string) (location, error) {
 	blocked := func(reason string) (location, error) {
-		return location{}, &BlockedError{URL: from.shown(), Reason: "its redirect to " + clip(header) + " is not followed: " + reason}
+		return location{}, &BlockedError{URL: from.shown(), Reason: "its redirect to " + clip(userinfo.ReplaceAllString(header, "//")) + " is not followed: " + reason}
 	}
 	here, err := url.Parse(from.String())
 	if err != nil {
@@ -96,16 +92,21 @@ func (c *Client) redirected(from location, header string) (location, error) {
 		return blocked(err.Error())
 	}
 	if p, rest := c.byEndpoint(u); p != nil {
-		return orBlocked(p.at(rest, u.RawQuery, false))(blocked)
+		loc, err := p.at(rest, u.RawQuery, false)
+		if err != nil {
+			return blocked(err.Error())
+		}
+		return loc, nil
 	}
 	if p, rest := c.byHost(u); p != nil {
 		// The canonical host is taken at its word here: an endpoint that sends
 		// us there would otherwise send us round in a circle.
-		canonical := *p
-		canonical.endpoint = nil
-		loc, err := canonical.at(rest, u.RawQuery, false)
+		loc, err := p.at(rest, u.RawQuery, true)
+		if err != nil {
+			return blocked(err.Error())
+		}
 		loc.home = p.endpoint == nil
-		return orBlocked(loc, err)(blocked)
+		return loc, nil
 	}
 	for _, pattern := range from.place.redirects {
 		if u.Scheme == "https" && matchHost(pattern, u.Hostname()) && (u.Port() == "" || u.Port() == "443") {
@@ -118,15 +119,6 @@ func (c *Client) redirected(from location, header string) (location, error) {
 		}
 	}
 	return blocked(c.whyNot(u))
-}
-
-func orBlocked(loc location, err error) func(func(string) (location, error)) (location, error) {
-	return func(blocked func(string) (location, error)) (location, error) {
-		if err != nil {
-			return blocked(err.Error())
-		}
-		return loc, nil
-	}
 }
 
 // parseURL parses strictly: http or https, a host, no user, no surprises.
