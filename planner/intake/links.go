@@ -5,6 +5,7 @@ import (
 	"context"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/repromill/repromill/planner/fetch"
@@ -373,7 +374,7 @@ func (in *Intake) look(ctx context.Context, r *reading, l *link) {
 		ev := spec.Evidence{URL: page, Field: "status", Quote: shorten(err.Error(), maxQuote)}
 		l.dead = true
 		l.evidence = append(slices.Clone(l.evidence), ev)
-		l.reason += "; it cannot be read (status " + itoa(status) + ")"
+		l.reason += "; it cannot be read (status " + strconv.Itoa(status) + ")"
 		r.warn("code_link_dead", page+" cannot be read: it was deleted, renamed or is private", ev)
 	}
 }
