@@ -181,6 +181,4 @@ func atomTime(s string) *time.Time {
 	return &t
 }
 
-func itoa(n int) string { return fmt.Sprint(n) }
-
 func statusText(n int) string { return strings.TrimSpace(fmt.Sprintf("%d %s", n, http.StatusText(n))) }

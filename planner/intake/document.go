@@ -131,7 +131,7 @@ func (w *walker) walk(n *html.Node) {
 		w.children(n)
 		return
 	}
-	if n.Type != html.ElementNode || skipped(n) {
+	if n.Type != html.ElementNode || skipped(n) || len(w.doc.blocks) >= maxBlocks {
 		return
 	}
 	switch {
@@ -301,15 +301,15 @@ var captionRE = regexp.MustCompile(`(?i)^(table|figure|fig\.|algorithm|listing|b
 
 // figure adds the caption of a figure and, where it holds one, its table.
 func (w *walker) figure(n *html.Node) {
-	var cap *html.Node
+	var title *html.Node
 	var tables, panels []*html.Node
 	var find func(*html.Node)
 	find = func(c *html.Node) {
 		switch {
 		case c.Type != html.ElementNode || skipped(c):
 		case c.DataAtom == atom.Figcaption || hasClass(c, "ltx_caption"):
-			if cap == nil {
-				cap = c
+			if title == nil {
+				title = c
 			}
 		case c.DataAtom == atom.Figure && hasClass(c, "ltx_figure", "ltx_table") && !hasClass(c, "ltx_figure_panel"):
 			panels = append(panels, c)
@@ -326,8 +326,8 @@ func (w *walker) figure(n *html.Node) {
 	}
 	text := ""
 	var notes []captured
-	if cap != nil {
-		text = inlineText(cap, &notes)
+	if title != nil {
+		text = inlineText(title, &notes)
 	}
 	label := ""
 	if m := captionRE.FindStringSubmatch(text); m != nil {
@@ -338,11 +338,14 @@ func (w *walker) figure(n *html.Node) {
 			w.tables++
 			label = fmt.Sprintf("table %d", w.tables)
 		}
-		lines := []string{text}
+		var lines []string
+		if text != "" {
+			lines = append(lines, text)
+		}
 		for _, t := range tables {
 			lines = append(lines, rows(t)...)
 		}
-		w.add(block{where: label, field: "figure.ltx_table", text: strings.TrimSpace(strings.Join(lines, "\n")), zone: w.bodyZone(), kind: table}, n)
+		w.add(block{where: label, field: "figure.ltx_table", text: strings.Join(lines, "\n"), zone: w.bodyZone(), kind: table}, n)
 	} else if text != "" {
 		if label == "" {
 			w.figures++

@@ -9,6 +9,7 @@ import (
 
 	"github.com/repromill/repromill/planner/fetch"
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/planner/target"
 )
 
 // maxJSON caps an answer of the hub or an aggregator, in bytes.
@@ -145,6 +146,43 @@ func (in *Intake) hubRepos(ctx context.Context, r *reading) {
 			value += fmt.Sprintf(" and %d more", more)
 		}
 		r.fact(name, value, src.evidence("/"+strings.TrimPrefix(name, "hub_"), ""))
+	}
+	if !r.links.authorStated() && !r.links.has("hub_curated") {
+		in.cards(ctx, r, repos.Models)
+	}
+}
+
+var markdown = strings.NewReplacer("](", " ", "*", "", "[", " ", "]", " ", "`", " ", "|", " ", "#", " ")
+
+// cards reads the cards of the first models that cite the paper. A link that a
+// card states as the code is a claim of whoever wrote the card.
+func (in *Intake) cards(ctx context.Context, r *reading, models []hubRepoJSON) {
+	const most = 2
+	for _, m := range models[:min(len(models), most)] {
+		t, err := target.Parse("hf://" + m.ID)
+		if err != nil || t.Kind != target.HFModel || t.ID != m.ID {
+			continue
+		}
+		u, err := in.client.URL(fetch.HF, fetch.Path(append(strings.Split(m.ID, "/"), "resolve", "main", "README.md")...), nil)
+		if err != nil {
+			continue
+		}
+		res, err := in.client.Get(ctx, fetch.Request{URL: u, MaxBytes: maxCard})
+		if err != nil {
+			continue // a claim that cannot be read is not missed
+		}
+		var found linkSet
+		for line := range strings.Lines(string(res.Body)) {
+			found.text(cleanText(markdown.Replace(line)), place{src: source{u, res.SHA256}, field: "README.md", where: "the card of " + m.ID, zone: zoneBody})
+		}
+		for _, l := range found.list {
+			if l.score == scoreOwnBody {
+				r.links.add(l.url, link{
+					statedBy: "hub_claimed", score: scoreClaimed, evidence: l.evidence,
+					reason: "the card of the hub's model " + m.ID + ", which cites the paper, states it as the code",
+				})
+			}
+		}
 	}
 }
 

@@ -147,7 +147,9 @@ func (in *Intake) Paper(ctx context.Context, id, version string) (*Paper, error)
 	if len(p.Evidence) > 0 {
 		src = source{p.Evidence[0].URL, p.Evidence[0].Hash}
 	}
-	p.Passages = append(p.Passages, Passage{Where: "abstract", Text: plainTeX(p.Abstract), URL: p.URL, Hash: src.hash})
+	if text := plainTeX(p.Abstract); text != "" {
+		p.Passages = append(p.Passages, Passage{Where: "abstract", Text: text, URL: p.URL, Hash: src.hash})
+	}
 	r.links.text(plainTeX(p.Comment), place{src: src, field: "comment", where: "the comments field", zone: zoneComment})
 	r.links.text(plainTeX(p.Abstract), place{src: src, field: "summary", where: "the abstract", zone: zoneAbstract})
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/repromill/repromill/planner/fetch"
@@ -280,8 +281,11 @@ func (s *linkSet) add(raw string, l link) {
 }
 
 // authorStated reports whether the authors state any repository.
-func (s *linkSet) authorStated() bool {
-	return slices.ContainsFunc(s.list, func(l *link) bool { return l.statedBy == "author" && l.score >= scoreStated })
+func (s *linkSet) authorStated() bool { return s.has("author") }
+
+// has reports whether somebody of a kind states a repository.
+func (s *linkSet) has(statedBy string) bool {
+	return slices.ContainsFunc(s.list, func(l *link) bool { return l.statedBy == statedBy && l.score >= scoreStated })
 }
 
 func (s *linkSet) projectPages() []otherLink { return s.projects }
@@ -370,7 +374,7 @@ func (in *Intake) look(ctx context.Context, r *reading, l *link) {
 		ev := spec.Evidence{URL: page, Field: "status", Quote: shorten(err.Error(), maxQuote)}
 		l.dead = true
 		l.evidence = append(slices.Clone(l.evidence), ev)
-		l.reason += "; it cannot be read (status " + itoa(status) + ")"
+		l.reason += "; it cannot be read (status " + strconv.Itoa(status) + ")"
 		r.warn("code_link_dead", page+" cannot be read: it was deleted, renamed or is private", ev)
 	}
 }

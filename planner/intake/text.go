@@ -45,7 +45,8 @@ func shorten(s string, limit int) string {
 var (
 	aboutRE    = regexp.MustCompile(`(^|[\s(])~(\d)`) // "~30%" is about, not a tie
 	mathRE     = regexp.MustCompile(`\$([^$\s](?:[^$\n]{0,300}[^$\s])?)\$|\\\((.{1,300}?)\\\)`)
-	fontRE     = regexp.MustCompile(`\\(?:text(?:bf|it|tt|sc|rm|sf)?|math(?:bf|rm|it|sf|tt|cal|bb|frak)|emph|operatorname\*?|boldsymbol|mbox|textsuperscript|textsubscript|underline|url|bm)\s*\{([^{}]*)\}`)
+	fontRE     = regexp.MustCompile(`\\(?:text(?:bf|it|tt|sc|rm|sf)?|math(?:bf|rm|it|sf|tt|cal|bb|frak)|emph|operatorname\*?|boldsymbol|mbox|textsuperscript|textsubscript|underline|bm)\s*\{([^{}]*)\}`)
+	urlMacroRE = regexp.MustCompile(`\\url\s*\{([^{}]*)\}`)
 	hrefRE     = regexp.MustCompile(`\\href\s*\{([^{}]*)\}\s*\{([^{}]*)\}`)
 	fracRE     = regexp.MustCompile(`\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}`)
 	scriptRE   = regexp.MustCompile(`([\^_])\{([^{}]*)\}`)
@@ -74,6 +75,7 @@ func plainTeX(s string) string {
 	if !strings.ContainsAny(s, `\$`) && !strings.Contains(s, "--") && !strings.ContainsAny(s, "~`") {
 		return cleanText(s)
 	}
+	s = urlMacroRE.ReplaceAllString(hrefRE.ReplaceAllString(s, "$2 ($1)"), "$1")
 	// URLs may hold ~ and --, which mean something else in TeX.
 	var b strings.Builder
 	rest := s
@@ -94,7 +96,6 @@ var texURLEscapes = strings.NewReplacer(`\_`, "_", `\%`, "%", `\#`, "#", `\&`, "
 
 func plainTeXPart(s string) string {
 	s = aboutRE.ReplaceAllString(s, "$1～$2")
-	s = hrefRE.ReplaceAllString(s, "$2 ($1)")
 	s = texEscapes.Replace(s)
 	s = mathRE.ReplaceAllStringFunc(s, func(m string) string {
 		if m[0] == '$' {

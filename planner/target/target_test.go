@@ -423,6 +423,7 @@ var refused = map[string]string{
 	"https://github.com/-o/r":                      "no account",
 	"https://github.com/o/r%20x":                   "no repository",
 	"https://github.com/o/.git":                    "no repository",
+	"https://github.com/o/r/tree/main/%2F":         "segment",
 	"https://o.github.io/r":                        "project page",
 	"https://gitlab.com/group":                     "not about one repository",
 	"https://code.example.org/team/repo":           ".git",

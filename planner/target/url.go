@@ -101,7 +101,7 @@ func checkHost(u *url.URL) (string, error) {
 }
 
 // segments splits an escaped path and decodes each part once. Empty parts are
-// dropped; "." and ".." are refused, however they are written.
+// dropped; "." and "..", and empty parts made by an encoded slash, are refused.
 func segments(escaped string) ([]string, error) {
 	var segs []string
 	for _, raw := range strings.Split(escaped, "/") {
@@ -113,7 +113,7 @@ func segments(escaped string) ([]string, error) {
 			return nil, refuse("the path encodes a character that no identifier has")
 		}
 		for _, part := range strings.Split(s, "/") {
-			if part == "." || part == ".." {
+			if part == "" || part == "." || part == ".." {
 				return nil, refuse("the path has a %q segment", part)
 			}
 		}
