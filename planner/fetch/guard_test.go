@@ -91,8 +91,8 @@ func TestDialGuard(t *testing.T) {
 			if blocked.UserError() == "" || !strings.Contains(err.Error(), "huggingface.co") {
 				t.Errorf("error = %v", err)
 			}
-			if name == "rebinding" && ns.asked["huggingface.co"] < 4 {
-				t.Errorf("the name was looked up %d times, want a second round", ns.asked["huggingface.co"])
+			if name == "rebinding" && ns.questions("huggingface.co") < 4 {
+				t.Errorf("the name was looked up %d times, want a second round", ns.questions("huggingface.co"))
 			}
 		})
 	}
