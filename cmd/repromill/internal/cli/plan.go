@@ -72,7 +72,7 @@ func (a *app) planOne(ctx context.Context, f *planFlags, target, out string) err
 	}
 	ui := a.ui()
 	p, err := pl.Plan(ctx, f.request(a, target), ui.emit)
-	ui.finish("")
+	ui.abandon()
 	if err != nil {
 		return err
 	}

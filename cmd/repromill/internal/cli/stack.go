@@ -171,9 +171,6 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 		if info, err := os.Stat(cfg.Mirror); err != nil || !info.IsDir() {
 			return nil, usererrf("name a folder filled by `repromill mirror add TARGET`", "the mirror %q is not a folder", cfg.Mirror)
 		}
-		if cfg.Mirror, err = filepath.Abs(cfg.Mirror); err != nil {
-			return nil, err
-		}
 	}
 	client, err := fetch.New(cfg)
 	if err != nil {
