@@ -36,6 +36,7 @@ type executionEnv struct {
 	Python         string   `json:"python,omitempty"`
 	CUDA           string   `json:"cuda,omitempty"`
 	Requirements   []string `json:"requirements,omitempty"`
+	Indexes        []Index  `json:"indexes,omitempty"`
 	SystemPackages []string `json:"system_packages,omitempty"`
 	ExcludeNewer   string   `json:"exclude_newer,omitempty"`
 }
@@ -96,6 +97,9 @@ func (p *Plan) ComputeHash() string {
 	}
 	for _, r := range p.Environment.Requirements {
 		e.Environment.Requirements = append(e.Environment.Requirements, r.Spec)
+	}
+	for _, x := range p.Environment.Indexes {
+		e.Environment.Indexes = append(e.Environment.Indexes, Index{URL: x.URL, Kind: x.Kind})
 	}
 	if t := p.Environment.ExcludeNewer; t != nil {
 		e.Environment.ExcludeNewer = t.UTC().Format(time.RFC3339Nano)

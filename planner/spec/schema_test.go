@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // vocabularies are the enumerations by type and JSON name.
 var vocabularies = map[string][]string{
 	"Target.kind": targetKinds, "Source.stated_by": statedBy, "Candidate.stated_by": statedBy, "Environment.manager": managers,
-	"DependencyFile.role": roles, "DependencyFile.pinned": pinnings, "SKUFit.status": fits, "Run.kind": runKinds, "Run.route": runRoutes,
+	"Index.kind": indexKinds, "DependencyFile.role": roles, "DependencyFile.pinned": pinnings, "SKUFit.status": fits, "Run.kind": runKinds, "Run.route": runRoutes,
 	"Run.status": runStatuses, "Patch.kind": patchKinds, "Asset.kind": assetKinds, "Asset.access": accesses, "Collect.kind": collectKinds,
 	"Collect.select": selectors, "Claim.checkable": checkables, "Claim.relation": relations, "Claim.direction": directions,
 	"Expectation.direction": directions, "Tolerance.kind": toleranceKind, "Script.interpreter": interpreters, "Suite.kind": suiteKinds,

@@ -69,6 +69,7 @@ func example() *Plan {
 	e.Manager, e.Python.Kind, e.CUDA.Kind, e.Framework.Kind = "pip", Published, Assumed, Published
 	e.DependencySources[0].Role, e.DependencySources[0].Pinned = "primary", "full"
 	e.SKUs["K"] = SKUFit{Status: "ok", BaseImage: "x", Deviations: e.SKUs["K"].Deviations}
+	e.Indexes[0].Kind = "index"
 	c := &p.Claims[0]
 	c.ID, c.Checkable, c.Relation, c.Direction, c.Tolerance.Kind = "c1", "numeric", "ratio", "higher", "absolute"
 	c.ValueLo, c.ValueHi = ptr(1.0), ptr(2.0)
@@ -113,7 +114,7 @@ func TestRoundTrip(t *testing.T) {
 var inHash = map[string]bool{
 	"Schema": true, "Source.Repo": true, "Source.Commit": true, "Source.Subdir": true, "Source.Submodules": true, "Model.ID": true, "Model.Revision": true,
 	"Environment.Manager": true, "Environment.Python.Version": true, "Environment.CUDA.Version": true, "Environment.Requirements[].Spec": true,
-	"Environment.SystemPackages[]": true, "Environment.ExcludeNewer": true,
+	"Environment.Indexes[].URL": true, "Environment.Indexes[].Kind": true, "Environment.SystemPackages[]": true, "Environment.ExcludeNewer": true,
 	"Runs[].ID": true, "Runs[].Kind": true, "Runs[].Route": true, "Runs[].ClaimIDs[]": true, "Runs[].Script.Interpreter": true, "Runs[].Script.Text": true,
 	"Runs[].Cwd": true, "Runs[].Setup[].Argv[]": true, "Runs[].Setup[].Cwd": true, "Runs[].Setup[].Network": true, "Runs[].Env[K]": true,
 	"Runs[].Patches[].Kind": true, "Runs[].Patches[].File": true, "Runs[].Patches[].Line": true, "Runs[].Patches[].Before": true, "Runs[].Patches[].After": true,
@@ -276,7 +277,8 @@ func TestValidate(t *testing.T) {
 		"asset":            {func(p *Plan) { p.Runs[0].Assets[0].Access = "open" }, "assets[0].access"},
 		"timeout":          {func(p *Plan) { p.Runs[0].TimeoutS = -1 }, "timeout_s"},
 		"pattern":          {func(p *Plan) { p.Runs[0].Collect[0].Pattern = "(" }, "does not compile"},
-		"pattern group":    {func(p *Plan) { p.Runs[0].Collect[0].Pattern = `\d+` }, "no group"},
+		"pattern empty":    {func(p *Plan) { p.Runs[0].Collect[0].Pattern = "" }, "is empty"},
+		"index":            {func(p *Plan) { p.Environment.Indexes[0].URL = "a b" }, "indexes[0].url"},
 		"pointer":          {func(p *Plan) { p.Runs[0].Collect[0] = Collect{Metric: "m", Kind: "json", Path: "a", Pointer: "x"} }, "no JSON pointer"},
 		"collect path":     {func(p *Plan) { p.Runs[0].Collect[0] = Collect{Metric: "m", Kind: "json"} }, "path is empty"},
 		"collect metric":   {func(p *Plan) { p.Runs[0].Collect[0].Metric = "" }, "metric is empty"},

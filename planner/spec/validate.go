@@ -22,6 +22,7 @@ var (
 	managers      = []string{"", "none", "pip", "uv", "poetry", "pdm", "conda", "pipenv", "unknown"}
 	roles         = []string{"primary", "also", "ignored"}
 	pinnings      = []string{"full", "partial", "none"}
+	indexKinds    = []string{"index", "find_links", "channel"}
 	fits          = []string{"ok", "other_cuda_build", "needs_bump", "cpu_ok", "unknown"}
 	runKinds      = []string{"smoke", "minimal", "full"}
 	runRoutes     = []string{"eval_checkpoint", "stored_result", "short_schedule", "reduced_training", "recompute", "demo"}
@@ -185,12 +186,19 @@ func (v *validator) environment(e *Environment) {
 		if r.Spec == "" || strings.ContainsAny(r.Spec, "\x00\n\r") {
 			v.add("%s.spec %q is no single line", at, r.Spec)
 		}
-		for _, opt := range []string{"-r ", "-e ", "-c ", "--locked "} {
+		for _, opt := range []string{"-r ", "-e ", "-c ", "-f "} {
 			if p, ok := strings.CutPrefix(r.Spec, opt); ok && !strings.Contains(p, "://") {
 				v.relPath(at+".spec", strings.SplitN(p, "[", 2)[0])
 			}
 		}
 		v.evidence(at+".evidence", r.Evidence)
+	}
+	for i, x := range e.Indexes {
+		at := fmt.Sprintf("environment.indexes[%d]", i)
+		v.oneOf(at+".kind", x.Kind, indexKinds)
+		if x.URL == "" || strings.ContainsAny(x.URL, "\x00\n\r ") {
+			v.add("%s.url %q is empty or holds white space", at, x.URL)
+		}
 	}
 	for id, s := range e.SKUs {
 		v.oneOf("environment.skus."+id+".status", s.Status, fits)
@@ -313,11 +321,8 @@ func (v *validator) collect(at string, c *Collect) {
 		}
 		return
 	}
-	switch re, err := regexp.Compile(c.Pattern); {
-	case err != nil:
-		v.add("%s.pattern does not compile: %v", at, err)
-	case re.NumSubexp() == 0:
-		v.add("%s.pattern has no group for the number", at)
+	if _, err := regexp.Compile(c.Pattern); err != nil || c.Pattern == "" {
+		v.add("%s.pattern is empty or does not compile: %v", at, err)
 	}
 }
 
