@@ -159,7 +159,7 @@ var (
 	}
 	statWords = map[string]string{
 		"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p999": "p999", "median": "p50", "mean": "mean", "average": "mean", "avg": "mean",
-		"max": "max", "maximum": "max", "min": "min", "minimum": "min", "tail": "tail", "best": "", "final": "", "overall": "", "peak": "max",
+		"max": "max", "maximum": "max", "min": "min", "minimum": "min", "tail": "tail", "best": "", "lowest": "", "highest": "", "final": "", "overall": "", "peak": "max",
 		"50th": "p50", "90th": "p90", "95th": "p95", "99th": "p99", "percentile": "",
 	}
 	wordBeforeRE = regexp.MustCompile(`([A-Za-z0-9]+)[\s_\-/.:]*$`)

@@ -129,10 +129,16 @@ func ParseRequirement(s string) Entry {
 // VersionOf is the version part of an entry: "==1.2", ">=1.0,<2", or "".
 func (e Entry) VersionOf() string {
 	bare, _, _ := strings.Cut(e.Spec, ";")
-	if m := reqNameRE.FindStringSubmatch(strings.TrimSpace(bare)); m != nil && e.Name != "" && !strings.Contains(bare, "://") {
-		return strings.ReplaceAll(strings.Trim(m[3], "() "), " ", "")
+	m := reqNameRE.FindStringSubmatch(strings.TrimSpace(bare))
+	if m == nil || e.Name == "" || strings.Contains(bare, "://") {
+		return ""
 	}
-	return ""
+	v := strings.ReplaceAll(strings.Trim(m[3], "() "), " ", "")
+	if e.Conda && strings.HasPrefix(v, "=") { // "=1.12.1=build"
+		v, _, _ = strings.Cut(strings.TrimLeft(v, "="), "=")
+		v = "==" + v
+	}
+	return v
 }
 
 // pinned is full, partial or none.

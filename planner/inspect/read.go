@@ -46,7 +46,7 @@ func open(ctx context.Context, dir string, cfg Config) (*reader, error) {
 	if err != nil {
 		return nil, &NotADirError{Path: dir, Err: err}
 	}
-	return &reader{ctx: ctx, root: root, cfg: cfg, left: cfg.MaxTotalBytes, facts: &Facts{}}, nil
+	return &reader{ctx: ctx, root: root, cfg: cfg, left: cfg.MaxTotalBytes, facts: &Facts{cells: map[string]string{}}}, nil
 }
 
 func (r *reader) close() { _ = r.root.Close() }

@@ -30,11 +30,43 @@ type Number struct {
 // prints, lines that a document shows as its output. Files come first, since a
 // pointer into a file is surer than a pattern over a log.
 func Numbers(f *inspect.Facts, c *Command) []Number {
-	n := &finder{f: f, c: c}
+	n := &finder{f: f, c: c.core()}
 	n.files()
-	n.shown()
 	n.prints()
+	n.shown()
+	n.notebook()
+	// a shown value tells the size of what is printed under the same name
+	for i := range n.out {
+		for _, o := range n.out {
+			if o.Shown && !n.out[i].Shown && o.Key == n.out[i].Key && n.out[i].Unit == "" {
+				n.out[i].Stale, n.out[i].Unit = o.Stale, o.Unit
+				n.out[i].Shown = true
+				break
+			}
+		}
+	}
 	return n.out
+}
+
+// notebook reads the stored output of the notebook that the command executes:
+// the executed copy, which nbconvert names so, will show the same lines.
+func (n *finder) notebook() {
+	if n.c.Program != "jupyter" || !strings.HasSuffix(n.c.Entry, ".ipynb") {
+		return
+	}
+	out := strings.TrimSuffix(relTo(n.c.Cwd, n.c.Entry), ".ipynb") + ".nbconvert.ipynb"
+	for i := range n.f.Docs {
+		if d := &n.f.Docs[i]; d.Path == n.c.Entry {
+			for _, o := range d.Outputs {
+				n.outputLine(d.Path, o)
+			}
+		}
+	}
+	for i := range n.out {
+		if n.out[i].Rule.Kind == "stdout_regex" {
+			n.out[i].Rule.Kind, n.out[i].Rule.Path = "notebook", out
+		}
+	}
 }
 
 type finder struct {
@@ -294,21 +326,24 @@ func near(d *inspect.Document, c *Command, block, line int) bool {
 	}
 	if block == c.Block {
 		for _, mc := range d.Commands {
-			if mc.Block == block && mc.Line > c.Line && mc.Line < line {
+			if mc.Block == block && mc.Line > c.Line && mc.Line < line && startsRE.MatchString(mc.Text) {
 				return false
 			}
 		}
 		return true
 	}
 	for _, mc := range d.Commands {
-		if mc.Block >= 0 && mc.Line > c.Line && mc.Line < line && markdown.LooksLikeCommand(mc.Text) && !saysQuick(mc.Text) && strings.Contains(mc.Text, "python") && !strings.Contains(mc.Text, "unittest") && !strings.Contains(mc.Text, "pytest") {
+		if mc.Block >= 0 && mc.Line > c.Line && mc.Line < line && startsRE.MatchString(mc.Text) && !quickRE.MatchString(mc.Text) && !testsRE.MatchString(mc.Text) {
 			return false
 		}
 	}
 	return true
 }
 
-func saysQuick(s string) bool { return quickRE.MatchString(s) }
+var (
+	startsRE = regexp.MustCompile(`(?:^|[\s;&])(?:python[0-9.]*|torchrun|accelerate|deepspeed|bash|sh|uv run|poetry run|papermill|\./\S+|\S+\.(?:sh|py))\s`)
+	testsRE  = regexp.MustCompile(`\b(?:unittest|pytest|pip|venv)\b`)
+)
 
 // shown turns the output that a document shows after the command into rules.
 func (n *finder) shown() {
@@ -430,6 +465,9 @@ func (n *finder) print(file string, m *python.Module, pr python.Print) {
 		}
 		if label != "" && numeric(m, part) {
 			at := spec.Evidence{File: file, Line: pr.Line, Quote: clip(render(pr.Parts))}
+			if strings.HasSuffix(file, ".ipynb") {
+				at.Line = 0 // lines of cells are not lines of the file
+			}
 			unit := exprUnit(part.Expr)
 			if e, ok := m.Assigns[part.Expr]; ok && unit == "" {
 				unit = exprUnit(e.Text)
@@ -443,7 +481,7 @@ func (n *finder) print(file string, m *python.Module, pr python.Print) {
 		if !counterRE.MatchString(part.Expr) && !strings.HasSuffix(part.Spec, "f") && !strings.HasSuffix(part.Spec, "d") && !strings.HasSuffix(part.Spec, "g") {
 			return
 		}
-		pattern += `\s*\S+?`
+		pattern = strings.TrimSuffix(pattern, `\s*`) + `\s*\S+?`
 		label = ""
 	}
 }

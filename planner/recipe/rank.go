@@ -230,6 +230,8 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 	switch {
 	case c.Doc < 0 && strings.HasSuffix(c.Entry, ".ipynb"):
 		k.add(24, "a notebook with stored output")
+	case c.Doc < 0 && c.Evidence.Quote == mainProgram:
+		k.add(16, "a main program at the root")
 	case c.Doc < 0:
 		k.add(10, "a script that no document names")
 	case f.Docs[c.Doc].Notebook:

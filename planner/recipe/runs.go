@@ -76,12 +76,10 @@ func (b *builder) nothing() {
 		n++
 		k := &Candidate{Command: c, Route: "demo"}
 		r := b.run(k, "minimal", "blocked-"+strconv.Itoa(n))
-		r.Status, r.Reasons = "blocked", append(r.Reasons, reason)
+		r.Status, r.Reasons = "blocked", []string{reason}
 		b.ch.Runs = append(b.ch.Runs, r)
 	}
-	if n == 0 {
-		b.ch.Warnings = append(b.ch.Warnings, spec.Warning{Code: "nothing_to_run", Message: "no document, script or notebook of the repository shows a command that could be run"})
-	}
+	b.ch.Warnings = append(b.ch.Warnings, spec.Warning{Code: "nothing_to_run", Message: "no document, script or notebook of the repository shows a command that could be run"})
 }
 
 func (b *builder) add(k *Candidate, kind string, selected bool) {
@@ -142,7 +140,7 @@ func seeds(f *inspect.Facts, c *Command) []int64 {
 			}
 		}
 	}
-	if m := f.Modules[c.Entry]; m != nil {
+	if m := f.Modules[c.core().Entry]; m != nil {
 		for _, fl := range m.Flags {
 			if fl.By != "global" && seedRE.MatchString(fl.Names[len(fl.Names)-1]) {
 				if v, err := strconv.ParseInt(fl.Default, 10, 64); err == nil {
@@ -166,7 +164,7 @@ func (b *builder) setup(c *Command, r *spec.Run) []spec.Step {
 		if s.Doc != c.Doc || s.Line >= c.Line || s.Block < 0 || s.Role != RoleSetup && s.Role != RoleDownload {
 			continue
 		}
-		if !related(s, c) || s.Missing != "" || len(s.Argv) == 0 || reaches(s.Argv) {
+		if s.Block != c.Block && !related(s, c) || s.Missing != "" || len(s.Argv) == 0 || reaches(s.Argv) {
 			continue
 		}
 		if len(s.Unbound) > 0 {
@@ -308,7 +306,7 @@ func (b *builder) gpus(c *Command) spec.GPUNeed {
 		return need
 	}
 	uses, asks := false, false
-	for _, p := range b.f.Reach(c.Entry) {
+	for _, p := range b.f.Reach(c.core().Entry) {
 		m := b.f.Modules[p]
 		if m == nil {
 			continue
@@ -372,11 +370,11 @@ func (b *builder) assets(c *Command, r *spec.Run) {
 			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, URL: "https://huggingface.co/" + val, Access: access})
 		}
 	}
-	if calls := b.networkCalls(c.Entry); len(calls) > 0 {
+	if calls := b.networkCalls(c.core().Entry); len(calls) > 0 {
 		r.Assets = append(r.Assets, spec.Asset{Kind: "dataset", Name: "what " + strings.Join(calls[:min(3, len(calls))], ", ") + " fetches", Access: "auto"})
 	}
 	seen := map[string]bool{}
-	for _, p := range b.f.Reach(c.Entry) {
+	for _, p := range b.f.Reach(c.core().Entry) {
 		if m := b.f.Modules[p]; m != nil {
 			for _, e := range m.Env {
 				if secretRE.MatchString(e.Text) && !seen[e.Text] {
