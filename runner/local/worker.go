@@ -94,7 +94,7 @@ func (r *run) take(ready *os.File) error {
 	if err := sandbox.AdoptOrphans(); err != nil {
 		return err
 	}
-	r.work = work{PID: os.Getpid(), Taken: r.Now().UTC()}
+	r.work = work{PID: os.Getpid(), Taken: r.Now().UTC(), Remains: sandbox.Plan(r.at.name())}
 	// Not durable: after a loss of power nothing runs, and beginning again is right.
 	if err := r.at.write(fileWorker, r.work, false, r.Hook); err != nil {
 		return err
@@ -167,7 +167,7 @@ func (r *run) execute() runner.Status {
 func (r *run) spec(out *capture) sandbox.Spec {
 	a := r.rec.Attempt
 	spec := sandbox.Spec{
-		Name: filepath.Base(r.at.dir), Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable, ReadOnly: a.ReadOnly, GPUs: a.GPUs,
+		Name: r.at.name(), Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable, ReadOnly: a.ReadOnly, GPUs: a.GPUs,
 		Scratch: filepath.Join(r.at.dir, dirScratch), Stdout: out.stdout.w, Stderr: out.stderr.w,
 		Limits: sandbox.Limits{MemoryBytes: a.Limits.MemoryBytes, Processes: a.Limits.Processes, FileBytes: a.Limits.FileBytes},
 	}

@@ -28,6 +28,9 @@ type Remains struct {
 	Init int `json:"init,omitempty"`
 }
 
+// Plan has nothing to name here.
+func Plan(string) Remains { return Remains{} }
+
 // Sweep kills the process group of the command.
 func (r Remains) Sweep(context.Context) error {
 	if r.Init > 1 {
