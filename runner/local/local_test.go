@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -271,8 +272,15 @@ func TestGPUsAreMissing(t *testing.T) {
 }
 
 func TestWorkerRefusesPeople(t *testing.T) {
-	if code := (Worker{}).Main(nil); code != 2 {
-		t.Errorf("status %d", code)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, fileLock), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{}, {dir}} {
+		cmd := exec.Command(self(t), append([]string{"__worker"}, args...)...)
+		if cmd.Run(); cmd.ProcessState.ExitCode() != 2 {
+			t.Errorf("%q: %v", args, cmd.ProcessState)
+		}
 	}
 	if _, err := New(Config{}); err == nil {
 		t.Error("an empty config gave no error")
@@ -294,5 +302,59 @@ func BenchmarkTrue(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestVenv makes a virtual environment in one attempt and uses it in another,
+// as preparing and executing a plan do.
+func TestVenv(t *testing.T) {
+	t.Parallel()
+	python, err := exec.LookPath("python3")
+	if err == nil {
+		var out []byte
+		if out, err = exec.Command(python, "-c", "import sys, venv, ensurepip; print(sys._base_executable)").Output(); err == nil {
+			python = strings.TrimSpace(string(out))
+		}
+	}
+	if err != nil {
+		t.Skip("this machine has no python3 with venv")
+	}
+	shown, err := sandbox.InterpreterPaths(python)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := open(t)
+	e := newExecutor(t, dir, sandbox.Config{Layer: sandbox.Namespaces})
+	venv := filepath.Join(dir, "venv")
+	if err := os.Mkdir(venv, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	st, out := try(t, e, dir, runner.Attempt{Key: runner.AttemptKey{RunID: "venv", N: 0}, Argv: []string{python, "-m", "venv", "--without-pip", venv}, Writable: []string{venv}})
+	if st.Phase != runner.Succeeded {
+		t.Fatalf("%+v\n%s", st, out)
+	}
+	st, out = try(t, e, dir, runner.Attempt{
+		Key: runner.AttemptKey{RunID: "venv", N: 1}, ReadOnly: append(shown, venv),
+		Argv: []string{filepath.Join(venv, "bin", "python"), "-c", "import sys, json; print(sys.prefix)"},
+	})
+	if st.Phase != runner.Succeeded || out != venv+"\n" {
+		t.Errorf("%+v\n%s", st, out)
+	}
+}
+
+// TestGPU shows the devices to an attempt that was given them, and to no other.
+func TestGPU(t *testing.T) {
+	t.Parallel()
+	smi, err := exec.LookPath("nvidia-smi")
+	if err != nil {
+		t.Skip("this machine has no NVIDIA driver")
+	}
+	dir := open(t)
+	e := newExecutor(t, dir, sandbox.Config{Layer: sandbox.Namespaces})
+	for n, want := range []bool{false, true} {
+		st, out := try(t, e, dir, runner.Attempt{Key: runner.AttemptKey{RunID: "gpu", N: n}, GPUs: n, Argv: []string{smi, "-L"}})
+		if got := st.Phase == runner.Succeeded && strings.Contains(out, "GPU 0"); got != want {
+			t.Errorf("with %d GPUs: %+v\n%s", n, st, out)
+		}
 	}
 }

@@ -53,6 +53,14 @@ func InitMain([]string) int { return 2 }
 // SweepOrphans has nothing to do here.
 func SweepOrphans() {}
 
+// KeepDescriptors marks every descriptor beyond the standard ones.
+func KeepDescriptors() error {
+	for fd := 3; fd < 256; fd++ {
+		syscall.CloseOnExec(fd)
+	}
+	return nil
+}
+
 // AdoptOrphans has nothing to do here.
 func AdoptOrphans() error { return nil }
 
