@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -323,22 +324,24 @@ func TestVenv(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := open(t)
-	e := newExecutor(t, dir, sandbox.Config{Layer: sandbox.Namespaces})
-	venv := filepath.Join(dir, "venv")
-	if err := os.Mkdir(venv, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	st, out := try(t, e, dir, runner.Attempt{Key: runner.AttemptKey{RunID: "venv", N: 0}, Argv: []string{python, "-m", "venv", "--without-pip", venv}, Writable: []string{venv}})
-	if st.Phase != runner.Succeeded {
-		t.Fatalf("%+v\n%s", st, out)
-	}
-	st, out = try(t, e, dir, runner.Attempt{
-		Key: runner.AttemptKey{RunID: "venv", N: 1}, ReadOnly: append(shown, venv),
-		Argv: []string{filepath.Join(venv, "bin", "python"), "-c", "import sys, json; print(sys.prefix)"},
-	})
-	if st.Phase != runner.Succeeded || out != venv+"\n" {
-		t.Errorf("%+v\n%s", st, out)
+	for _, layer := range []sandbox.Layer{sandbox.Namespaces, sandbox.Landlock} {
+		dir := open(t)
+		e := newExecutor(t, dir, sandbox.Config{Layer: layer})
+		venv := filepath.Join(dir, "venv")
+		if err := os.Mkdir(venv, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		st, out := try(t, e, dir, runner.Attempt{Key: runner.AttemptKey{RunID: "venv", N: 0}, Argv: []string{python, "-m", "venv", "--without-pip", venv}, Writable: []string{venv}})
+		if st.Phase != runner.Succeeded {
+			t.Fatalf("%s: %+v\n%s", layer, st, out)
+		}
+		st, out = try(t, e, dir, runner.Attempt{
+			Key: runner.AttemptKey{RunID: "venv", N: 1}, ReadOnly: append(slices.Clone(shown), venv),
+			Argv: []string{filepath.Join(venv, "bin", "python"), "-c", "import sys, json; print(sys.prefix)"},
+		})
+		if st.Phase != runner.Succeeded || out != venv+"\n" {
+			t.Errorf("%s: %+v\n%s", layer, st, out)
+		}
 	}
 }
 
