@@ -23,6 +23,10 @@ func TestMain(m *testing.M) {
 			os.Exit(WorkerMain(args))
 		case "__sandbox-init":
 			os.Exit(sandbox.InitMain(args))
+		case "__worker-kill": // point, folder
+			os.Exit(Worker{Hook: killAt(args[0])}.Main(args[1:]))
+		case "__submit-kill": // folder, point, program…
+			os.Exit(submitAndDie(args[0], args[1], args[2:]))
 		case "__program":
 			os.Exit(executortest.Main(args))
 		}
@@ -114,10 +118,12 @@ func noLeftovers(t *testing.T, attempts string) {
 		}
 		return nil
 	})
-	groups, _ := filepath.Glob("/sys/fs/cgroup/pids/repromill-*")
-	for _, g := range groups {
-		if _, err := os.Stat(filepath.Join(attempts, strings.TrimPrefix(filepath.Base(g), "repromill-"))); err == nil {
-			t.Errorf("%s is left", g)
+	folders, _ := filepath.Glob(attempts + "/*")
+	for _, f := range folders {
+		for _, dir := range sandbox.Plan(folder{f}.name()).Cgroups {
+			if _, err := os.Stat(dir); err == nil {
+				t.Errorf("%s is left", dir)
+			}
 		}
 	}
 }
