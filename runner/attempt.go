@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
+	"github.com/repromill/repromill/runner/collect"
 	"github.com/repromill/repromill/runner/store"
 )
 
@@ -353,25 +353,11 @@ func failure(st Status) string {
 // shown. A file that cannot be read has none.
 func tailLines(path string, n int64) (out []string) {
 	for line := range bytes.Lines(tail(path, n)) {
-		s := strings.TrimSpace(strings.Map(printable, strings.ToValidUTF8(string(line), "\uFFFD")))
-		if r := []rune(s); len(r) > 300 {
-			s = string(r[:300]) + "…"
-		}
-		if s != "" {
+		if s := collect.Clean(string(line)); s != "" {
 			out = append(out, s)
 		}
 	}
 	return out
-}
-
-func printable(r rune) rune {
-	if r == '\t' {
-		return ' '
-	}
-	if r < ' ' || (r >= 0x7f && r < 0xa0) {
-		return -1
-	}
-	return r
 }
 
 // tail returns the last n bytes of a file, nothing when it cannot be read.
