@@ -241,6 +241,7 @@ func (s *remoteSource) receive(ctx context.Context, w *wire, q query, req *workR
 		return nil, false, w.first(err)
 	}
 	defer func() { _ = answer.Close() }()
+	w.preamble.Store(false)
 	s.shallow = nil
 	for _, h := range answer.Shallows {
 		s.shallow = append(s.shallow, h.String())
