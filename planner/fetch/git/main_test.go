@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -17,6 +19,9 @@ import (
 	"time"
 )
 
+// programs are further ones, of one system only.
+var programs = map[string]func(args []string) int{}
+
 // The test binary plays the programs that the package needs: the child, and
 // other processes that share a cache.
 func TestMain(m *testing.M) {
@@ -26,6 +31,9 @@ func TestMain(m *testing.M) {
 			os.Exit(ChildMain(context.Background(), os.Stdin, os.Stdout))
 		case "__checkout":
 			os.Exit(otherProcess(os.Args[2]))
+		}
+		if f, ok := programs[os.Args[1]]; ok {
+			os.Exit(f(os.Args[2:]))
 		}
 	}
 	os.Exit(m.Run())
@@ -165,7 +173,8 @@ func newServer(t testing.TB) *server {
 		Path: filepath.Join(strings.TrimSpace(string(out)), "git-http-backend"),
 		Env: []string{"GIT_PROJECT_ROOT=" + s.root, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_GLOBAL=/dev/null",
 			"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
-		Stderr: new(bytes.Buffer),
+		Stderr: io.Discard,
+		Logger: log.New(io.Discard, "", 0),
 	}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -201,7 +210,7 @@ func (s *server) host() string { return strings.TrimPrefix(s.URL, "http://") }
 
 func (s *server) config(t testing.TB, child []string) Config {
 	return Config{CacheDir: t.TempDir(), AllowHTTPHosts: []string{s.host()}, Child: child,
-		Sleep: func(context.Context, time.Duration) error { return nil }}
+		Sleep: noSleep}
 }
 
 func newCloner(t testing.TB, cfg Config) *Cloner {
@@ -238,4 +247,25 @@ func nothingStaged(t testing.TB, cache string) {
 	for _, e := range left {
 		t.Errorf("left behind: %s", e.Name())
 	}
+}
+
+// noise is text of n bytes that does not compress, the same every time.
+func noise(n int) string {
+	b := make([]byte, n)
+	x := uint64(88172645463325252)
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[i] = byte(x)
+	}
+	return string(b)
+}
+
+func noSleep(context.Context, time.Duration) error { return nil }
+
+// brief is what a failure needs to show of a checkout.
+func brief(co *Checkout) string {
+	return fmt.Sprintf("%s at %q is %s, %d files, plain %v, dirty %v, cached %v",
+		co.Repo, co.Ref, co.Commit, co.Files, co.Plain, co.Dirty, co.FromCache)
 }

@@ -21,7 +21,7 @@ const (
 	maxLinkCopy   = 16 << 20 // a symbolic link's target, to be copied
 	maxLinkChain  = 8
 	maxLinkTarget = 4096
-	maxModules    = 1 << 20 // .gitmodules
+	maxModules    = 256 << 10 // .gitmodules; its reader is quadratic
 	modulesFile   = ".gitmodules"
 )
 
@@ -59,6 +59,7 @@ type treeWriter struct {
 	limits Limits // what is left for this tree
 	prefix string // where the tree goes, relative to the checkout's root; "" is the root
 	verify bool   // the source does not vouch for its hashes: check each blob
+	dry    bool   // count and check, and read no contents
 	onFile func(files int)
 
 	out     treeResult
@@ -77,6 +78,14 @@ type treeLink struct {
 
 // write walks the tree into root. A nil root only counts and checks.
 func (t *treeWriter) write(ctx context.Context, root *os.Root, tree plumbing.Hash) (*treeResult, error) {
+	if _, ok := t.objs.(*spool); ok && root != nil {
+		// Sizes cost nothing here: refuse before the first file is written.
+		probe := &treeWriter{objs: t.objs, limits: t.limits, prefix: t.prefix, dry: true,
+			byPath: map[string]fileEntry{}, linkTo: map[string]string{}}
+		if err := probe.walk(ctx, nil, "", tree); err != nil {
+			return nil, err
+		}
+	}
 	t.byPath, t.linkTo = map[string]fileEntry{}, map[string]string{}
 	t.buf = make([]byte, 1<<20)
 	dir := root
@@ -209,9 +218,11 @@ func (t *treeWriter) file(dir *os.Root, f fileEntry) error {
 	case t.out.Bytes+o.size > t.limits.TotalBytes:
 		return &LimitError{Cap: CapTotal, Limit: t.limits.TotalBytes, Got: t.out.Bytes + o.size}
 	}
-	written, err := t.content(dir, path.Base(f.Path), f, o)
-	if err != nil || !written {
-		return err
+	if !t.dry {
+		written, err := t.content(dir, path.Base(f.Path), f, o)
+		if err != nil || !written {
+			return err
+		}
 	}
 	t.out.Bytes += f.Size
 	t.byPath[f.Path] = f
