@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
+	"github.com/repromill/repromill/runner/collect"
 	"github.com/repromill/repromill/runner/store"
 )
 
@@ -70,18 +70,22 @@ func decodeStatus(rec store.Attempt) (st Status, err error) {
 }
 
 // submit gives the attempt to the executor, which adopts what it has, and
-// stores the handle.
+// stores the handle. It is done once by every driver: a handle alone does not
+// say that anything began before the machine went down.
 func (d *drive) submit(ctx context.Context, rec *store.Attempt, a Attempt) error {
-	if rec.Handle != "" {
-		return nil
-	}
+	known := rec.Handle
 	err := d.step(stepSubmit, func() error {
 		h, err := d.exec.Submit(ctx, a)
-		rec.Handle = string(h)
+		if err == nil {
+			rec.Handle = string(h)
+		}
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("submit %s: %w", rec.Key, err)
+	}
+	if rec.Handle == known {
+		return nil
 	}
 	if err := d.cfg.Store.SetHandle(ctx, rec.Key, rec.Handle); err != nil {
 		return err
@@ -107,7 +111,7 @@ func phaseData(rec store.Attempt, st Status) map[string]any {
 // await observes until the end. That the executor cannot look changes nothing
 // but the phase that is shown.
 func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Status, error) {
-	var seen Status
+	seen := Status{Phase: Pending}
 	if len(rec.Status) > 0 {
 		var err error
 		if seen, err = decodeStatus(*rec); err != nil {
@@ -143,9 +147,6 @@ func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Statu
 			}
 			rec.Spend = d.spend(a, st)
 			d.attempts[rec.Key] = *rec
-		}
-		if err := d.check(ctx); errors.Is(err, errCancelled) {
-			return seen, err // whoever closes the run stops the attempt
 		}
 		if !stopping && d.capReached() != "" {
 			stopping = true
@@ -223,8 +224,10 @@ func (d *drive) stopAttempt(ctx context.Context, rec *store.Attempt) error {
 	if err := json.Unmarshal(rec.Spec, &r); err != nil {
 		return fmt.Errorf("decode attempt %s: %w", rec.Key, err)
 	}
-	if err := d.submit(ctx, rec, r.Attempt); err != nil {
-		return err
+	if rec.Handle == "" {
+		if err := d.submit(ctx, rec, r.Attempt); err != nil {
+			return err
+		}
 	}
 	if err := d.step(stepCancel, func() error { return d.exec.Cancel(ctx, Handle(rec.Handle)) }); err != nil {
 		return fmt.Errorf("stop %s: %w", rec.Key, err)
@@ -350,25 +353,11 @@ func failure(st Status) string {
 // shown. A file that cannot be read has none.
 func tailLines(path string, n int64) (out []string) {
 	for line := range bytes.Lines(tail(path, n)) {
-		s := strings.TrimSpace(strings.Map(printable, strings.ToValidUTF8(string(line), "\uFFFD")))
-		if r := []rune(s); len(r) > 300 {
-			s = string(r[:300]) + "…"
-		}
-		if s != "" {
+		if s := collect.Clean(string(line)); s != "" {
 			out = append(out, s)
 		}
 	}
 	return out
-}
-
-func printable(r rune) rune {
-	if r == '\t' {
-		return ' '
-	}
-	if r < ' ' || (r >= 0x7f && r < 0xa0) {
-		return -1
-	}
-	return r
 }
 
 // tail returns the last n bytes of a file, nothing when it cannot be read.

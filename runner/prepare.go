@@ -20,7 +20,7 @@ func (d *drive) refusal(r *spec.Run) string {
 	switch {
 	case d.plan.Source.Repo == "":
 		return "no code was found"
-	case r.Status != "auto":
+	case r.Status != "auto" && (r.Status != "smoke_only" || r.Kind != "smoke"):
 		why := "it cannot be run without somebody's help (" + r.Status + ")"
 		if len(r.Reasons) > 0 {
 			why += ": " + strings.Join(r.Reasons, "; ")

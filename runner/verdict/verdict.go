@@ -265,7 +265,10 @@ func incomparable(c spec.Claim, r *Run) (why []string) {
 	case "demo":
 		why = append(why, "it is a demonstration")
 	}
-	if len(r.Spec.Patches) > 0 {
+	if slices.ContainsFunc(r.Spec.Patches, func(p spec.Patch) bool { return p.Kind == "flag" || p.Kind == "env" }) {
+		why = append(why, "its command was changed")
+	}
+	if slices.ContainsFunc(r.Spec.Patches, func(p spec.Patch) bool { return p.Kind != "flag" && p.Kind != "env" }) {
 		why = append(why, "the code was patched")
 	}
 	if e != nil && c.Dataset != "" && e.Dataset != "" && !sameName(c.Dataset, e.Dataset) {

@@ -72,9 +72,9 @@ func (c *Cloner) delegate(ctx context.Context, req *workRequest, pack io.Reader,
 	res, err := listen(stdout, report)
 	if err != nil {
 		cancel()
-		if req.hangUp != nil {
-			req.hangUp()
-		}
+	}
+	if req.hangUp != nil {
+		req.hangUp() // whatever the server still has to say
 	}
 	waitErr := cmd.Wait()
 	if ferr := <-fed; err == nil && ferr != nil {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -90,10 +89,8 @@ type Cloner struct {
 	cfg       Config
 	dir       string // CacheDir/git
 	transport http.RoundTripper
-	exempt    map[string]bool // host:port
-	trees     map[string]string
-
-	swept sync.Once
+	exempt    map[string]bool   // host:port
+	trees     map[string]string // folder by canonical address
 }
 
 // New checks the configuration. It touches neither disk nor network.
@@ -222,11 +219,6 @@ func (j *job) explain(ctx context.Context, repo string, err error) error {
 
 func (j *job) checkout(ctx context.Context, req Request) (*Checkout, error) {
 	c := j.c
-	var err error
-	c.swept.Do(func() { err = sweep(c.path("tmp")) })
-	if err != nil {
-		return nil, err
-	}
 	src, err := j.locate(req.Repo)
 	if err != nil {
 		return nil, err
@@ -293,6 +285,9 @@ func (j *job) result(key string, m *meta, r resolved) *Checkout {
 // found no sound checkout under the key.
 func (j *job) fetch(ctx context.Context, src source, r resolved, req Request, key string) (_ *Checkout, err error) {
 	c := j.c
+	if err := sweep(c.path("tmp")); err != nil {
+		return nil, err
+	}
 	c.hook("git:stage:before")
 	s, err := newStage(c.path("tmp"))
 	if err != nil {

@@ -300,6 +300,18 @@ func TestHostileSubmodules(t *testing.T) {
 			t.Errorf("submodules %+v, skipped %+v", co.Submodules, co.Skipped)
 		}
 	})
+	t.Run("many", func(t *testing.T) {
+		r := s.repo(t, "many")
+		var lines [][3]string
+		for i := range maxSubmodules + 6 {
+			lines = append(lines, [3]string{"160000", fmt.Sprintf("s%03d", i), id})
+		}
+		r.commitTree(r.tree(lines...))
+		co := checkout(t, newCloner(t, s.config(t, nil)), Request{Repo: s.URL + "/many", Submodules: true})
+		if last := co.Skipped[len(co.Skipped)-1]; len(co.Skipped) != len(lines) || !strings.Contains(last.Why, "more than 64") {
+			t.Errorf("%d skipped, last %+v", len(co.Skipped), last)
+		}
+	})
 	t.Run("budget", func(t *testing.T) {
 		cfg := s.config(t, nil)
 		cfg.Limits.Files = 3 // level5 and three submodules have seven

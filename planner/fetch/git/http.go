@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -98,6 +99,8 @@ type wire struct {
 	budget *budget
 	onRead func(total int64)
 
+	preamble atomic.Bool // what comes before a pack is read into memory: keep it small
+
 	mu     sync.Mutex
 	fault  error  // a refusal of ours
 	raw    error  // the last failure of the network
@@ -153,6 +156,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, w.first(err)
 	}
 	timer.Stop()
+	w.preamble.Store(true)
 	res.Body = &countedBody{ReadCloser: res.Body, w: w, timer: timer, idle: idle, cancel: cancel}
 	if res.StatusCode >= 400 {
 		// An error page is quoted, never needed whole.
@@ -164,9 +168,14 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
+// maxPreamble bounds the list of refs and what precedes a pack: some 500,000
+// refs.
+const maxPreamble = 32 << 20
+
 type countedBody struct {
 	io.ReadCloser
 	w      *wire
+	n      int64 // read so far
 	timer  *time.Timer
 	idle   time.Duration
 	cancel context.CancelFunc
@@ -176,6 +185,9 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	b.timer.Reset(b.idle)
 	n, err := b.ReadCloser.Read(p)
 	b.timer.Stop() // what the reader does with the bytes is not the server's time
+	if b.n += int64(n); b.n > maxPreamble && b.w.preamble.Load() {
+		return 0, b.w.fail(&LimitError{Repo: b.w.repo, Cap: CapTransfer, Limit: maxPreamble, What: "before the pack"})
+	}
 	total := b.w.budget.received.Add(int64(n))
 	if limit := b.w.budget.limits.TransferBytes; total > limit {
 		return 0, b.w.fail(&LimitError{Repo: b.w.repo, Cap: CapTransfer, Limit: limit, Got: total})

@@ -74,9 +74,12 @@ func (s *remoteSource) connect(ctx context.Context, w *wire) (transport.UploadPa
 func (s *remoteSource) refusal(w *wire, err error) error {
 	final := func(why, fix string) error { return &RepoError{Repo: s.remote.name, Why: why, Fix: fix, Gone: true} }
 	private := "check the address; for a private repository configure a token for " + s.remote.host
+	var dns *net.DNSError
 	switch {
 	case w.first(nil) != nil:
 		return w.first(err)
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return final("its host does not exist", "check the address")
 	case errors.Is(err, transport.ErrRepositoryNotFound):
 		return final("not found", private)
 	case errors.Is(err, transport.ErrAuthenticationRequired):
@@ -238,6 +241,7 @@ func (s *remoteSource) receive(ctx context.Context, w *wire, q query, req *workR
 		return nil, false, w.first(err)
 	}
 	defer func() { _ = answer.Close() }()
+	w.preamble.Store(false)
 	s.shallow = nil
 	for _, h := range answer.Shallows {
 		s.shallow = append(s.shallow, h.String())
@@ -299,7 +303,6 @@ func (w *wire) transient(err error) bool {
 	var (
 		user    interface{ UserError() string }
 		damaged *damagedError
-		dns     *net.DNSError
 		network net.Error
 		op      *net.OpError
 	)
@@ -313,8 +316,6 @@ func (w *wire) transient(err error) bool {
 		return true
 	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status >= 500:
 		return true
-	case errors.As(raw, &dns):
-		return !dns.IsNotFound
 	}
 	return errors.Is(raw, io.ErrUnexpectedEOF) || errors.As(raw, &op) || errors.As(raw, &network) && network.Timeout() ||
 		errors.Is(raw, io.EOF)

@@ -8,12 +8,16 @@ import (
 	"slices"
 )
 
+// maxSubmodules bounds how many addresses one checkout can be made to visit.
+const maxSubmodules = 64
+
 // submodules adds the submodules of a tree to it, within the bounds of the
 // whole checkout.
 type submodules struct {
 	job    *job
 	stage  *stage
 	wanted bool
+	tried  int
 	done   []Submodule
 }
 
@@ -32,6 +36,10 @@ func (s *submodules) add(ctx context.Context, parent string, chain []string, lin
 		}
 		if len(chain) > s.job.budget.limits.SubmoduleDepth {
 			skip(fmt.Sprintf("submodule of %q is nested deeper than %d", l.URL, s.job.budget.limits.SubmoduleDepth))
+			continue
+		}
+		if s.tried++; s.tried > maxSubmodules {
+			skip(fmt.Sprintf("submodule of %q: more than %d submodules", l.URL, maxSubmodules))
 			continue
 		}
 		at, refused := submoduleURL(parent, l.URL)

@@ -21,7 +21,7 @@ const (
 	maxLinkCopy   = 16 << 20 // a symbolic link's target, to be copied
 	maxLinkChain  = 8
 	maxLinkTarget = 4096
-	maxModules    = 1 << 20 // .gitmodules
+	maxModules    = 256 << 10 // .gitmodules; its reader is quadratic
 	modulesFile   = ".gitmodules"
 )
 

@@ -83,7 +83,7 @@ func (r *workRequest) spoolLimit() int64 {
 	if r.Deep {
 		n *= 4
 	}
-	return n + 64<<20
+	return n + 16<<20
 }
 
 func (r *workRequest) reader(s *spool, report func(Progress)) *packReader {
