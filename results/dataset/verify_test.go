@@ -225,7 +225,7 @@ func TestBitFlips(t *testing.T) {
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	const flips = 150
+	const flips = 60
 	for range flips {
 		path := paths[rng.IntN(len(paths))]
 		whole, err := os.ReadFile(path)

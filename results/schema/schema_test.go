@@ -208,7 +208,7 @@ func decode[T Row](b []byte) (out []T, err error) {
 func roundTrip[T Row](t *testing.T) {
 	var zero T
 	t.Run(zero.Table(), func(t *testing.T) {
-		want := fill[T](2500)
+		want := fill[T](700)
 		c, err := NewChecker[T]()
 		if err != nil {
 			t.Fatal(err)
@@ -216,7 +216,7 @@ func roundTrip[T Row](t *testing.T) {
 		if err := c.Check(want); err != nil {
 			t.Fatal(err)
 		}
-		got, err := decode[T](encode(t, want[:1], want[1:1300], want[1300:]))
+		got, err := decode[T](encode(t, want[:1], want[1:600], want[600:]))
 		if err != nil {
 			t.Fatal(err)
 		}
