@@ -36,10 +36,11 @@ func (tx *Txn) Commit(ctx context.Context) (*Manifest, error) {
 	if err == nil {
 		committed, err = tx.d.publish(m)
 	}
-	if err != nil {
-		if !committed {
-			err = errors.Join(err, tx.d.rollback(tx.runID))
-		}
+	switch {
+	case committed && err != nil:
+		return m, tx.fail(fmt.Errorf("commit run %s: %w", tx.runID, err))
+	case err != nil:
+		err = errors.Join(err, tx.d.rollback(tx.runID))
 		return nil, tx.fail(fmt.Errorf("commit run %s: %w", tx.runID, err))
 	}
 	return m, errors.Join(tx.d.clean(tx.runID), tx.end())
