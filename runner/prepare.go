@@ -30,6 +30,8 @@ func (d *drive) refusal(r *spec.Run) string {
 		return "the command has placeholders that nothing fills: " + strings.Join(r.Placeholders, ", ")
 	case len(r.Secrets) > 0:
 		return "the code asks for secrets, which untrusted code is never given: " + strings.Join(r.Secrets, ", ")
+	case r.GPUs.Min > 0 && d.req.Caps.USD > 0 && d.dearest() == 0:
+		return "its cost cannot be capped, since no price of a GPU-hour is known"
 	case r.GPUs.Min > d.cfg.GPUs:
 		return fmt.Sprintf("it needs %d GPUs and there are %d", r.GPUs.Min, d.cfg.GPUs)
 	}
