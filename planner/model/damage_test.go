@@ -57,7 +57,7 @@ func floats(v ...float32) []byte {
 	return b
 }
 
-const edge = 128 // the matrices are square, so that a transposed one fits
+const edge = 64 // the matrices are square, so that a transposed one fits
 
 // export writes a base in BF16 and the same layers quantised: NVFP4 in both
 // conventions, MXFP4, FP8 per tensor, per channel and per block, and experts.
@@ -109,7 +109,7 @@ func export(t testing.TB, seed uint64) (base, got *side, names []string) {
 			got.add(name3+".weight_packed", "U8", q.Packed, edge, edge/2)
 			got.add(name3+".weight_scale", "U8", q.Scales, edge, edge/32)
 		})
-		for kind, blocks := range map[string][2]int{"q": {edge, edge}, "k": {1, edge}, "v": {32, 32}} {
+		for kind, blocks := range map[string][2]int{"q": {edge, edge}, "k": {1, edge}, "v": {16, 16}} {
 			name4 := fmt.Sprintf("layers.%d.self_attn.%s_proj", i, kind)
 			layer(name4, func(w []float32) {
 				q, err := QuantizeFP8(w, edge, edge, blocks[0], blocks[1])
