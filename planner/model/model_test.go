@@ -220,7 +220,7 @@ func TestFormats(t *testing.T) {
 		{
 			name:   "an algorithm that nobody knows",
 			config: tiny + `,"quantization_config":{"quant_method":"modelopt","quant_algo":"NVFP3","ignore":["lm_head"]}}`,
-			want:   []string{"unknown NVFP3 w16a16 14", "bf16  w16a16 7"},
+			want:   []string{"unknown NVFP3 unknown 14", "bf16  w16a16 7"},
 		},
 	}
 	for _, tt := range tests {
