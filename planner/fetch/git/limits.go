@@ -97,7 +97,7 @@ func (e *LimitError) Error() string {
 
 // UserError returns how to raise the cap.
 func (e *LimitError) UserError() string {
-	return fmt.Sprintf("raise the git limit %q if this repository is meant to be that large", e.Cap)
+	return fmt.Sprintf("set git.%s higher in the configuration if this repository is meant to be that large", e.Cap)
 }
 
 // size prints bytes the way a person reads them.

@@ -7,8 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
+	"time"
 
 	"github.com/repromill/repromill/planner"
 	"github.com/repromill/repromill/planner/fetch"
@@ -217,13 +217,21 @@ func unavailable(err error) bool {
 	return errors.As(err, &repo) || errors.As(err, &ref) || errors.As(err, &limit) || errors.As(err, &mirror) || errors.As(err, &missing)
 }
 
+// refAge is how long it is believed where the branch of a linked repository
+// stands: as long as the page that links it.
+const refAge = 24 * time.Hour
+
 // take checks out a candidate and makes it the plan's source.
 func (j *job) take(ctx context.Context, c *spec.Candidate, t spec.Target) (string, error) {
 	ref := j.req.Commit
 	if ref == "" {
 		ref = t.Ref
 	}
-	co, err := j.Cloner.Checkout(ctx, git.Request{Repo: target.CloneURL(t), Ref: ref})
+	req := git.Request{Repo: target.CloneURL(t), Ref: ref}
+	if c.StatedBy != "user" { // who names a repository wants it as it is at this moment
+		req.MaxAge = refAge
+	}
+	co, err := j.Cloner.Checkout(ctx, req)
 	if err != nil {
 		return "", err
 	}
@@ -291,13 +299,4 @@ func summary(p *spec.Plan) string {
 		}
 	}
 	return "nothing can be run"
-}
-
-// HostOf returns the host and port of a configured endpoint.
-func HostOf(endpoint string) string {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return ""
-	}
-	return u.Host
 }
