@@ -198,12 +198,13 @@ func (w *world) run(env []string, args ...string) outcome {
 	return o
 }
 
-// must is run with an exit code that is promised.
-func (w *world) must(code int, args ...string) outcome {
-	w.t.Helper()
+// must is run with an exit code that is promised to t, a test of the world's
+// own or below it.
+func (w *world) must(t *testing.T, code int, args ...string) outcome {
+	t.Helper()
 	o := w.run(nil, args...)
 	if o.code != code {
-		w.t.Fatalf("%v: exit %d, want %d\n%s%s", args, o.code, code, o.stdout, o.stderr)
+		t.Fatalf("%v: exit %d, want %d\n%s%s", args, o.code, code, o.stdout, o.stderr)
 	}
 	return o
 }

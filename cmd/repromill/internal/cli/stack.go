@@ -215,7 +215,11 @@ func (s *stack) report(runID string) (*report.Report, error) {
 		}
 		return nil, err
 	}
-	b, err := s.data.Attachment(runID, "report.json")
+	return readReport(s.data, runID)
+}
+
+func readReport(data *dataset.Dataset, runID string) (*report.Report, error) {
+	b, err := data.Attachment(runID, "report.json")
 	if err != nil {
 		return nil, err
 	}

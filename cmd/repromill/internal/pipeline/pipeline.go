@@ -106,14 +106,6 @@ func (j *job) resolve(ctx context.Context) (string, error) {
 	}
 }
 
-// Error is a mistake in the input, with the fix.
-type Error struct{ Msg, Fix string }
-
-func (e *Error) Error() string { return e.Msg + "; " + e.Fix }
-
-// UserError returns the fix.
-func (e *Error) UserError() string { return e.Fix }
-
 // notInMirror says once, and shortly, that a mirror lacks the target.
 func (j *job) notInMirror(err error) error {
 	var missing *fetch.NotInMirrorError
@@ -127,7 +119,7 @@ func (j *job) notInMirror(err error) error {
 func (j *job) paper(ctx context.Context) (string, error) {
 	p, err := j.Intake.Paper(ctx, j.target.ID, j.target.Version)
 	if err != nil {
-		return "", j.notInMirror(err)
+		return "", outside(ctx, j.notInMirror(err))
 	}
 	j.target.Version = p.Version
 	j.target.URL = p.URL
@@ -144,7 +136,7 @@ func (j *job) paper(ctx context.Context) (string, error) {
 func (j *job) model(ctx context.Context) (string, error) {
 	m, err := j.Intake.Model(ctx, j.target.ID, j.target.Revision)
 	if err != nil {
-		return "", j.notInMirror(err)
+		return "", outside(ctx, j.notInMirror(err))
 	}
 	j.target.Revision = m.Revision
 	j.in.Model = &m.Model
@@ -233,7 +225,7 @@ func (j *job) take(ctx context.Context, c *spec.Candidate, t spec.Target) (strin
 	}
 	co, err := j.Cloner.Checkout(ctx, req)
 	if err != nil {
-		return "", err
+		return "", outside(ctx, err)
 	}
 	j.checkout = co
 	c.Chosen = true
