@@ -167,7 +167,11 @@ func (w *world) finish(cmd *exec.Cmd, stdout, stderr *bytes.Buffer) outcome {
 		w.t.Fatalf("%v: %v", cmd.Args, err)
 	}
 	o := outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
-	for _, bad := range []string{"goroutine ", "panic:", "runtime error", "\x1b]", "\x1b[31mred"} {
+	bad := []string{"goroutine ", "panic:", "runtime error", "\x1b"}
+	if !slices.Contains(cmd.Args, "--json") {
+		bad = append(bad, "\u202e")
+	}
+	for _, bad := range bad {
 		if strings.Contains(o.stdout+o.stderr, bad) {
 			w.t.Errorf("%v shows %q:\n%s%s", cmd.Args[1:], bad, o.stdout, o.stderr)
 		}

@@ -240,7 +240,28 @@ func (j *job) take(ctx context.Context, c *spec.Candidate, t spec.Target) (strin
 		src.CommitDate = &d
 	}
 	j.sourceFacts(co)
-	return fmt.Sprintf("%s @ %s, %d files, %.1f MB", co.Repo, co.Commit[:12], co.Files, float64(co.Bytes)/1e6), nil
+	return fmt.Sprintf("%s @ %s, %s, %s", co.Repo, co.Commit[:12], count(co.Files, "file"), size(co.Bytes)), nil
+}
+
+// count is a number of things in words.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// size is a number of bytes the way a person reads them.
+func size(n int64) string {
+	switch {
+	case n >= 1e9:
+		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	case n >= 1e6:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	case n >= 1e3:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	}
+	return fmt.Sprintf("%d bytes", n)
 }
 
 // sourceFacts records what of the commit is not in the checkout.
@@ -257,10 +278,10 @@ func (j *job) sourceFacts(co *git.Checkout) {
 		fact("lfs_pointer", fmt.Sprintf("%d bytes, sha256 %s", l.Size, l.OID), l.Path)
 	}
 	if n := len(co.Skipped); n > 0 {
-		j.warn("files_skipped", "%d paths of the commit were not checked out; see source.facts", n)
+		j.warn("files_skipped", "not checked out of the commit: %s (links, unsafe names, submodules); see source.facts", count(n, "path"))
 	}
 	if n := len(co.LFS); n > 0 {
-		j.warn("lfs_pointers", "%d files are git LFS pointers whose content was not fetched", n)
+		j.warn("lfs_pointers", "not fetched: the content of %s that git LFS keeps elsewhere", count(n, "file"))
 	}
 	if co.Dirty {
 		j.warn("dirty_worktree", "the folder has changes that are not committed; what runs is commit %s", co.Commit[:12])
