@@ -23,14 +23,7 @@ func (c *Cloner) work(ctx context.Context, req *workRequest, pack io.Reader, rep
 	if len(c.cfg.Child) > 0 {
 		return c.delegate(ctx, req, pack, report)
 	}
-	res, err := perform(ctx, req, pack, report)
-	if err != nil {
-		return nil, err
-	}
-	for i := range res.Tree.Files {
-		res.Tree.Files[i].ID = res.Tree.Files[i].Hash.String()
-	}
-	return res, nil
+	return perform(ctx, req, pack, report)
 }
 
 // delegate runs one request in a child: request and pack on its stdin, nothing
@@ -43,8 +36,8 @@ func (c *Cloner) delegate(ctx context.Context, req *workRequest, pack io.Reader,
 	cmd.Dir = req.Dir
 	cmd.SysProcAttr = dieWithParent()
 	cmd.WaitDelay = 5 * time.Second
-	var complaint tail
-	cmd.Stderr = &complaint
+	var stderr complaints
+	cmd.Stderr = &stderr
 	if req.stage != nil {
 		cmd.ExtraFiles = []*os.File{req.stage.lock}
 	}
@@ -81,7 +74,7 @@ func (c *Cloner) delegate(ctx context.Context, req *workRequest, pack io.Reader,
 		err = ferr
 	}
 	if errors.Is(err, errNoResult) {
-		return nil, c.obituary(req, waitErr, complaint.String())
+		return nil, c.obituary(req, waitErr, stderr.kept.String())
 	}
 	return res, err
 }
@@ -124,7 +117,7 @@ func listen(r io.Reader, report func(Progress)) (*workResult, error) {
 
 // obituary explains a child that ended without a result.
 func (c *Cloner) obituary(req *workRequest, err error, complaint string) error {
-	if strings.Contains(complaint, "out of memory") || strings.Contains(complaint, "cannot allocate memory") ||
+	if strings.Contains(complaint, "out of memory") || strings.Contains(complaint, "cannot allocate memory") || strings.Contains(complaint, "address space") ||
 		strings.Contains(complaint, "failed to create new OS thread") {
 		return &LimitError{Cap: CapMemory, Limit: req.Limits.MemoryBytes}
 	}
@@ -132,12 +125,12 @@ func (c *Cloner) obituary(req *workRequest, err error, complaint string) error {
 	return fmt.Errorf("the unpacker died: %v: %q", err, first)
 }
 
-// tail keeps the first part of what a child writes to stderr.
-type tail struct{ bytes.Buffer }
+// complaints keeps the first part of what a child writes to stderr.
+type complaints struct{ kept bytes.Buffer }
 
-func (t *tail) Write(p []byte) (int, error) {
-	if room := 8<<10 - t.Len(); room > 0 {
-		t.Buffer.Write(p[:min(room, len(p))])
+func (c *complaints) Write(p []byte) (int, error) {
+	if room := 8<<10 - c.kept.Len(); room > 0 {
+		c.kept.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
 }

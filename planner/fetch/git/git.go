@@ -63,8 +63,8 @@ type Request struct {
 	Submodules bool
 }
 
-// Checkout is a read-only folder of files in the cache. Callers copy it before
-// they write.
+// Checkout is a folder of read-only files in the cache. Callers copy it before
+// they write: whatever differs from the commit has it fetched again.
 type Checkout struct {
 	Dir        string      `json:"dir"`
 	Repo       string      `json:"repo"`                 // canonical
@@ -168,6 +168,7 @@ type resolved struct {
 	commit string // the id of the commit; half of the cache key
 	ref    string // as a person writes it
 	full   string // refs/…, where known
+	head   bool   // it is the default branch
 	dirty  bool
 }
 
@@ -323,7 +324,7 @@ func (c *Cloner) discard(key, stage string) error {
 	if err := os.Rename(old, trash); err != nil {
 		return fmt.Errorf("move damaged checkout away: %w", err)
 	}
-	return removeTree(trash)
+	return os.RemoveAll(trash)
 }
 
 // fill writes the tree and its submodules into the stage.

@@ -164,6 +164,11 @@ func TestTreeBombs(t *testing.T) {
 			nothingStaged(t, cfg.CacheDir)
 		})
 	}
+}
+
+// Trees that git would refuse to make.
+func TestOddTrees(t *testing.T) {
+	s := newServer(t)
 	t.Run("deep", func(t *testing.T) {
 		r := s.repo(t, "deep")
 		at := r.tree([3]string{"100644", "bottom", r.blob("x")})
@@ -280,6 +285,10 @@ func TestHostileSubmodules(t *testing.T) {
 	if co.Files != 2 || len(co.Submodules) != 0 || len(co.Skipped) != len(urls) {
 		t.Errorf("checkout %+v", co)
 	}
+}
+
+func TestSubmoduleBounds(t *testing.T) {
+	s := newServer(t)
 	t.Run("depth", func(t *testing.T) {
 		at := ""
 		for i := range 6 {
@@ -304,7 +313,7 @@ func TestHostileSubmodules(t *testing.T) {
 		r := s.repo(t, "many")
 		var lines [][3]string
 		for i := range maxSubmodules + 6 {
-			lines = append(lines, [3]string{"160000", fmt.Sprintf("s%03d", i), id})
+			lines = append(lines, [3]string{"160000", fmt.Sprintf("s%03d", i), strings.Repeat("12", 20)})
 		}
 		r.commitTree(r.tree(lines...))
 		co := checkout(t, newCloner(t, s.config(t, nil)), Request{Repo: s.URL + "/many", Submodules: true})

@@ -204,7 +204,10 @@ func (j *job) fillBare(st *stage, bare string, at resolved, res *workResult, sha
 	if err := os.MkdirAll(filepath.Dir(ref), 0o755); err != nil {
 		return fmt.Errorf("create ref: %w", err)
 	}
-	return replace(st, ref, at.want+"\n")
+	if err := replace(st, ref, at.want+"\n"); err != nil || !at.head {
+		return err
+	}
+	return replace(st, filepath.Join(bare, "HEAD"), "ref: "+at.full+"\n")
 }
 
 // replace writes a file by rename.

@@ -79,6 +79,9 @@ func TestAddToMirror(t *testing.T) {
 		c := newCloner(t, cfg)
 		mirror := t.TempDir()
 		url := s.URL + "/own/proj"
+		if _, err := c.AddToMirror(t.Context(), mirror, Request{Repo: url, Ref: ids["first"]}); err != nil {
+			t.Fatal(err) // HEAD is detached until the default branch is added
+		}
 		e, err := c.AddToMirror(t.Context(), mirror, Request{Repo: url, Submodules: true})
 		if err != nil {
 			t.Fatal(err)
