@@ -164,7 +164,7 @@ func TestRefs(t *testing.T) {
 		{"proj", "--upload-pack=x", "", "not a ref"},
 		{"proj", "0000000", "", "not among"},
 		{"nofilter", "0000000", "", "cannot be searched"},
-		{"proj", strings.Repeat("0", 39) + "1", "", "on none of its branches"},
+		{"proj", strings.Repeat("0", 39) + "1", "", "on none of its branches and tags"},
 	}
 	c := newCloner(t, s.config(t, nil))
 	for _, tc := range cases {

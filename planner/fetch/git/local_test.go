@@ -248,3 +248,24 @@ func TestPlainFolderLimits(t *testing.T) {
 		t.Errorf("%+v", co)
 	}
 }
+
+// A submodule of a local repository comes from the repository beside it, never
+// from a folder that happens to lie there.
+func TestLocalSubmodules(t *testing.T) {
+	base := t.TempDir()
+	inner := newRepo(t, filepath.Join(base, "inner"))
+	inner.write("i.txt", "inner")
+	id := inner.commit("i")
+	(&repo{t, filepath.Join(base, "private")}).write("key", "secret")
+	outer := newRepo(t, filepath.Join(base, "outer"))
+	outer.write(".gitmodules", modules("in", "in", "../inner", "key", "key", "../private", "abs", "abs", inner.dir))
+	outer.git("add", "-A")
+	for _, p := range []string{"in", "key", "abs"} {
+		outer.git("update-index", "--add", "--cacheinfo", "160000,"+id+","+p)
+	}
+	outer.git("commit", "-q", "-m", "x")
+	co := checkout(t, newCloner(t, localConfig(t, childCommand())), Request{Repo: outer.dir, Submodules: true})
+	if content(t, co.Dir, "in/i.txt") != "inner" || len(co.Submodules) != 1 || len(co.Skipped) != 2 || co.Files != 2 {
+		t.Errorf("%s: submodules %+v, skipped %+v", brief(co), co.Submodules, co.Skipped)
+	}
+}
