@@ -52,6 +52,7 @@ func sample(t testing.TB, r *repo) (ids map[string]string) {
 }
 
 func TestCheckout(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		s := newServer(t)
 		ids := sample(t, s.repo(t, "own/proj"))
@@ -134,6 +135,7 @@ func checkModes(t *testing.T, co *Checkout) {
 }
 
 func TestRefs(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	r := s.repo(t, "proj")
 	ids := sample(t, r)
@@ -197,6 +199,7 @@ func TestRefs(t *testing.T) {
 // A server that gives out only what it advertises is asked for ever more
 // history; a short id is searched without trees and files.
 func TestUnadvertisedCommit(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		s := newServer(t)
 		r := s.repo(t, "proj")
@@ -242,6 +245,7 @@ func TestPinnedCommitNeedsNoNetwork(t *testing.T) {
 }
 
 func TestDamagedCacheIsFetchedAgain(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	ids := sample(t, s.repo(t, "proj"))
 	damages := map[string]func(t *testing.T, dir string){
@@ -297,6 +301,7 @@ func rewrite(t *testing.T, dir, name, text string, mode fs.FileMode) {
 }
 
 func TestLimits(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		s := newServer(t)
 		r := s.repo(t, "proj")
@@ -365,6 +370,7 @@ func TestProgress(t *testing.T) {
 
 // Many callers of one process, and of one cache, get one clone.
 func TestConcurrentCheckouts(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	sample(t, s.repo(t, "proj"))
 	cfg := s.config(t, nil)

@@ -39,6 +39,7 @@ func (r *repo) commitTree(tree string) string {
 }
 
 func TestHostileTree(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		s := newServer(t)
 		r := s.repo(t, "proj")
@@ -111,6 +112,7 @@ func TestHostileTree(t *testing.T) {
 
 // Trees that are small on the wire and huge, or endless, when walked.
 func TestTreeBombs(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	bombs := map[string]func(r *repo) string{
 		"files": func(r *repo) string { // 10^10 files
@@ -168,6 +170,7 @@ func TestTreeBombs(t *testing.T) {
 
 // Trees that git would refuse to make.
 func TestOddTrees(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	t.Run("deep", func(t *testing.T) {
 		r := s.repo(t, "deep")
@@ -199,6 +202,7 @@ func TestOddTrees(t *testing.T) {
 }
 
 func TestSubmodules(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		s := newServer(t)
 		inner := s.repo(t, "org/inner")
@@ -239,6 +243,7 @@ func modules(nameFolderURL ...string) string {
 // No address of a .gitmodules runs anything, reads a local file, loops, or
 // goes deeper than allowed.
 func TestHostileSubmodules(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	secret := newRepo(t, t.TempDir())
 	secret.write("secret", "s")
@@ -288,6 +293,7 @@ func TestHostileSubmodules(t *testing.T) {
 }
 
 func TestSubmoduleBounds(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	t.Run("depth", func(t *testing.T) {
 		at := ""

@@ -14,6 +14,7 @@ func localConfig(t testing.TB, child []string) Config {
 }
 
 func TestLocalRepository(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		r := newRepo(t, filepath.Join(t.TempDir(), "proj"))
 		ids := sample(t, r)
@@ -47,6 +48,7 @@ func TestLocalRepository(t *testing.T) {
 }
 
 func TestLocalShapes(t *testing.T) {
+	t.Parallel()
 	base := t.TempDir()
 	r := newRepo(t, filepath.Join(base, "proj"))
 	ids := sample(t, r)
@@ -123,6 +125,7 @@ func TestLocalMistakes(t *testing.T) {
 
 // The commit counts, not the worktree; that these differ is a fact.
 func TestDirtyWorktree(t *testing.T) {
+	t.Parallel()
 	changes := map[string]struct {
 		change func(r *repo)
 		dirty  bool
@@ -159,6 +162,7 @@ func TestDirtyWorktree(t *testing.T) {
 }
 
 func TestPlainFolder(t *testing.T) {
+	t.Parallel()
 	build := func() *repo { return &repo{t, t.TempDir()} }
 	r := build()
 	r.write("b.txt", "b")

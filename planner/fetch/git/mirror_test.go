@@ -16,6 +16,7 @@ func (n noNetwork) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func TestMirror(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		base := t.TempDir()
 		mirror := filepath.Join(base, "mirror")
@@ -61,6 +62,7 @@ func TestMirror(t *testing.T) {
 }
 
 func TestAddToMirror(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		s := newServer(t)
 		r := s.repo(t, "own/proj")

@@ -244,6 +244,7 @@ func packBombs() map[string]packCase {
 }
 
 func TestHostilePacks(t *testing.T) {
+	t.Parallel()
 	cases := hostilePacks()
 	maps.Copy(cases, packBombs())
 	for name, tc := range cases {
@@ -285,6 +286,7 @@ func TestHostilePacks(t *testing.T) {
 // A pack made to exhaust memory kills the child alone, and is reported as a
 // limit.
 func TestChildDiesOfMemory(t *testing.T) {
+	t.Parallel()
 	pack, cid := soundPack(func(p *packBuilder) {
 		const n = 160 << 20
 		at := p.add(typeBlob, n, nil, make([]byte, n))
@@ -345,6 +347,7 @@ func FuzzPack(f *testing.F) {
 // A pack of a real history holds exactly the objects git lists, and the index
 // we write for it is the one git writes.
 func TestPackAgainstGit(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t, t.TempDir())
 	for i := range 30 {
 		r.write("a.txt", strings.Repeat(fmt.Sprintf("line of the file number %d\n", i/7), 200+i))
