@@ -146,10 +146,7 @@ func TestPlaceholders(t *testing.T) {
 		"--name Nancy --note Todos":      nil,
 		"--out results/{epoch}.ckpt":     nil,
 	} {
-		var argv []string
-		for _, w := range strings.SplitN(in, " ", 2) {
-			argv = append(argv, w)
-		}
+		argv := strings.SplitN(in, " ", 2)
 		if strings.Contains(in, " ") && strings.Count(in, "--") > 1 {
 			argv = strings.Fields(in)
 		}
