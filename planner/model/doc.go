@@ -1,0 +1,16 @@
+// Package model says what a model really is, from its bytes: the structure
+// that its config.json describes, the number formats that its quantisation
+// metadata and its tensors state, and from both the true parameters, bytes,
+// and cache per token. Names, cards and hub counters are claims to be checked,
+// never sources.
+//
+// The package is a leaf without network: callers hand it bytes, or an
+// [io.ReaderAt] for the headers of safetensors files.
+//
+//   - [Parse] reads config.json (and hf_quant_config.json) into a [Model].
+//   - [ReadHeader] reads the header of one safetensors file; nothing that the
+//     header claims is believed before it was checked against the file.
+//   - The functions on codes (EncodeE4M3, DecodeE2M1, …) and on blocks
+//     ([QuantizeNVFP4], [QuantizeMXFP4], [QuantizeFP8], …) are the exact
+//     arithmetic of the formats, for checking a checkpoint against its base.
+package model
