@@ -187,7 +187,7 @@ func against(k *Candidate) string {
 	}
 	var bad []string
 	for _, w := range k.Why {
-		for _, p := range []string{"place", "tests", "quick", "demonstration", "beside", "figure", "asks", "names a large", "long", "not in", "copied", "no document"} {
+		for _, p := range []string{"place", "tests", "quick", "demonstration", "beside", "figure", "asks", "names a large", "long", "not in", "copied", "no document", "fails without"} {
 			if strings.Contains(w, p) {
 				bad = append(bad, w)
 				break
