@@ -52,6 +52,9 @@ func (b *builder) smoke(minimal *Candidate) {
 		b.decide("smoke run", best.Display, nil, "a documented demonstration; nothing cheaper is offered")
 		return
 	}
+	if minimal.Route == "demo" {
+		return // it serves as the smoke run itself
+	}
 	b.decide("smoke run", "none", nil, "the repository offers no quick check, and the script declares no option that limits it")
 }
 

@@ -71,6 +71,7 @@ func (b *builder) demo(minimal *Candidate) {
 			return
 		}
 	}
+	b.decide("smoke run", minimal.Display, nil, "a demonstration is all that the repository offers")
 	r := b.run(minimal, "smoke", "smoke")
 	r.Selected = true
 	b.ch.Runs = append(b.ch.Runs, r)
@@ -376,13 +377,17 @@ func (b *builder) assets(c *Command, r *spec.Run) {
 		case checkpointArgRE.MatchString(val) && b.f.Has(path.Join(c.Cwd, val)):
 			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, Access: "in_repo", Bytes: b.f.Size(path.Join(c.Cwd, val))})
 		case checkpointArgRE.MatchString(val) && !strings.ContainsAny(val, "$<{"):
-			access := "missing"
+			access, url := "missing", b.link(path.Base(val))
+			if url != "" {
+				access = "auto"
+				r.Setup = append(r.Setup, spec.Step{Argv: []string{"wget", "-O", val, url}, Cwd: c.Cwd, Network: true})
+			}
 			for _, s := range r.Setup {
 				if strings.Contains(strings.Join(s.Argv, " "), path.Base(val)) {
 					access = "auto"
 				}
 			}
-			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, Access: access})
+			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, URL: url, Access: access})
 		case hubIDRE.MatchString(val) && strings.Contains(name, "model") && !b.f.Has(path.Join(c.Cwd, val)) && !b.f.HasDir(path.Join(c.Cwd, val)) && !strings.Contains(val, ".json") && !strings.Contains(val, ".yaml"):
 			access := "auto"
 			if strings.HasPrefix(strings.ToLower(val), "meta-llama/") {
@@ -395,6 +400,31 @@ func (b *builder) assets(c *Command, r *spec.Run) {
 		r.Assets = append(r.Assets, spec.Asset{Kind: "dataset", Name: "what " + strings.Join(calls[:min(3, len(calls))], ", ") + " fetches", Access: "auto"})
 	}
 	r.Secrets = secrets(b.f, c)
+}
+
+var urlRE = regexp.MustCompile(`https?://[^\s)\]>"']+`)
+
+// link is the one address in the documents whose last part ends with a file's
+// name.
+func (b *builder) link(name string) string {
+	found := ""
+	for i := range b.f.Docs {
+		for _, p := range b.f.Docs[i].Doc.Paras {
+			if !strings.Contains(p.Text, name) {
+				continue
+			}
+			for _, u := range urlRE.FindAllString(p.Text, -1) {
+				if !strings.HasSuffix(u, name) || u == found {
+					continue
+				}
+				if found != "" {
+					return ""
+				}
+				found = u
+			}
+		}
+	}
+	return found
 }
 
 // secrets are the environment variables with a secret that a run fails
