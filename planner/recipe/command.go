@@ -100,7 +100,7 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 		c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: mc.Line, Before: c.Display, After: fixed, Reason: "a dash of typography stands where the option needs \"-\""})
 		c.Display = fixed
 	}
-	l, err := shell.Parse(c.Display)
+	l, err := shell.Parse(angleRE.ReplaceAllString(c.Display, "$1'$2'"))
 	if err != nil {
 		c.Role = RoleOther
 		return c
@@ -128,6 +128,9 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 			} else {
 				c.Reasons = append(c.Reasons, fmt.Sprintf("directory %s is not in the repository", words[1]))
 			}
+			continue
+		case words[0] == "git" && len(l.Commands) > 1:
+			st.cloned = st.cloned || len(words) > 1 && words[1] == "clone"
 			continue
 		case words[0] == "export" || words[0] == "set" || words[0] == "unset" || words[0] == "source" || words[0] == "." || words[0] == "mkdir" || words[0] == "clear" || words[0] == "echo":
 			r.export(words, st)
@@ -163,6 +166,9 @@ func trivial(w []string) bool {
 	}
 	return false
 }
+
+// angleRE finds "<placeholder>", which a shell would take for redirections.
+var angleRE = regexp.MustCompile(`(^|[^<'"A-Za-z0-9])(<[A-Za-z](?:[^<>\n'"]*[^<>\s'"])?>)`)
 
 // dashes replaces typographic dashes at the start of options.
 var dashRE = regexp.MustCompile(`(^|\s)[–—]{1,2}([A-Za-z])`)

@@ -178,6 +178,9 @@ func (e *envBuilder) sources() {
 		if d.Kind == inspect.Requirements && secondary(path.Base(d.Path)) && !has(named, d.Path) {
 			r += 30
 		}
+		if d.Kind == inspect.Prose && d.Path == e.f.Readme {
+			r -= 5
+		}
 		if d.Library && e.libraryOnly(d) {
 			r += 25
 		}

@@ -185,6 +185,9 @@ func (k *Candidate) score(f *inspect.Facts) {
 	if strings.Contains(strings.ToLower(text), "plot") || strings.Contains(strings.ToLower(c.Entry), "figure") {
 		k.add(-8, "draws a figure")
 	}
+	if s := secrets(f, c); len(s) > 0 {
+		k.add(-45, "fails without "+s[0])
+	}
 	k.costScore(text)
 	if n := len(c.Unbound); n > 0 {
 		cost := 15.0
