@@ -299,8 +299,8 @@ func (p *Proxy) fail(c net.Conn, rec *Record, err error) {
 		rec.Allowed = true
 	}
 	rec.Why = err.Error()
-	refuse(c, status, rec.Why)
 	p.log(*rec)
+	refuse(c, status, rec.Why)
 }
 
 func refuse(c net.Conn, status int, why string) {
