@@ -88,8 +88,7 @@ func readManifest(b []byte) ([]fileEntry, error) {
 	return files, nil
 }
 
-// publish fills the stage's meta and manifest, makes its tree read-only and
-// renames it to dst. The caller holds dst's lock.
+// publish writes the stage's meta and manifest and renames it to dst. The caller holds dst's lock.
 func (c *Cloner) publish(s *stage, dst string, m *meta, files []fileEntry) error {
 	var manifest bytes.Buffer
 	if err := writeManifest(&manifest, files); err != nil {
@@ -108,9 +107,6 @@ func (c *Cloner) publish(s *stage, dst string, m *meta, files []fileEntry) error
 		}
 	}
 	c.hook("git:meta:after")
-	if err := makeReadOnly(filepath.Join(s.dir, "tree")); err != nil {
-		return err
-	}
 	c.hook("git:publish:before")
 	if err := os.Rename(s.dir, dst); err != nil {
 		return fmt.Errorf("publish checkout: %w", err)
@@ -133,21 +129,6 @@ func writeSynced(path string, b []byte) error {
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
-	}
-	return nil
-}
-
-// makeReadOnly takes the write bits of every folder. Files were created
-// without them.
-func makeReadOnly(dir string) error {
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			err = os.Chmod(p, 0o555)
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("make checkout read-only: %w", err)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ func localConfig(t testing.TB, child []string) Config {
 }
 
 func TestLocalRepository(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		r := newRepo(t, filepath.Join(t.TempDir(), "proj"))
 		ids := sample(t, r)
@@ -47,6 +48,7 @@ func TestLocalRepository(t *testing.T) {
 }
 
 func TestLocalShapes(t *testing.T) {
+	t.Parallel()
 	base := t.TempDir()
 	r := newRepo(t, filepath.Join(base, "proj"))
 	ids := sample(t, r)
@@ -123,6 +125,7 @@ func TestLocalMistakes(t *testing.T) {
 
 // The commit counts, not the worktree; that these differ is a fact.
 func TestDirtyWorktree(t *testing.T) {
+	t.Parallel()
 	changes := map[string]struct {
 		change func(r *repo)
 		dirty  bool
@@ -159,6 +162,7 @@ func TestDirtyWorktree(t *testing.T) {
 }
 
 func TestPlainFolder(t *testing.T) {
+	t.Parallel()
 	build := func() *repo { return &repo{t, t.TempDir()} }
 	r := build()
 	r.write("b.txt", "b")
@@ -246,5 +250,26 @@ func TestPlainFolderLimits(t *testing.T) {
 	co := checkout(t, newCloner(t, localConfig(t, nil)), Request{Repo: r.dir})
 	if co.Files != 2 || len(co.Skipped) != 1 || co.Skipped[0].Path != ".Git" {
 		t.Errorf("%+v", co)
+	}
+}
+
+// A submodule of a local repository comes from the repository beside it, never
+// from a folder that happens to lie there.
+func TestLocalSubmodules(t *testing.T) {
+	base := t.TempDir()
+	inner := newRepo(t, filepath.Join(base, "inner"))
+	inner.write("i.txt", "inner")
+	id := inner.commit("i")
+	(&repo{t, filepath.Join(base, "private")}).write("key", "secret")
+	outer := newRepo(t, filepath.Join(base, "outer"))
+	outer.write(".gitmodules", modules("in", "in", "../inner", "key", "key", "../private", "abs", "abs", inner.dir))
+	outer.git("add", "-A")
+	for _, p := range []string{"in", "key", "abs"} {
+		outer.git("update-index", "--add", "--cacheinfo", "160000,"+id+","+p)
+	}
+	outer.git("commit", "-q", "-m", "x")
+	co := checkout(t, newCloner(t, localConfig(t, childCommand())), Request{Repo: outer.dir, Submodules: true})
+	if content(t, co.Dir, "in/i.txt") != "inner" || len(co.Submodules) != 1 || len(co.Skipped) != 2 || co.Files != 2 {
+		t.Errorf("%s: submodules %+v, skipped %+v", brief(co), co.Submodules, co.Skipped)
 	}
 }
