@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -146,6 +147,9 @@ func (c *Cloner) cached(key string) (*meta, error) {
 	var m meta
 	if json.Unmarshal(b, &m) != nil || m.Version != metaVersion {
 		return nil, nil
+	}
+	if slices.ContainsFunc(m.Skipped, func(s Skipped) bool { return s.Why == whyAbsent }) {
+		return nil, nil // the local repository may hold more by now
 	}
 	manifest, err := os.ReadFile(filepath.Join(dir, "manifest"))
 	if err != nil {

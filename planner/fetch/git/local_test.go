@@ -273,3 +273,39 @@ func TestLocalSubmodules(t *testing.T) {
 		t.Errorf("%s: submodules %+v, skipped %+v", brief(co), co.Submodules, co.Skipped)
 	}
 }
+
+// TestPartialLocalRepository checks out what a partial clone holds, says what
+// it lacks, and looks again when it has become whole.
+func TestPartialLocalRepository(t *testing.T) {
+	t.Parallel()
+	modes(t, func(t *testing.T, child []string) {
+		r := newRepo(t, filepath.Join(t.TempDir(), "proj"))
+		r.write("small.txt", "small")
+		r.write("data/big.bin", noise(300_000))
+		r.commit("all")
+		blob := strings.TrimSpace(r.git("rev-parse", "HEAD:data/big.bin"))
+		loose := filepath.Join(r.dir, ".git", "objects", blob[:2], blob[2:])
+		away := filepath.Join(t.TempDir(), "away")
+		if err := os.Rename(loose, away); err != nil {
+			t.Fatal(err)
+		}
+		c := newCloner(t, localConfig(t, child))
+		for range 2 {
+			co := checkout(t, c, Request{Repo: r.dir})
+			want := []Skipped{{Path: "data/big.bin", Why: whyAbsent}}
+			if content(t, co.Dir, "small.txt") != "small" || !slices.Equal(co.Skipped, want) || co.FromCache {
+				t.Errorf("%s, skipped %v", brief(co), co.Skipped)
+			}
+		}
+		if err := os.Rename(away, loose); err != nil {
+			t.Fatal(err)
+		}
+		co := checkout(t, c, Request{Repo: r.dir})
+		if len(co.Skipped) != 0 || content(t, co.Dir, "data/big.bin") != noise(300_000) {
+			t.Errorf("%s, skipped %v", brief(co), co.Skipped)
+		}
+		if co = checkout(t, c, Request{Repo: r.dir}); !co.FromCache {
+			t.Error("the whole checkout was not cached")
+		}
+	})
+}

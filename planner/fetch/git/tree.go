@@ -203,6 +203,10 @@ func (t *treeWriter) folder(ctx context.Context, dir *os.Root, p string, e objec
 // file writes one regular file into the folder it belongs to.
 func (t *treeWriter) file(dir *os.Root, f fileEntry) error {
 	o, err := t.objs.object(f.Hash)
+	if _, local := t.objs.(*repoObjects); local && errors.Is(err, plumbing.ErrObjectNotFound) {
+		t.skip(f.Path, whyAbsent)
+		return nil
+	}
 	if err != nil {
 		return t.missing(f.Path, f.Hash, err)
 	}
