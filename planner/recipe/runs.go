@@ -378,7 +378,7 @@ func (b *builder) assets(c *Command, r *spec.Run) {
 			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, Access: "in_repo", Bytes: b.f.Size(path.Join(c.Cwd, val))})
 		case checkpointArgRE.MatchString(val) && !strings.ContainsAny(val, "$<{"):
 			access, url := "missing", b.link(path.Base(val))
-			if url != "" {
+			if url != "" && !reaches([]string{"wget", val}) {
 				access = "auto"
 				r.Setup = append(r.Setup, spec.Step{Argv: []string{"wget", "-O", val, url}, Cwd: c.Cwd, Network: true})
 			}
