@@ -100,6 +100,12 @@ type Grader interface {
 	Grade(item Item, text string) Grade
 }
 
+// Checker is a [Grader] that can tell an item it cannot grade, such as one
+// without a valid reference.
+type Checker interface {
+	Check(item Item) error
+}
+
 // Message is one turn of a prompt.
 type Message struct {
 	Role    string `json:"role"`

@@ -5,6 +5,7 @@
 package mmlupro
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/repromill/repromill/suites"
@@ -90,6 +91,17 @@ func Boxed() suites.Grader {
 
 // Rule implements [suites.Grader].
 func (r *rule) Rule() suites.Rule { return r.id }
+
+// Check reports an item that cannot be graded.
+func (r *rule) Check(item suites.Item) error {
+	if len(item.Reference) != 1 || letterAt(item.Reference, 0) == "" {
+		return fmt.Errorf("reference %q is not a letter from A to J", item.Reference)
+	}
+	if n := item.OptionCount(); r.draw && (n < 2 || n > 10) {
+		return fmt.Errorf("the number of options is %d, want 2 to 10", n)
+	}
+	return nil
+}
 
 // Grade implements [suites.Grader]. It needs the item's reference letter and,
 // for the rules that draw, its number of options; ten if that is not known.
