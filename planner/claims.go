@@ -176,11 +176,13 @@ func (p *planning) ordered(cmd *recipe.Command, paper int) []*stated {
 	return out
 }
 
+const notForCommand = "it is not stated for this command"
+
 // speaks says why a run cannot speak to a claim, or "".
 func (p *planning) speaks(cmd *recipe.Command, c *stated) string {
 	if c.file != "" {
 		if recipe.Near(p.in.Repo, cmd, c.file, &c.Claim) < 2 && !p.only(cmd, c) {
-			return "it is not stated for this command"
+			return notForCommand
 		}
 		return ""
 	}
@@ -268,7 +270,7 @@ func (p *planning) write(bound map[*stated][]*binding, why map[*stated]string, p
 		for _, b := range bound[c] {
 			p.bind(c, b)
 		}
-		if !tied && i < paper {
+		if reason := why[c]; !tied && (i < paper || reason != "" && reason != notForCommand) {
 			p.decide("claim "+c.id, "checked by no run", why[c])
 		}
 	}

@@ -119,9 +119,11 @@ func (c *Client) check(j *job, a *answer) error {
 // attempt follows the redirects of one try.
 func (c *Client) attempt(ctx context.Context, j *job, old *entry, p *partial) (*answer, error) {
 	loc := j.loc
+	// The token is for a request that began at the hub and never left it.
+	auth := c.token(loc)
 	kept := http.Header{}
 	for hop := 0; ; hop++ {
-		a, next, err := c.hop(ctx, j, loc, old, p)
+		a, next, err := c.hop(ctx, j, loc, auth, old, p)
 		if err != nil {
 			return nil, err
 		}
@@ -142,15 +144,18 @@ func (c *Client) attempt(ctx context.Context, j *job, old *entry, p *partial) (*
 		if loc, err = c.redirected(loc, next); err != nil {
 			return nil, err
 		}
+		if c.token(loc) == "" {
+			auth = ""
+		}
 	}
 }
 
 // hop sends one request in its turn. It returns the answer, or where the
 // answer points to.
-func (c *Client) hop(ctx context.Context, j *job, loc location, old *entry, p *partial) (a *answer, next string, err error) {
+func (c *Client) hop(ctx context.Context, j *job, loc location, auth string, old *entry, p *partial) (a *answer, next string, err error) {
 	key, lim := limitOf(loc)
-	t, err := c.limits.acquire(ctx, key, lim, func(d time.Duration) {
-		c.cfg.Progress(Progress{URL: j.url, Phase: "wait", Wait: d, Total: -1})
+	t, err := c.limits.acquire(ctx, key, lim, func(d time.Duration, why string) {
+		c.cfg.Progress(Progress{URL: j.url, Phase: "wait", Wait: d, Reason: why, Total: -1})
 	})
 	if err != nil {
 		var status *StatusError
@@ -175,7 +180,7 @@ func (c *Client) hop(ctx context.Context, j *job, loc location, old *entry, p *p
 	})
 	defer total.Stop()
 
-	req, err := c.newRequest(hctx, j, loc, old, p)
+	req, err := c.newRequest(hctx, j, loc, auth, old, p)
 	if err != nil {
 		return nil, "", err
 	}
@@ -223,7 +228,7 @@ func isRedirect(status int) bool {
 	return false
 }
 
-func (c *Client) newRequest(ctx context.Context, j *job, loc location, old *entry, p *partial) (*http.Request, error) {
+func (c *Client) newRequest(ctx context.Context, j *job, loc location, auth string, old *entry, p *partial) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, loc.String(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("build request for %s: %w", j.url, err)
@@ -231,8 +236,8 @@ func (c *Client) newRequest(ctx context.Context, j *job, loc location, old *entr
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
 	req.Header.Set("Accept", j.Accept)
 	req.Header.Set("Accept-Encoding", "gzip")
-	if t := c.token(loc); t != "" {
-		req.Header.Set("Authorization", "Bearer "+t)
+	if auth != "" {
+		req.Header.Set("Authorization", "Bearer "+auth)
 	}
 	switch {
 	case j.Length > 0:

@@ -368,18 +368,19 @@ func TestSlowAnswersEnd(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		handler  http.HandlerFunc
+		caps     Timeouts
 		want     string
 		requests int
 	}{
-		"never a head": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "no answer came", 2},
-		"stalls":       {drip(time.Hour), "nothing more arrived", 2},
-		"drips":        {drip(10 * time.Millisecond), "did not end", 1},
+		"never a head": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, Timeouts{Header: 150 * time.Millisecond}, "no answer came", 2},
+		"stalls":       {drip(time.Hour), Timeouts{Idle: 150 * time.Millisecond}, "nothing more arrived", 2},
+		"drips":        {drip(10 * time.Millisecond), Timeouts{Total: 500 * time.Millisecond}, "did not end", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			srv, n := serve(t, tc.handler)
 			c, _ := client(t, srv, func(cfg *Config) {
-				cfg.Timeouts = Timeouts{Header: 150 * time.Millisecond, Idle: 150 * time.Millisecond, Total: 500 * time.Millisecond}
+				cfg.Timeouts = tc.caps
 				cfg.Retry.Attempts = 2
 			})
 			_, err := c.Get(t.Context(), Request{URL: "https://huggingface.co/x"})

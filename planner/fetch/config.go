@@ -25,7 +25,7 @@ type Config struct {
 	// dialled and nothing is cached. See the package comment for its layout.
 	Mirror string
 	// Record is a folder in the layout of a mirror that every final answer is
-	// also written to.
+	// also written to. Nothing is recorded from a Mirror.
 	Record string
 
 	// HFToken is sent to the hub's own host. Over plain http it is sent to a
@@ -95,9 +95,9 @@ type Progress struct {
 	URL string
 	// Phase is "wait" (for the site's limit), "retry" or "body".
 	Phase string
-	// Wait is how long, for wait and retry.
+	// Wait is how long, for wait and retry; 0 where that cannot be known.
 	Wait time.Duration
-	// Reason says why a retry is made.
+	// Reason says why, for wait and retry.
 	Reason string
 	// Bytes of Total have arrived; Total is -1 when it is not known.
 	Bytes, Total int64
@@ -250,6 +250,15 @@ func (c *Client) addPlaces() (map[string]bool, error) {
 		}
 	}
 	return exempt, nil
+}
+
+// Close drops idle connections and the mirror's folder.
+func (c *Client) Close() error {
+	if c.mirror != nil {
+		return c.mirror.root.Close()
+	}
+	c.http.CloseIdleConnections()
+	return nil
 }
 
 func isKnownHost(host string) bool {

@@ -18,7 +18,7 @@ type StatusError struct {
 	// Header holds the kept headers of the answer, for example the hub's
 	// X-Error-Code ("GatedRepo", "RepoNotFound", …).
 	Header http.Header
-	// Excerpt is the beginning of the body, at most 512 bytes.
+	// Excerpt is the beginning of the body, at most 512 bytes, as it came.
 	Excerpt string
 	// RetryAfter is how long the site asked to be left alone, 0 if it did not.
 	RetryAfter time.Duration
@@ -26,8 +26,8 @@ type StatusError struct {
 
 func (e *StatusError) Error() string {
 	msg := fmt.Sprintf("get %s: %d %s", e.URL, e.Status, http.StatusText(e.Status))
-	if code := e.Header.Get("X-Error-Message"); code != "" {
-		msg += ": " + code
+	if said := e.Header.Get("X-Error-Message"); said != "" {
+		msg += ": " + clip(said)
 	}
 	if e.RetryAfter > 0 {
 		msg += fmt.Sprintf(" (asked to wait %s)", e.RetryAfter.Round(time.Second))

@@ -161,14 +161,14 @@ func (c *Client) cached(ctx context.Context, j *job) (*Response, error) {
 	}
 	if e != nil {
 		if _, ok := c.cache.body(e, false); !ok {
-			e = nil // nothing to revalidate
+			e = nil
 		}
 	}
 	return c.refresh(ctx, j, e)
 }
 
 // use returns the stored answer if it is sound and fresh enough, and otherwise
-// the stored entry, if any.
+// the stored entry that may be revalidated, if any.
 func (c *Client) use(j *job) (*Response, *entry, error) {
 	e, err := c.cache.find(j.key)
 	if e == nil || err != nil {
@@ -182,11 +182,14 @@ func (c *Client) use(j *job) (*Response, *entry, error) {
 		return nil, e, nil
 	}
 	if e.Size > j.MaxBytes {
+		if _, ok := c.cache.body(e, false); !ok {
+			return nil, nil, nil
+		}
 		return nil, e, tooLarge(j, fmt.Sprintf("%d bytes, more than the cap of %d", e.Size, j.MaxBytes))
 	}
 	res, ok := c.respond(j, e)
 	if !ok {
-		return nil, e, nil
+		return nil, nil, nil
 	}
 	res.FromCache = true
 	return res, e, nil

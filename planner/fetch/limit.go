@@ -91,9 +91,9 @@ func fileSafe(s string) string {
 
 // acquire waits for the right to send a request, however long the queue of
 // processes is, until the context ends. wait is told of each pause.
-func (l *limiter) acquire(ctx context.Context, key string, lim Limit, wait func(time.Duration)) (*turn, error) {
+func (l *limiter) acquire(ctx context.Context, key string, lim Limit, wait func(d time.Duration, why string)) (*turn, error) {
 	t := &turn{l: l, key: key, lim: lim}
-	if err := t.takeSlot(ctx); err != nil {
+	if err := t.takeSlot(ctx, wait); err != nil {
 		return nil, err
 	}
 	// The clock may stand still or go backwards while we sleep, and what was
@@ -107,7 +107,7 @@ func (l *limiter) acquire(ctx context.Context, key string, lim Limit, wait func(
 		}
 		pause, err := t.try(ctx, now)
 		if err == nil && pause > 0 {
-			wait(pause)
+			wait(pause, "the site's limit")
 			slept += pause
 			err = l.cfg.Sleep(ctx, pause)
 		}
@@ -122,11 +122,14 @@ func (l *limiter) acquire(ctx context.Context, key string, lim Limit, wait func(
 }
 
 // takeSlot locks one of the connections.
-func (t *turn) takeSlot(ctx context.Context) error {
+func (t *turn) takeSlot(ctx context.Context, wait func(time.Duration, string)) error {
 	if t.lim.Conns <= 0 {
 		return nil
 	}
-	for {
+	for n := 0; ; n++ {
+		if n == 1 {
+			wait(0, "another request to the site is under way")
+		}
 		for i := range t.lim.Conns {
 			f := flock.New(filepath.Join(t.l.dir, fmt.Sprintf("%s.conn%d", t.key, i)))
 			ok, err := f.TryLock()

@@ -22,7 +22,7 @@ func taker(t *testing.T, lim Limit) (*limiter, *clock, func() []time.Duration) {
 	}
 	return l, ck, func() []time.Duration {
 		t.Helper()
-		turn, err := l.acquire(t.Context(), "site", lim, func(time.Duration) {})
+		turn, err := l.acquire(t.Context(), "site", lim, func(time.Duration, string) {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +86,7 @@ func TestLimitWithFrozenClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		turn, err := l.acquire(t.Context(), "site", Limit{Every: 3 * time.Second, Burst: 2, Per: 2 * time.Second}, func(time.Duration) {})
+		turn, err := l.acquire(t.Context(), "site", Limit{Every: 3 * time.Second, Burst: 2, Per: 2 * time.Second}, func(time.Duration, string) {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +224,7 @@ func TestCancelWhileWaiting(t *testing.T) {
 				t.Fatal(err)
 			}
 			key, _ := limitOf(loc)
-			if turn, err = c.limits.acquire(t.Context(), key, Limit{Conns: 1}, func(time.Duration) {}); err != nil {
+			if turn, err = c.limits.acquire(t.Context(), key, Limit{Conns: 1}, func(time.Duration, string) {}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -150,6 +150,12 @@ func newNameServer(t *testing.T, answers map[string][][]netip.Addr) (*nameServer
 	}}
 }
 
+func (ns *nameServer) questions(name string) int {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	return ns.asked[name]
+}
+
 func (ns *nameServer) reply(query []byte) []byte {
 	var m dnsmessage.Message
 	if m.Unpack(query) != nil || len(m.Questions) != 1 {

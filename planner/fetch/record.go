@@ -1,10 +1,12 @@
 package fetch
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -29,18 +31,20 @@ func (c *Client) record(j *job, res *Response) error {
 		return fmt.Errorf("record %s: %w", j.url, err)
 	}
 	defer root.Close()
-	body := res.Body
-	if body == nil && res.Path != "" {
-		if body, err = os.ReadFile(res.Path); err != nil {
-			return fmt.Errorf("record %s: %w", j.url, err)
-		}
+	body, err := os.Open(res.Path)
+	if err != nil {
+		return fmt.Errorf("record %s: %w", j.url, err)
 	}
+	defer body.Close()
 	meta := sidecar{
-		URL: j.canonical(), Status: res.Status, ContentType: res.Header.Get("Content-Type"),
+		URL: j.loc.canonical(), Status: res.Status, ContentType: res.Header.Get("Content-Type"),
 		FetchedAt: res.FetchedAt.UTC(), Header: http.Header{},
 	}
 	if res.FinalURL != res.URL {
 		meta.FinalURL = res.FinalURL
+		if loc, err := c.rebuild(res.FinalURL); err == nil {
+			meta.FinalURL = loc.canonical()
+		}
 	}
 	for _, k := range []string{"Link", "X-Repo-Commit", "X-Linked-Etag", "X-Linked-Size", "X-Error-Code", "X-Error-Message", "Content-Range"} {
 		if v := res.Header.Values(k); len(v) > 0 {
@@ -59,16 +63,15 @@ func (c *Client) record(j *job, res *Response) error {
 	return nil
 }
 
-// canonical is the URL that the mirror is asked for.
-func (j *job) canonical() string {
-	loc := j.loc
-	loc.base = "https://" + loc.place.host
-	return loc.String()
+// canonical is the URL without a configured endpoint.
+func (l location) canonical() string {
+	l.base = "https://" + l.place.host
+	return l.String()
 }
 
 // recordFile makes room for a name and writes body and sidecar. The sidecar
 // comes first: a body without it would pass for a status 200.
-func recordFile(root *os.Root, name string, body, meta []byte) error {
+func recordFile(root *os.Root, name string, body io.ReadSeeker, meta []byte) error {
 	// Every round clears one obstacle, and another process may add one.
 	name = portable(root, name)
 	for range 20 {
@@ -79,7 +82,10 @@ func recordFile(root *os.Root, name string, body, meta []byte) error {
 		if info, err := root.Lstat(target); err == nil && info.IsDir() {
 			target += "@"
 		}
-		if err := writeIn(root, sidecarOf(target), meta); err != nil {
+		if err := writeIn(root, sidecarOf(target), bytes.NewReader(meta)); err != nil {
+			return err
+		}
+		if _, err := body.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
 		if err := writeIn(root, target, body); err == nil || !isDirError(err) {
@@ -136,13 +142,13 @@ func portable(root *os.Root, name string) string {
 }
 
 // writeIn writes a file beside its place below root and renames it.
-func writeIn(root *os.Root, name string, data []byte) error {
+func writeIn(root *os.Root, name string, data io.Reader) error {
 	temp := path.Join(path.Dir(name), ".tmp-"+rand.Text())
 	f, err := root.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	_, err = io.Copy(f, data)
 	if err == nil {
 		err = f.Sync()
 	}

@@ -63,7 +63,8 @@ func TestTokenStaysHome(t *testing.T) {
 		var all strings.Builder
 		_ = r.Header.Write(&all)
 		leaked := strings.Contains(all.String()+r.URL.String(), token)
-		if mine := r.Host == "huggingface.co" && r.Method == http.MethodGet; leaked != mine {
+		// A request that began elsewhere brings no token to the hub.
+		if mine := r.Host == "huggingface.co" && r.Method == http.MethodGet && r.URL.Path != "/papers/2401.00002"; leaked != mine {
 			t.Errorf("%s %s%s: token sent %v, want %v", r.Method, r.Host, r.URL, leaked, mine)
 		} else if mine {
 			home++

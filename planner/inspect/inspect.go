@@ -66,6 +66,7 @@ type Facts struct {
 
 	dirs  map[string]bool
 	index map[string]int
+	cells map[string]string // code of the notebooks
 }
 
 // File is one regular file or link of the checkout.

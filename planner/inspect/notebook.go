@@ -30,9 +30,23 @@ func (r *reader) notebooks() error {
 			r.facts.warn("broken_notebook", fmt.Sprintf("%s: %v; what stands before was read", p, err))
 		}
 		d.Path = p
+		r.facts.cells[p] = code(d.Doc)
 		r.facts.Docs = append(r.facts.Docs, *d)
 	}
 	return nil
+}
+
+// code joins the code cells of a notebook, without shell and magic lines.
+func code(d *markdown.Doc) string {
+	var b strings.Builder
+	for _, block := range d.Blocks {
+		for _, l := range block.Text {
+			if t := strings.TrimSpace(l); !strings.HasPrefix(t, "!") && !strings.HasPrefix(t, "%") {
+				b.WriteString(l + "\n")
+			}
+		}
+	}
+	return b.String()
 }
 
 // maxCellText bounds the text that is kept of one cell or output.

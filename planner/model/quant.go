@@ -27,8 +27,8 @@ const (
 
 // Scheme is how a group of linear modules is quantised.
 type Scheme struct {
-	Algo    string `json:"algo"`    // as the metadata calls it
-	Weights Format `json:"weights"` //
+	Algo    string `json:"algo"` // as the metadata calls it
+	Weights Format `json:"weights"`
 	// Weights of a block of Rows × Cols share a scale: 0 × 0 is the whole
 	// tensor, 1 × 0 a row (per channel), 1 × 16 a group of 16 in a row.
 	Rows int `json:"rows,omitempty"`
@@ -41,15 +41,19 @@ type Scheme struct {
 	Static bool `json:"static,omitempty"`
 }
 
-// Math names what is multiplied with what: w4a4, w4a8, w4a16, w8a8, w8a16 or w16a16.
+// Math names what is multiplied with what: w4a4, w4a8, w4a16, w8a8, w8a16, w16a16
+// or unknown.
 func (s *Scheme) Math() string {
-	if s == nil {
+	switch {
+	case s == nil:
 		return "w16a16"
+	case s.Weights == FormatUnknown || s.Activations == FormatUnknown:
+		return "unknown"
 	}
-	return fmt.Sprintf("w%da%d", bits(s.Weights), bits(s.Activations))
+	return fmt.Sprintf("w%da%d", formatBits(s.Weights), formatBits(s.Activations))
 }
 
-func bits(f Format) int {
+func formatBits(f Format) int {
 	switch f {
 	case FormatNVFP4, FormatMXFP4, FormatINT4:
 		return 4
@@ -383,7 +387,7 @@ func (g rawGroup) scheme() *Scheme {
 	}
 	s.Algo = strings.ToUpper(string(s.Weights))
 	if s.Activations == "" {
-		s.Algo = fmt.Sprintf("W%dA16_%s", bits(s.Weights), s.Algo)
+		s.Algo = fmt.Sprintf("W%dA16_%s", formatBits(s.Weights), s.Algo)
 	}
 	return s
 }

@@ -7,9 +7,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/repromill/repromill/planner/inspect"
@@ -62,6 +64,17 @@ type Command struct {
 	Order    int
 }
 
+// core is the command with the program that it ends up running: of a shell
+// script the last run inside it, where that is known.
+func (c *Command) core() *Command {
+	if c.Inner == nil || c.Inner.Entry == "" {
+		return c
+	}
+	x := *c
+	x.Entry, x.Module, x.Args, x.Program = c.Inner.Entry, c.Inner.Module, c.Inner.Args, c.Inner.Program
+	return &x
+}
+
 // state is what the lines of a document leave behind for the next ones.
 type state struct {
 	cwd    string
@@ -87,7 +100,7 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 		c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: mc.Line, Before: c.Display, After: fixed, Reason: "a dash of typography stands where the option needs \"-\""})
 		c.Display = fixed
 	}
-	l, err := shell.Parse(c.Display)
+	l, err := shell.Parse(angleRE.ReplaceAllString(c.Display, "$1'$2'"))
 	if err != nil {
 		c.Role = RoleOther
 		return c
@@ -115,6 +128,9 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 			} else {
 				c.Reasons = append(c.Reasons, fmt.Sprintf("directory %s is not in the repository", words[1]))
 			}
+			continue
+		case words[0] == "git" && len(l.Commands) > 1:
+			st.cloned = st.cloned || len(words) > 1 && words[1] == "clone"
 			continue
 		case words[0] == "export" || words[0] == "set" || words[0] == "unset" || words[0] == "source" || words[0] == "." || words[0] == "mkdir" || words[0] == "clear" || words[0] == "echo":
 			r.export(words, st)
@@ -150,6 +166,9 @@ func trivial(w []string) bool {
 	}
 	return false
 }
+
+// angleRE finds "<placeholder>", which a shell would take for redirections.
+var angleRE = regexp.MustCompile(`(^|[^<'"A-Za-z0-9])(<[A-Za-z](?:[^<>\n'"]*[^<>\s'"])?>)`)
 
 // dashes replaces typographic dashes at the start of options.
 var dashRE = regexp.MustCompile(`(^|\s)[–—]{1,2}([A-Za-z])`)
@@ -253,6 +272,26 @@ func (r *resolver) expand(w shell.Word, cwd string, st *state, env map[string]st
 	return t, !strings.Contains(t, "$(") && !strings.Contains(t, "`") && !strings.Contains(t, "$")
 }
 
+// devices replaces hard-coded GPU numbers by the first ones: another machine
+// has others, and a scheduler numbers those it gives from 0.
+func (r *resolver) devices(c *Command) {
+	v := c.Env["CUDA_VISIBLE_DEVICES"]
+	if v == "" || !deviceListRE.MatchString(v) {
+		return
+	}
+	ids := strings.Split(v, ",")
+	for i := range ids {
+		ids[i] = strconv.Itoa(i)
+	}
+	if after := strings.Join(ids, ","); after != v {
+		c.Env["CUDA_VISIBLE_DEVICES"] = after
+		c.Patches = append(c.Patches, spec.Patch{Kind: "env", Line: c.Line, Before: "CUDA_VISIBLE_DEVICES=" + v, After: "CUDA_VISIBLE_DEVICES=" + after,
+			Reason: "the numbers are those of the authors' machine"})
+	}
+}
+
+var deviceListRE = regexp.MustCompile(`^\d+(?:,\d+)*$`)
+
 // unset lists the variables of a word that nothing before it sets.
 func (r *resolver) unset(w shell.Word, st *state, env map[string]string) []string {
 	var out []string
@@ -296,6 +335,7 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 	}
 	c.Unbound = drop(append(c.Unbound, placeholders(c.Argv, c.Env)...))
 	r.entry(c, dir)
+	r.devices(c)
 	c.Role = r.role(c)
 	if needs != "" && c.Role == RoleRun && len(c.Unbound) == 0 {
 		entry, argv := c.Entry, c.Argv
@@ -308,7 +348,7 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 func (r *resolver) script(c *Command, why string, st *state) *Command {
 	text := c.Display
 	var pre strings.Builder
-	for _, k := range slices.Sorted(mapKeys(st.env)) {
+	for _, k := range slices.Sorted(maps.Keys(st.env)) {
 		fmt.Fprintf(&pre, "%s=%s\n", k, shell.Quote([]string{st.env[k]}))
 	}
 	if strings.Contains(text, "$") {

@@ -26,11 +26,16 @@ var (
 // entry finds the file that the argument vector executes.
 func (r *resolver) entry(c *Command, dir string) {
 	w := c.Argv
+	if len(w) > 0 && pythonRE.MatchString(w[0]) {
+		w = append([]string{"python"}, w[1:]...)
+		c.Argv = w
+	}
 	for len(w) > 2 && (w[0] == "uv" || w[0] == "poetry" || w[0] == "pdm" || w[0] == "pipenv" || w[0] == "pixi") && w[1] == "run" {
 		w = w[2:]
 		for len(w) > 1 && strings.HasPrefix(w[0], "--") {
 			w = w[1:]
 		}
+		c.Argv = w // the environment is made by this program
 	}
 	for len(w) > 1 && (wrappers[w[0]] || w[0] == "xvfb-run" || strings.HasPrefix(w[0], "-") && w[0] != "-m") {
 		w = w[1:]

@@ -48,11 +48,6 @@ func (e *envBuilder) install(d *inspect.Dependency) {
 		e.require("-r "+d.Path, at)
 	case inspect.Conda:
 		e.require("-f "+d.Path, at)
-	case inspect.Lock:
-		if primary {
-			e.out.Manager = d.Manager
-		}
-		e.require("--locked "+d.Path, at)
 	case inspect.PyProject, inspect.SetupPy, inspect.SetupCfg:
 		if path.Dir(d.Path) == "." {
 			e.require("-e .", at)
@@ -74,11 +69,6 @@ func (e *envBuilder) install(d *inspect.Dependency) {
 				entries = e.proseEntries(d)
 			}
 		}
-		for _, x := range d.Indexes {
-			if !strings.HasPrefix(x.Spec, "--channel") {
-				e.require(x.Spec, x.Evidence(d.Path))
-			}
-		}
 		conda := false
 		for _, x := range entries {
 			conda = conda || x.Conda && primary
@@ -96,11 +86,33 @@ func (e *envBuilder) install(d *inspect.Dependency) {
 			}
 		}
 	}
+	for _, in := range e.f.Closure(d.Path) {
+		e.indexes(in)
+	}
+	e.indexes(d)
 	if d.Compiles {
 		e.out.NeedsCompile = true
 	}
 	if d.Broken != "" {
 		e.warn("broken_dependency_file", d.Path+": "+d.Broken, at)
+	}
+}
+
+// indexes records the other places with packages that a source names.
+func (e *envBuilder) indexes(d *inspect.Dependency) {
+	for _, x := range d.Indexes {
+		opt, url, _ := strings.Cut(x.Spec, " ")
+		kind := map[string]string{"-i": "index", "--index-url": "index", "--extra-index-url": "index", "-f": "find_links", "--find-links": "find_links", "--channel": "channel"}[opt]
+		if kind == "" || url == "" || strings.ContainsAny(url, " <>{}$") {
+			continue
+		}
+		known := false
+		for _, have := range e.out.Indexes {
+			known = known || have.URL == url && have.Kind == kind
+		}
+		if !known && len(e.out.Indexes) < 20 {
+			e.out.Indexes = append(e.out.Indexes, spec.Index{URL: url, Kind: kind, Evidence: []spec.Evidence{x.Evidence(d.Path)}})
+		}
 	}
 }
 
@@ -235,6 +247,15 @@ func (e *envBuilder) missing() {
 	}
 }
 
+// runner adds what the command itself needs: a notebook is executed by
+// nbconvert with a kernel.
+func (e *envBuilder) runner() {
+	if e.c.Program == "jupyter" && e.out.Manager != "none" {
+		e.require("nbconvert", e.c.Evidence)
+		e.require("ipykernel", e.c.Evidence)
+	}
+}
+
 // system gathers packages of the operating system.
 func (e *envBuilder) system() {
 	seen := map[string]bool{}
@@ -254,6 +275,7 @@ func (e *envBuilder) system() {
 
 // fromImports is the last resort: the distributions of what is imported.
 func (e *envBuilder) fromImports() {
+	defer e.runner()
 	if len(e.third) == 0 {
 		if e.c.Entry != "" {
 			e.warn("no_dependencies", "no dependency source was found, and "+e.c.Entry+" could not be read to the end")

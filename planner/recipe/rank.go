@@ -185,6 +185,9 @@ func (k *Candidate) score(f *inspect.Facts) {
 	if strings.Contains(strings.ToLower(text), "plot") || strings.Contains(strings.ToLower(c.Entry), "figure") {
 		k.add(-8, "draws a figure")
 	}
+	if s := secrets(f, c); len(s) > 0 {
+		k.add(-45, "fails without "+s[0])
+	}
 	k.costScore(text)
 	if n := len(c.Unbound); n > 0 {
 		cost := 15.0
@@ -230,6 +233,8 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 	switch {
 	case c.Doc < 0 && strings.HasSuffix(c.Entry, ".ipynb"):
 		k.add(24, "a notebook with stored output")
+	case c.Doc < 0 && c.Evidence.Quote == mainProgram:
+		k.add(16, "a main program at the root")
 	case c.Doc < 0:
 		k.add(10, "a script that no document names")
 	case f.Docs[c.Doc].Notebook:

@@ -47,6 +47,9 @@ func Tie(c *claim.Claim, metric string, numbers []Number) (rules []spec.Collect,
 		}
 		r := n.Rule
 		r.Metric, r.Scale, r.Unit = metric, scale, unit
+		if c.Best && r.Kind == "stdout_regex" {
+			r.Select = map[string]string{"higher": "max", "lower": "min"}[claim.Better(c.Key.Base)]
+		}
 		rules = append(rules, r)
 		from = append(from, n)
 		if len(rules) >= 4 {

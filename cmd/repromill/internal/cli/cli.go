@@ -144,9 +144,10 @@ commits the verdict as Parquet.
 
 Exit codes: 0 done; 1 a failure of ours; 2 the input has to change (the message
 says how); 3 an outcome named with --fail-on; 130 interrupted.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          cobra.ArbitraryArgs,
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		SuggestionsMinimumDistance: 2,
+		Args:                       cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()
@@ -164,9 +165,11 @@ says how); 3 an outcome named with --fail-on; 130 interrupted.`,
 			}
 			a.cfg = cfg
 			if a.mirror != "" {
-				return cfg.SetFlag("mirror", a.mirror, "mirror")
+				if err := cfg.SetFlag("mirror", a.mirror, "mirror"); err != nil {
+					return err
+				}
 			}
-			return nil
+			return cfg.Absolute("mirror", "paths.cache", "paths.state", "paths.results")
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -56,7 +56,7 @@ func (v planView) head(p *spec.Plan) {
 	if m := p.Model; m != nil {
 		v.row("model", fmt.Sprintf("%s @ %s", v.paint.bold(m.ID), short(m.Revision)))
 		for i, f := range m.Facts {
-			v.row(label(i, "facts"), fmt.Sprintf("%s = %s (%s%s)", f.Name, clean(f.Value), f.Kind, where(f.Evidence)))
+			v.row(label(i, "facts"), fmt.Sprintf("%s = %s (%s)", f.Name, clean(f.Value), f.Kind))
 			if i == 11 && len(m.Facts) > 12 {
 				v.row("", fmt.Sprintf("… %d more with --json", len(m.Facts)-12))
 				break
@@ -129,13 +129,7 @@ func (v planView) runs(runs []spec.Run) {
 		for _, p := range r.Patches {
 			v.row("", fmt.Sprintf("changed %s:%d  %s → %s  (%s)", p.File, p.Line, clean(p.Before), clean(p.After), p.Reason))
 		}
-		for _, c := range r.Collect {
-			from := c.Path + c.Pointer
-			if c.Kind == "stdout_regex" {
-				from = "output matching " + c.Pattern
-			}
-			v.row("", "reads "+c.Metric+" from "+clean(from))
-		}
+		v.collects(r.Collect)
 	}
 	others := 0
 	for _, r := range runs {
@@ -157,6 +151,25 @@ func (v planView) runs(runs []spec.Run) {
 	}
 	if shown == 0 {
 		v.row("run", v.paint.yellow("nothing can be run"))
+	}
+}
+
+// collects says for each metric where it is read, the first place first.
+func (v planView) collects(rules []spec.Collect) {
+	var order []string
+	from := map[string][]string{}
+	for _, c := range rules {
+		at := strings.TrimSpace(c.Path + " " + c.Pointer)
+		if c.Kind == "stdout_regex" {
+			at = "its output"
+		}
+		if from[c.Metric] == nil {
+			order = append(order, c.Metric)
+		}
+		from[c.Metric] = append(from[c.Metric], at)
+	}
+	for _, m := range order {
+		v.row("", "reads "+m+" from "+clean(strings.Join(from[m], ", else ")))
 	}
 }
 

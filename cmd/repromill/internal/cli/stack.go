@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 
 	"github.com/repromill/repromill/cmd/repromill/internal/pipeline"
@@ -75,8 +74,9 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	if err != nil {
 		return err
 	}
-	private := slices.DeleteFunc([]string{indexHost(a.cfg.String("indexes.url"))}, func(h string) bool { return h == "" })
-	private = append(private, a.cfg.List("indexes.hosts")...)
+	// Sites that are cut off often answer for the index's own names at a private
+	// address; the index is the user's choice, so those hosts may have one.
+	private := append(indexHosts(a.cfg.String("indexes.url")), a.cfg.List("indexes.hosts")...)
 	s.executor, err = local.New(local.Config{
 		Dir: filepath.Join(state, "attempts"), Self: worker, Sandbox: sandbox.Config{Init: sandboxInit},
 		AllowPrivate: private, Now: a.now, Hook: hook,
@@ -122,18 +122,20 @@ func (a *app) lookPath(name string) (string, error) {
 	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
 }
 
-func indexHost(index string) string {
+// indexHosts are the host:port pairs of a package index and of its files.
+func indexHosts(index string) []string {
 	u, err := url.Parse(index)
-	if err != nil || u.Host == "" {
-		return ""
+	switch {
+	case err != nil || u.Host == "":
+		return nil
+	case u.Port() != "":
+		return []string{u.Host}
+	case u.Scheme == "http":
+		return []string{u.Host + ":80"}
+	case u.Host == "pypi.org":
+		return []string{"pypi.org:443", "files.pythonhosted.org:443"}
 	}
-	if u.Port() != "" {
-		return u.Host
-	}
-	if u.Scheme == "http" {
-		return u.Host + ":80"
-	}
-	return u.Host + ":443"
+	return []string{u.Host + ":443"}
 }
 
 // checkouts gives the runner the code of a plan.
@@ -170,9 +172,6 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	if cfg.Mirror != "" {
 		if info, err := os.Stat(cfg.Mirror); err != nil || !info.IsDir() {
 			return nil, usererrf("name a folder filled by `repromill mirror add TARGET`", "the mirror %q is not a folder", cfg.Mirror)
-		}
-		if cfg.Mirror, err = filepath.Abs(cfg.Mirror); err != nil {
-			return nil, err
 		}
 	}
 	client, err := fetch.New(cfg)

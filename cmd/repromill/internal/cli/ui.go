@@ -93,6 +93,14 @@ func (u *ui) finish(result string) {
 	u.what = ""
 }
 
+// abandon forgets the present piece of work; what went wrong is said elsewhere.
+func (u *ui) abandon() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.clear()
+	u.what = ""
+}
+
 // note prints one line above the bar.
 func (u *ui) note(text string) {
 	u.mu.Lock()

@@ -47,7 +47,7 @@ func (a *app) driveWatched(ctx context.Context, st *stack, ui *ui, id string) (r
 			ui.event(e)
 		}
 	}
-	ui.finish("")
+	ui.abandon()
 	return out, err
 }
 

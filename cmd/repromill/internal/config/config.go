@@ -217,6 +217,23 @@ func (c *Config) walk(prefix string, n *yaml.Node, depth int) error {
 	return nil
 }
 
+// Absolute makes settings that are paths mean the same in every folder.
+func (c *Config) Absolute(names ...string) error {
+	for _, name := range names {
+		v := c.values[name]
+		if v.Value == "" || filepath.IsAbs(v.Value) {
+			continue
+		}
+		abs, err := filepath.Abs(v.Value)
+		if err != nil {
+			return fmt.Errorf("locate %s: %w", name, err)
+		}
+		v.Value = abs
+		c.values[name] = v
+	}
+	return nil
+}
+
 // String returns a setting's value, "" when it is not set.
 func (c *Config) String(name string) string { return c.values[name].Value }
 

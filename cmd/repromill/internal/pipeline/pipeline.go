@@ -114,10 +114,20 @@ func (e *Error) Error() string { return e.Msg + "; " + e.Fix }
 // UserError returns the fix.
 func (e *Error) UserError() string { return e.Fix }
 
+// notInMirror says once, and shortly, that a mirror lacks the target.
+func (j *job) notInMirror(err error) error {
+	var missing *fetch.NotInMirrorError
+	if !errors.As(err, &missing) {
+		return err
+	}
+	return &Error{Msg: fmt.Sprintf("the mirror does not hold %s: the file %s is missing", j.target.ID, missing.File),
+		Fix: "fill it where there is a network with `repromill mirror add --dir MIRROR " + j.target.ID + "`, or leave out --mirror"}
+}
+
 func (j *job) paper(ctx context.Context) (string, error) {
 	p, err := j.Intake.Paper(ctx, j.target.ID, j.target.Version)
 	if err != nil {
-		return "", err
+		return "", j.notInMirror(err)
 	}
 	j.target.Version = p.Version
 	j.target.URL = p.URL
@@ -134,7 +144,7 @@ func (j *job) paper(ctx context.Context) (string, error) {
 func (j *job) model(ctx context.Context) (string, error) {
 	m, err := j.Intake.Model(ctx, j.target.ID, j.target.Revision)
 	if err != nil {
-		return "", err
+		return "", j.notInMirror(err)
 	}
 	j.target.Revision = m.Revision
 	j.in.Model = &m.Model
