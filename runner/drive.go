@@ -90,14 +90,14 @@ const cancelPoll = 200 * time.Millisecond
 func (d *drive) watchCancel(ctx context.Context) (_ context.Context, stop func()) {
 	watched, end := context.WithCancelCause(ctx)
 	done := make(chan struct{})
-	go func() {
+	go func(id string) {
 		defer close(done)
 		for sleep(watched, cancelPoll) == nil {
-			if run, err := d.cfg.Store.Run(watched, d.run.ID); err == nil && run.CancelRequested != "" {
+			if run, err := d.cfg.Store.Run(watched, id); err == nil && run.CancelRequested != "" {
 				end(errCancelled)
 			}
 		}
-	}()
+	}(d.run.ID)
 	return watched, func() { end(nil); <-done }
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -426,4 +427,46 @@ func TestAttemptsAndLogs(t *testing.T) {
 	if !seen["a b\n"] || !seen["a-b\n"] {
 		t.Errorf("one log took the place of another: %v", seen)
 	}
+}
+
+// FuzzLife drives a run through faults that follow from the seed: lost
+// workers, an executor that cannot look, interrupts, commits that fail.
+// Whatever happens, it ends with one result and a consistent store.
+func FuzzLife(f *testing.F) {
+	for seed := range uint64(4) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		rng := mathrand.New(mathrand.NewPCG(seed, 1))
+		b := newBench(t, map[string]string{"main.sh": "[ -e mark ] && exit 5; touch mark; sleep 0.0$2; echo acc=0.$1\n"}, nil)
+		p := simple("sh", "main.sh", "{seed}", fmt.Sprint(rng.IntN(4)))
+		p.Runs[0].Seeds = []int64{8, 9}
+		p.Runs[0].Setup = []spec.Step{{Argv: []string{"true"}}}
+		b.exec.lose["main"], b.exec.lose["main+setup1"], b.exec.blind = rng.IntN(3), rng.IntN(2), rng.IntN(4)
+		id := b.create(Request{Plan: p, Yes: true})
+		var out Outcome
+		for range 50 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rng.IntN(60))*time.Millisecond)
+			if b.res.fail = nil; rng.IntN(4) == 0 {
+				b.res.fail = errors.New("no space left on device")
+			}
+			var err error
+			if out, err = b.Drive(ctx, id); err == nil {
+				cancel()
+				break
+			}
+			cancel()
+		}
+		b.res.fail = nil
+		out, err := b.Drive(t.Context(), id)
+		must(t, err)
+		if out.State != store.Done || len(b.res.recs) != 1 {
+			t.Fatalf("outcome %+v, %d records", out, len(b.res.recs))
+		}
+		// A piece of work that is lost three times is given up.
+		if len(out.Metrics) != 2 && !strings.Contains(out.Units[len(out.Units)-1].Reason, "lost") {
+			t.Errorf("metrics %+v, units %+v", out.Metrics, out.Units)
+		}
+		b.consistent(id)
+	})
 }

@@ -88,7 +88,7 @@ type Config struct {
 	Dir       string // state folder; runs/<id>/ below it belongs to the runner
 
 	Now      func() time.Time
-	Rand     io.Reader // entropy of run ids; required by Create without an idempotency key
+	Rand     io.Reader // entropy of run ids, such as crypto/rand.Reader; Create without an idempotency key needs it
 	Sleep    func(context.Context, time.Duration) error
 	Hook     func(point string) // see [HookPoints]
 	Getenv   func(string) string
@@ -198,6 +198,9 @@ func (r *Runner) Create(ctx context.Context, req Request) (run store.Run, create
 	if req.Key != "" {
 		id = derivedID(req.Key)
 	} else {
+		if r.cfg.Rand == nil {
+			return run, false, errors.New("runner: no entropy for a run id")
+		}
 		u, err := ulid.New(ulid.Timestamp(r.cfg.Now()), r.cfg.Rand)
 		if err != nil {
 			return run, false, fmt.Errorf("make run id: %w", err)

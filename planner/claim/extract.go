@@ -392,7 +392,7 @@ func plausible(k Key, n number) bool {
 	case k.Base == "score" || k.Base == "memory" || k.Base == "cost" || k.Base == "latency" || k.Base == "runtime":
 		return n.unit != "" || n.decimals > 0
 	}
-	return n.decimals > 0 || n.unit != "" || k.Base == "return" || k.Base == "preemptions"
+	return n.decimals > 0 || n.unit != "" || k.Base == "return" && n.lo >= 10 || k.Base == "preemptions"
 }
 
 func nearestBefore(ms []Mention, from, to int) *Mention {

@@ -26,6 +26,10 @@ type Dependency struct {
 	Library bool
 	// Project says that installing it installs the project's own package.
 	Project string
+	// Cloned says that the document clones a repository before it installs.
+	Cloned bool
+	// Consoles are the programs that installing the project provides.
+	Consoles []Console
 	// Runs are commands that the file would execute, kept as evidence only.
 	Runs   []Entry
 	Broken string // why it could not be read to the end
@@ -105,7 +109,10 @@ func ParseRequirement(s string) Entry {
 	if strings.Contains(bare, "://") && !strings.Contains(bare, " @ ") || strings.HasPrefix(bare, "git+") {
 		e.Pinned = commitRE.MatchString(bare)
 		if _, egg, ok := strings.Cut(bare, "#egg="); ok {
-			e.Name = NormalName(strings.FieldsFunc(egg, func(r rune) bool { return r == '&' || r == '[' })[0:1][0])
+			if i := strings.IndexAny(egg, "&["); i >= 0 {
+				egg = egg[:i]
+			}
+			e.Name = NormalName(egg)
 			return e
 		}
 		base := strings.TrimSuffix(path.Base(strings.Split(bare, "#")[0]), ".git")
@@ -117,7 +124,7 @@ func ParseRequirement(s string) Entry {
 		return e
 	}
 	m := reqNameRE.FindStringSubmatch(bare)
-	if m == nil || strings.HasPrefix(m[3], "/") {
+	if m == nil || m[3] != "" && strings.IndexByte("<>=!~@(", m[3][0]) < 0 {
 		return e
 	}
 	e.Name = NormalName(m[1])

@@ -178,6 +178,9 @@ func (e *envBuilder) sources() {
 		if d.Kind == inspect.Requirements && secondary(path.Base(d.Path)) && !has(named, d.Path) {
 			r += 30
 		}
+		if d.Kind == inspect.Prose && d.Path == e.f.Readme {
+			r -= 5
+		}
 		if d.Library && e.libraryOnly(d) {
 			r += 25
 		}
@@ -247,7 +250,7 @@ func (e *envBuilder) named() map[string]int {
 func (e *envBuilder) useful(d *inspect.Dependency) bool {
 	n := 0
 	for _, x := range d.Entries {
-		if x.Name != "" && x.Name != "pip" && x.Name != "setuptools" && x.Name != "wheel" && !e.own(x.Name) {
+		if x.Name != "" && x.Name != "pip" && x.Name != "setuptools" && x.Name != "wheel" && !e.own(x.Name) && !e.idleTool(x.Name, e.c.Before) {
 			n++
 		}
 	}

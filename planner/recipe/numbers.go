@@ -173,7 +173,7 @@ func (n *finder) files() {
 				continue
 			}
 			n.add(Number{
-				Label: strings.Join(leaf.Path, " "), Unit: exprUnit(leaf.Expr),
+				Label: strings.Join(leaf.Path, " "), Unit: unitOf(w.m, leaf.Expr),
 				Rule: spec.Collect{Kind: "json", Path: o.path, Pointer: leaf.Pointer},
 				At:   spec.Evidence{File: n.fileOf(w.m), Line: leaf.Line, Quote: clip(leaf.Path[len(leaf.Path)-1] + ": " + leaf.Expr)},
 			})
@@ -320,20 +320,20 @@ func (n *finder) documentedKeys(o output) {
 // near says whether output at a line of the command's document belongs to the
 // command: it stands in the same block after it, or in a later block with no
 // other run between.
-func near(d *inspect.Document, c *Command, block, line int) bool {
+func near(f *inspect.Facts, d *inspect.Document, c *Command, block, line int) bool {
 	if line <= c.Line || line > c.Line+80 {
 		return false
 	}
 	if block == c.Block {
 		for _, mc := range d.Commands {
-			if mc.Block == block && mc.Line > c.Line && mc.Line < line && startsRE.MatchString(mc.Text) {
+			if mc.Block == block && mc.Line > c.Line && mc.Line < line && starts(f, mc.Text) {
 				return false
 			}
 		}
 		return true
 	}
 	for _, mc := range d.Commands {
-		if mc.Block >= 0 && mc.Line > c.Line && mc.Line < line && startsRE.MatchString(mc.Text) && !quickRE.MatchString(mc.Text) && !testsRE.MatchString(mc.Text) {
+		if mc.Block >= 0 && mc.Line > c.Line && mc.Line < line && starts(f, mc.Text) && !quickRE.MatchString(mc.Text) && !testsRE.MatchString(mc.Text) {
 			return false
 		}
 	}
@@ -345,6 +345,15 @@ var (
 	testsRE  = regexp.MustCompile(`\b(?:unittest|pytest|pip|venv)\b`)
 )
 
+// starts says that a command line runs a program of the repository.
+func starts(f *inspect.Facts, text string) bool {
+	if startsRE.MatchString(text) {
+		return true
+	}
+	w, _, _ := strings.Cut(text, " ")
+	return f.Console(w) != nil
+}
+
 // shown turns the output that a document shows after the command into rules.
 func (n *finder) shown() {
 	if n.c.Doc < 0 {
@@ -352,7 +361,7 @@ func (n *finder) shown() {
 	}
 	d := &n.f.Docs[n.c.Doc]
 	for _, o := range d.Outputs {
-		if !near(d, n.c, o.Block, o.Line) {
+		if !near(n.f, d, n.c, o.Block, o.Line) {
 			continue
 		}
 		if file := catOf(d, o); file != "" {
@@ -417,8 +426,12 @@ func (n *finder) outputLine(file string, o markdown.Output) {
 		if m[4] != "" {
 			unit = "%"
 		}
+		sep := `["']?\s*[:=]?\s*`
+		if strings.ContainsAny(m[0], `"'`) {
+			sep += wrapped // a dictionary
+		}
 		n.add(Number{Label: label, Unit: unit, Stale: v, Shown: true,
-			Rule: spec.Collect{Kind: "stdout_regex", Pattern: bounded(label) + `["']?\s*[:=]?\s*` + numberPart},
+			Rule: spec.Collect{Kind: "stdout_regex", Pattern: bounded(label) + sep + numberPart},
 			At:   spec.Evidence{File: file, Line: o.Line, Quote: clip(o.Text)}})
 	}
 }
@@ -431,117 +444,4 @@ func bounded(label string) string {
 		words[i] = regexp.QuoteMeta(w)
 	}
 	return `(?:^|[^A-Za-z0-9_])` + strings.Join(words, `\s+`)
-}
-
-// prints turns the print statements of the entry script and of what it imports
-// into patterns.
-func (n *finder) prints() {
-	for i, p := range n.f.Reach(n.c.Entry) {
-		m := n.f.Modules[p]
-		if m == nil || i > 40 {
-			continue
-		}
-		for _, pr := range m.Prints {
-			if pr.Via == "file" || pr.Via == "stderr" {
-				continue
-			}
-			n.print(p, m, pr)
-		}
-	}
-}
-
-var counterRE = regexp.MustCompile(`(?i)epoch|step|iter|batch|time|loss|lr|len\(|^i$|^it$|round|seed|elapsed|total|num|count|best`)
-
-// print reads one template. A line that starts with a name the template fills
-// in (a model, a data set) may stand for many things, so it gives no rule.
-func (n *finder) print(file string, m *python.Module, pr python.Print) {
-	pattern := ""
-	label := ""
-	for i, part := range pr.Parts {
-		if part.Expr == "" {
-			label = tail(part.Text)
-			pattern += spaced(part.Text)
-			continue
-		}
-		if label != "" && numeric(m, part) {
-			at := spec.Evidence{File: file, Line: pr.Line, Quote: clip(render(pr.Parts))}
-			if strings.HasSuffix(file, ".ipynb") {
-				at.Line = 0 // lines of cells are not lines of the file
-			}
-			unit := exprUnit(part.Expr)
-			if e, ok := m.Assigns[part.Expr]; ok && unit == "" {
-				unit = exprUnit(e.Text)
-			}
-			if i+1 < len(pr.Parts) && strings.HasPrefix(strings.TrimSpace(pr.Parts[i+1].Text), "%") || strings.HasSuffix(part.Spec, "%") {
-				unit = "%"
-			}
-			n.add(Number{Label: label, Unit: unit, At: at,
-				Rule: spec.Collect{Kind: "stdout_regex", Pattern: strings.TrimPrefix(pattern, `\s+`) + numberPart}})
-		}
-		if !counterRE.MatchString(part.Expr) && !strings.HasSuffix(part.Spec, "f") && !strings.HasSuffix(part.Spec, "d") && !strings.HasSuffix(part.Spec, "g") {
-			return
-		}
-		pattern = strings.TrimSuffix(pattern, `\s*`) + `\s*\S+?`
-		label = ""
-	}
-}
-
-// tail is the label right before a value: what follows the last separator.
-func tail(s string) string {
-	s = strings.TrimRight(s, " \t:=([{|>~")
-	if i := strings.LastIndexAny(s, ",;|\n([{\t"); i >= 0 {
-		s = s[i+1:]
-	}
-	return strings.Trim(s, " \t:=-*'\"")
-}
-
-func numeric(m *python.Module, p python.Part) bool {
-	if p.Spec != "" {
-		return strings.ContainsAny(p.Spec[len(p.Spec)-1:], "fgdeiGE%")
-	}
-	e := strings.ToLower(p.Expr)
-	if strings.ContainsAny(e, `'"`) && strings.Contains(e, "if") {
-		return false
-	}
-	return true
-}
-
-func spaced(s string) string {
-	var b strings.Builder
-	for i, w := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' }) {
-		if i > 0 || s[0] == ' ' || s[0] == '\t' || s[0] == '\n' {
-			b.WriteString(`\s+`)
-		}
-		b.WriteString(regexp.QuoteMeta(w))
-	}
-	if s != "" && strings.HasSuffix(s, " ") || strings.HasSuffix(s, "\t") {
-		b.WriteString(`\s*`)
-	}
-	return b.String()
-}
-
-func render(parts []python.Part) string {
-	var b strings.Builder
-	for _, p := range parts {
-		if p.Expr == "" {
-			b.WriteString(p.Text)
-		} else {
-			b.WriteString("{" + p.Expr + "}")
-		}
-	}
-	return b.String()
-}
-
-// exprUnit says whether an expression is a percentage or a fraction by how it
-// is computed; "" when that does not show.
-func exprUnit(e string) string {
-	switch {
-	case strings.Contains(e, "100*") || strings.Contains(e, "*100") || strings.Contains(e, "100.*") || strings.Contains(e, "100.0*"):
-		return "%"
-	case strings.Contains(e, "accuracy_score(") || strings.Contains(e, ".mean()") && strings.Contains(e, "=="):
-		return "fraction"
-	case strings.Contains(e, "/") && !strings.Contains(e, "//") && !strings.Contains(e, "'"):
-		return "ratio?"
-	}
-	return ""
 }

@@ -1,8 +1,6 @@
 package spec
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +25,7 @@ var (
 	runKinds      = []string{"smoke", "minimal", "full"}
 	runRoutes     = []string{"eval_checkpoint", "stored_result", "short_schedule", "reduced_training", "recompute", "demo"}
 	runStatuses   = []string{"auto", "manual_data", "gated", "smoke_only", "legacy_env", "external_evaluator", "judge_needed", "blocked"}
-	patchKinds    = []string{"source", "data", "flag", "env"}
+	patchKinds    = []string{"", "source", "data", "flag", "env"}
 	assetKinds    = []string{"dataset", "checkpoint"}
 	accesses      = []string{"in_repo", "auto", "manual", "gated", "missing"}
 	collectKinds  = []string{"stdout_regex", "json", "jsonl", "csv", "notebook", "file_exists"}
@@ -186,11 +184,6 @@ func (v *validator) environment(e *Environment) {
 		if r.Spec == "" || strings.ContainsAny(r.Spec, "\x00\n\r") {
 			v.add("%s.spec %q is no single line", at, r.Spec)
 		}
-		for _, opt := range []string{"-r ", "-e ", "-c ", "-f "} {
-			if p, ok := strings.CutPrefix(r.Spec, opt); ok && !strings.Contains(p, "://") {
-				v.relPath(at+".spec", strings.SplitN(p, "[", 2)[0])
-			}
-		}
 		v.evidence(at+".evidence", r.Evidence)
 	}
 	for i, x := range e.Indexes {
@@ -290,10 +283,6 @@ func (v *validator) command(at string, r *Run) {
 	}
 	if s := r.Script; s != nil {
 		v.oneOf(at+".script.interpreter", s.Interpreter, interpreters)
-		sum := sha256.Sum256([]byte(s.Text))
-		if s.SHA256 != hex.EncodeToString(sum[:]) {
-			v.add("%s.script.sha256 is not that of its text; after an edit set it to %s", at, hex.EncodeToString(sum[:]))
-		}
 	}
 	for i, s := range r.Setup {
 		if len(s.Argv) == 0 {

@@ -17,18 +17,19 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Not os.Exit, which a race detector lets wait a second in every process.
 	if len(os.Args) > 1 {
 		switch args := os.Args[2:]; os.Args[1] {
 		case "__worker":
-			os.Exit(WorkerMain(args))
+			syscall.Exit(WorkerMain(args))
 		case "__sandbox-init":
-			os.Exit(sandbox.InitMain(args))
+			syscall.Exit(sandbox.InitMain(args))
 		case "__worker-kill": // point, folder
-			os.Exit(Worker{Hook: killAt(args[0])}.Main(args[1:]))
+			syscall.Exit(Worker{Hook: killAt(args[0])}.Main(args[1:]))
 		case "__submit-kill": // folder, point, program…
-			os.Exit(submitAndDie(args[0], args[1], args[2:]))
+			syscall.Exit(submitAndDie(args[0], args[1], args[2:]))
 		case "__program":
-			os.Exit(executortest.Main(args))
+			syscall.Exit(executortest.Main(args))
 		}
 	}
 	os.Exit(m.Run())

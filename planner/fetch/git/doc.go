@@ -8,7 +8,7 @@
 // into a content-addressed cache. No hook, filter, attribute or LFS smudge is
 // ever run; what is not materialised is reported as a fact.
 //
-//	<CacheDir>/git/<key>/tree       the files, read-only, without .git
+//	<CacheDir>/git/<key>/tree       read-only files, without .git; folders stay writable, so that rm -r works
 //	<CacheDir>/git/<key>/manifest   mode, size, git blob id and path of every file
 //	<CacheDir>/git/<key>/meta.json  commit, date, facts, SHA-256 of manifest
 //	<CacheDir>/git/refs/<key>.json  what a ref of a remote pointed to, and when

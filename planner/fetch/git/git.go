@@ -34,7 +34,8 @@ type Config struct {
 	// Transport replaces the built-in transport, DialControl only its check of
 	// the address about to be dialled (see net.Dialer.Control). With neither,
 	// only public addresses are dialled. The policy on schemes, hosts and ports
-	// holds for all of them.
+	// holds for all of them. A Transport must not cache, and must leave retries
+	// to the Cloner.
 	Transport   http.RoundTripper
 	DialControl func(network, address string, c syscall.RawConn) error
 	// Child is the command that calls [ChildMain]. Empty unpacks in this
@@ -66,8 +67,8 @@ type Request struct {
 	MaxAge time.Duration
 }
 
-// Checkout is a read-only folder of files in the cache. Callers copy it before
-// they write.
+// Checkout is a folder of read-only files in the cache. Callers copy it before
+// they write: whatever differs from the commit has it fetched again.
 type Checkout struct {
 	Dir        string      `json:"dir"`
 	Repo       string      `json:"repo"`                 // canonical
@@ -111,6 +112,13 @@ func New(cfg Config) (*Cloner, error) {
 	}
 	if cfg.Sleep == nil {
 		cfg.Sleep = sleep
+	}
+	if len(cfg.Child) > 0 && strings.ContainsRune(cfg.Child[0], filepath.Separator) {
+		program, err := filepath.Abs(cfg.Child[0]) // it is started in another folder
+		if err != nil {
+			return nil, fmt.Errorf("locate unpacker: %w", err)
+		}
+		cfg.Child = append([]string{program}, cfg.Child[1:]...)
 	}
 	c := &Cloner{cfg: cfg, dir: dir, exempt: map[string]bool{}, trees: map[string]string{}}
 	for _, h := range cfg.AllowHTTPHosts {
@@ -171,6 +179,7 @@ type resolved struct {
 	commit string // the id of the commit; half of the cache key
 	ref    string // as a person writes it
 	full   string // refs/…, where known
+	head   bool   // it is the default branch
 	dirty  bool
 }
 
@@ -191,6 +200,7 @@ type job struct {
 	c        *Cloner
 	budget   *budget
 	progress *meter
+	visits   int // submodules, found or not
 }
 
 func (c *Cloner) newJob() *job {
@@ -342,7 +352,7 @@ func (c *Cloner) discard(key, stage string) error {
 	if err := os.Rename(old, trash); err != nil {
 		return fmt.Errorf("move damaged checkout away: %w", err)
 	}
-	return removeTree(trash)
+	return os.RemoveAll(trash)
 }
 
 // fill writes the tree and its submodules into the stage.

@@ -14,6 +14,7 @@ func localConfig(t testing.TB, child []string) Config {
 }
 
 func TestLocalRepository(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		r := newRepo(t, filepath.Join(t.TempDir(), "proj"))
 		ids := sample(t, r)
@@ -47,6 +48,7 @@ func TestLocalRepository(t *testing.T) {
 }
 
 func TestLocalShapes(t *testing.T) {
+	t.Parallel()
 	base := t.TempDir()
 	r := newRepo(t, filepath.Join(base, "proj"))
 	ids := sample(t, r)
@@ -123,6 +125,7 @@ func TestLocalMistakes(t *testing.T) {
 
 // The commit counts, not the worktree; that these differ is a fact.
 func TestDirtyWorktree(t *testing.T) {
+	t.Parallel()
 	changes := map[string]struct {
 		change func(r *repo)
 		dirty  bool
@@ -159,6 +162,7 @@ func TestDirtyWorktree(t *testing.T) {
 }
 
 func TestPlainFolder(t *testing.T) {
+	t.Parallel()
 	build := func() *repo { return &repo{t, t.TempDir()} }
 	r := build()
 	r.write("b.txt", "b")
@@ -247,4 +251,61 @@ func TestPlainFolderLimits(t *testing.T) {
 	if co.Files != 2 || len(co.Skipped) != 1 || co.Skipped[0].Path != ".Git" {
 		t.Errorf("%+v", co)
 	}
+}
+
+// A submodule of a local repository comes from the repository beside it, never
+// from a folder that happens to lie there.
+func TestLocalSubmodules(t *testing.T) {
+	base := t.TempDir()
+	inner := newRepo(t, filepath.Join(base, "inner"))
+	inner.write("i.txt", "inner")
+	id := inner.commit("i")
+	(&repo{t, filepath.Join(base, "private")}).write("key", "secret")
+	outer := newRepo(t, filepath.Join(base, "outer"))
+	outer.write(".gitmodules", modules("in", "in", "../inner", "key", "key", "../private", "abs", "abs", inner.dir))
+	outer.git("add", "-A")
+	for _, p := range []string{"in", "key", "abs"} {
+		outer.git("update-index", "--add", "--cacheinfo", "160000,"+id+","+p)
+	}
+	outer.git("commit", "-q", "-m", "x")
+	co := checkout(t, newCloner(t, localConfig(t, childCommand())), Request{Repo: outer.dir, Submodules: true})
+	if content(t, co.Dir, "in/i.txt") != "inner" || len(co.Submodules) != 1 || len(co.Skipped) != 2 || co.Files != 2 {
+		t.Errorf("%s: submodules %+v, skipped %+v", brief(co), co.Submodules, co.Skipped)
+	}
+}
+
+// TestPartialLocalRepository checks out what a partial clone holds, says what
+// it lacks, and looks again when it has become whole.
+func TestPartialLocalRepository(t *testing.T) {
+	t.Parallel()
+	modes(t, func(t *testing.T, child []string) {
+		r := newRepo(t, filepath.Join(t.TempDir(), "proj"))
+		r.write("small.txt", "small")
+		r.write("data/big.bin", noise(300_000))
+		r.commit("all")
+		blob := strings.TrimSpace(r.git("rev-parse", "HEAD:data/big.bin"))
+		loose := filepath.Join(r.dir, ".git", "objects", blob[:2], blob[2:])
+		away := filepath.Join(t.TempDir(), "away")
+		if err := os.Rename(loose, away); err != nil {
+			t.Fatal(err)
+		}
+		c := newCloner(t, localConfig(t, child))
+		for range 2 {
+			co := checkout(t, c, Request{Repo: r.dir})
+			want := []Skipped{{Path: "data/big.bin", Why: whyAbsent}}
+			if content(t, co.Dir, "small.txt") != "small" || !slices.Equal(co.Skipped, want) || co.FromCache {
+				t.Errorf("%s, skipped %v", brief(co), co.Skipped)
+			}
+		}
+		if err := os.Rename(away, loose); err != nil {
+			t.Fatal(err)
+		}
+		co := checkout(t, c, Request{Repo: r.dir})
+		if len(co.Skipped) != 0 || content(t, co.Dir, "data/big.bin") != noise(300_000) {
+			t.Errorf("%s, skipped %v", brief(co), co.Skipped)
+		}
+		if co = checkout(t, c, Request{Repo: r.dir}); !co.FromCache {
+			t.Error("the whole checkout was not cached")
+		}
+	})
 }

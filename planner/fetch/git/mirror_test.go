@@ -16,6 +16,7 @@ func (n noNetwork) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func TestMirror(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		base := t.TempDir()
 		mirror := filepath.Join(base, "mirror")
@@ -61,6 +62,7 @@ func TestMirror(t *testing.T) {
 }
 
 func TestAddToMirror(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		s := newServer(t)
 		r := s.repo(t, "own/proj")
@@ -79,6 +81,9 @@ func TestAddToMirror(t *testing.T) {
 		c := newCloner(t, cfg)
 		mirror := t.TempDir()
 		url := s.URL + "/own/proj"
+		if _, err := c.AddToMirror(t.Context(), mirror, Request{Repo: url, Ref: ids["first"]}); err != nil {
+			t.Fatal(err) // HEAD is detached until the default branch is added
+		}
 		e, err := c.AddToMirror(t.Context(), mirror, Request{Repo: url, Submodules: true})
 		if err != nil {
 			t.Fatal(err)

@@ -52,6 +52,7 @@ func onPost(f func(h http.Handler, w http.ResponseWriter, r *http.Request)) func
 }
 
 func TestConnectionDropsAtByteN(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	r := s.repo(t, "proj")
 	r.write("data.bin", noise(200_000))
@@ -139,6 +140,7 @@ func TestServerBusy(t *testing.T) {
 }
 
 func TestSlowServer(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	r := s.repo(t, "proj")
 	r.write("data.bin", noise(200_000))
@@ -217,6 +219,7 @@ func (s *stallWriter) Write(p []byte) (int, error) {
 // A server that never ends its list of refs, or what comes before its pack,
 // is cut off long before the budget of the transfer.
 func TestEndlessPreamble(t *testing.T) {
+	t.Parallel()
 	_, _, cid := oneFile(id("blob", "x"))
 	for _, part := range []string{"refs", "shallow"} {
 		t.Run(part, func(t *testing.T) {

@@ -40,6 +40,7 @@ func start(t *testing.T, o otherJob) (*exec.Cmd, *bufio.Reader) {
 // A process that is killed at any point leaves no visible checkout but a whole
 // one, blocks nobody, and its leftovers go with the next checkout.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	r := s.repo(t, "proj")
 	sample(t, r)
@@ -91,6 +92,7 @@ func sweptClean(t *testing.T, cfg Config) {
 
 // The child ends with its parent, in the middle of a pack.
 func TestChildDiesWithParent(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	r := s.repo(t, "proj")
 	r.write("data.bin", noise(500_000))
@@ -103,7 +105,7 @@ func TestChildDiesWithParent(t *testing.T) {
 	cfg := s.config(t, nil)
 	cmd, _ := start(t, otherJob{Cache: cfg.CacheDir, Repo: s.URL + "/proj", Host: s.host(), Child: true})
 	var child int
-	for range 200 {
+	for range 1000 {
 		if child = childOf(cmd.Process.Pid); child != 0 {
 			break
 		}
@@ -121,7 +123,7 @@ func TestChildDiesWithParent(t *testing.T) {
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	for range 200 {
+	for range 1000 {
 		if !alive(child) {
 			sweptClean(t, cfg)
 			return
@@ -133,7 +135,7 @@ func TestChildDiesWithParent(t *testing.T) {
 
 func mustAppear(t *testing.T, pattern string) string {
 	t.Helper()
-	for range 200 {
+	for range 1000 {
 		if found, _ := filepath.Glob(pattern); len(found) > 0 {
 			return found[0]
 		}
@@ -176,6 +178,7 @@ func alive(pid int) bool {
 // Two processes fetch the same repository at once: one clones, the other takes
 // over what it made.
 func TestTwoProcesses(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	sample(t, s.repo(t, "proj"))
 	posts := make(chan struct{}, 10)
@@ -203,6 +206,7 @@ func TestTwoProcesses(t *testing.T) {
 
 // What a child may touch: only its stage, and no network.
 func TestConfinement(t *testing.T) {
+	t.Parallel()
 	outside := t.TempDir()
 	if err := os.WriteFile(filepath.Join(outside, "secret"), []byte("s"), 0o600); err != nil {
 		t.Fatal(err)
@@ -228,6 +232,7 @@ func TestConfinement(t *testing.T) {
 
 // A mirror that is being filled by a process that is killed stays whole.
 func TestAddToMirrorKilled(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	ids := sample(t, s.repo(t, "proj"))
 	for _, point := range []string{"phase:receive", "phase:write", "git:mirror:before", "git:mirror:after"} {

@@ -1,12 +1,15 @@
 package git
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -154,15 +157,18 @@ func (s *remoteSource) search(ctx context.Context, ref string) (r resolved, err 
 	return resolved{want: res.Matches[0], commit: res.Matches[0], ref: ref}, nil
 }
 
-// tips lists what the branches point to, the default branch first.
+// tips lists what branches, then tags, point to, the default branch first.
 func (s *remoteSource) tips() []plumbing.Hash {
 	var tips []plumbing.Hash
 	if s.adv.Head != nil {
 		tips = append(tips, *s.adv.Head)
 	}
-	for name, h := range s.adv.References {
-		if strings.HasPrefix(name, "refs/heads/") && len(tips) < maxWants {
-			tips = append(tips, h)
+	names := slices.Sorted(maps.Keys(s.adv.References))
+	for _, kind := range []string{"refs/heads/", "refs/tags/"} {
+		for _, name := range names {
+			if strings.HasPrefix(name, kind) && len(tips) < maxWants {
+				tips = append(tips, s.adv.References[name])
+			}
 		}
 	}
 	return tips
@@ -200,7 +206,7 @@ func (s *remoteSource) unpack(ctx context.Context, r resolved, req *workRequest)
 			break
 		}
 	}
-	return nil, &RefError{Repo: s.remote.name, Ref: r.ref, Why: fmt.Sprintf("commit %s is on none of its branches", r.want)}
+	return nil, &RefError{Repo: s.remote.name, Ref: cmp.Or(r.ref, r.want), Why: "the commit is on none of its branches and tags"}
 }
 
 // refusedWant reports an answer of upload-pack to an id it does not give out.

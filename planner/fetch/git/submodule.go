@@ -17,7 +17,6 @@ type submodules struct {
 	job    *job
 	stage  *stage
 	wanted bool
-	tried  int
 	done   []Submodule
 }
 
@@ -38,7 +37,7 @@ func (s *submodules) add(ctx context.Context, parent string, chain []string, lin
 			skip(fmt.Sprintf("submodule of %q is nested deeper than %d", l.URL, s.job.budget.limits.SubmoduleDepth))
 			continue
 		}
-		if s.tried++; s.tried > maxSubmodules {
+		if s.job.visits++; s.job.visits > maxSubmodules {
 			skip(fmt.Sprintf("submodule of %q: more than %d submodules", l.URL, maxSubmodules))
 			continue
 		}
@@ -50,6 +49,10 @@ func (s *submodules) add(ctx context.Context, parent string, chain []string, lin
 		src, err := s.job.locate(at)
 		if err == nil && slices.Contains(chain, src.name()) {
 			skip(fmt.Sprintf("submodule loop: %s contains itself", src.name()))
+			continue
+		}
+		if _, plain := src.(*plainSource); plain {
+			skip(fmt.Sprintf("submodule of %q: a folder without .git has no commit %s", at, l.Commit))
 			continue
 		}
 		var res *workResult

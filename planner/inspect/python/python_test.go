@@ -174,7 +174,7 @@ func TestEnvironmentAndMain(t *testing.T) {
 	for _, e := range m.Env {
 		got = append(got, e.Text)
 	}
-	if strings.Join(got, " ") != "OPENAI_API_KEY HF_TOKEN X" || !m.Main {
+	if strings.Join(got, " ") != "OPENAI_API_KEY HF_TOKEN X" || len(m.Needs) != 1 || !m.Main {
 		t.Errorf("env %v main %v", got, m.Main)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,6 +43,8 @@ type app struct {
 	noColor bool
 	quiet   bool
 	mirror  string
+
+	shown atomic.Pointer[ui] // what progress goes to
 }
 
 // Main runs one invocation and returns the process's exit code. args[0] is the
@@ -187,7 +190,7 @@ says how); 3 an outcome named with --fail-on; 130 interrupted.`,
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.resolveCmd(), a.planCmd(), a.runCmd(), a.statusCmd(), a.watchCmd(), a.logsCmd(), a.cancelCmd(),
-		a.resultsCmd(), a.mirrorCmd(), a.configCmd(), a.doctorCmd(), a.versionCmd(),
+		a.resultsCmd(), a.gradeCmd(), a.mirrorCmd(), a.configCmd(), a.doctorCmd(), a.versionCmd(),
 	}
 }
 

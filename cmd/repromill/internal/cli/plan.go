@@ -45,6 +45,9 @@ was read from. The plan is a JSON document that can be edited and run.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
+			case schema:
+				_, err := a.stdout.Write(spec.SchemaJSON)
+				return err
 			case f.from != "" && len(args) == 0:
 				return a.planBatch(cmd.Context(), &f, workers)
 			case len(args) == 1 && f.from == "":

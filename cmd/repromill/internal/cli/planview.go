@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
@@ -167,7 +168,9 @@ func (v planView) collects(rules []spec.Collect) {
 		if from[c.Metric] == nil {
 			order = append(order, c.Metric)
 		}
-		from[c.Metric] = append(from[c.Metric], at)
+		if !slices.Contains(from[c.Metric], at) {
+			from[c.Metric] = append(from[c.Metric], at)
+		}
 	}
 	for _, m := range order {
 		v.row("", "reads "+m+" from "+strings.Join(from[m], ", else "))

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/repromill/repromill/cmd/repromill/internal/pipeline"
 	"github.com/repromill/repromill/planner/fetch"
@@ -162,6 +163,14 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	cfg.Mirror = a.cfg.String("mirror")
 	cfg.Record = record
 	cfg.Now, cfg.Hook = a.now, a.failpoint()
+	cfg.Progress = func(p fetch.Progress) {
+		switch p.Phase {
+		case "body":
+			a.fetching(p.Bytes, p.Total, "B", p.URL)
+		default:
+			a.fetching(0, 0, "", fmt.Sprintf("%s %s (%s)", p.Phase, p.Wait.Round(100*time.Millisecond), p.Reason))
+		}
+	}
 	cfg.UserAgent = "repromill/" + buildVersion().Version
 	cfg.Endpoints, cfg.Limits = a.endpoints()
 	if cfg.Mirror != "" {
@@ -180,6 +189,13 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	gitCfg := git.Config{
 		CacheDir: cfg.CacheDir, Mirror: cfg.Mirror, Trees: client.Overlay().Trees, Child: child,
 		Limits: a.gitLimits(), Endpoints: gitEndpoints(cfg.Endpoints), Now: a.now, Hook: a.failpoint(),
+		Progress: func(p git.Progress) {
+			if p.Phase == "receive" {
+				a.fetching(p.Bytes, 0, "B", p.Repo)
+			} else {
+				a.fetching(int64(p.Files), 0, "files", p.Phase+" "+p.Repo)
+			}
+		},
 	}
 	gitCfg.Token = func(host string) string {
 		if gitCfg.Endpoints[host] != "" {
