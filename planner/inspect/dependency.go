@@ -26,6 +26,10 @@ type Dependency struct {
 	Library bool
 	// Project says that installing it installs the project's own package.
 	Project string
+	// Cloned says that the document clones a repository before it installs.
+	Cloned bool
+	// Consoles are the programs that installing the project provides.
+	Consoles []Console
 	// Runs are commands that the file would execute, kept as evidence only.
 	Runs   []Entry
 	Broken string // why it could not be read to the end

@@ -158,7 +158,8 @@ func Dir(ctx context.Context, dir string, cfg Config) (*Facts, error) {
 	if err := r.walk(); err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{r.docs, r.notebooks, r.scripts, r.dependencies, r.modules, r.results} {
+	reread := func() error { r.facts.reread(); return nil }
+	for _, step := range []func() error{r.docs, r.notebooks, r.scripts, r.dependencies, reread, r.modules, r.results} {
 		if err := step(); err != nil {
 			return nil, err
 		}

@@ -296,3 +296,31 @@ func FuzzParseInstall(f *testing.F) {
 	f.Add("conda install -c x y=1=z -n")
 	f.Fuzz(func(t *testing.T, s string) { ParseInstall(s) })
 }
+
+func TestConsoles(t *testing.T) {
+	cases := map[string]struct{ file, src, want string }{
+		"setup.py":  {"setup.py", "from setuptools import setup\nsetup(name='x', entry_points={'console_scripts': ['run-x = x.cli:main', 'eval_x=x.evaluate']})\n", "run-x x.cli main; eval_x x.evaluate "},
+		"named":     {"sub/setup.py", "E = {'console_scripts': ['run-x=x.cli:main']}\nsetup(entry_points=E)\n", "run-x x.cli main"},
+		"setup.cfg": {"setup.cfg", "[options.entry_points]\nconsole_scripts =\n    run-x = x.cli:main\n    b = x.b:app.run [extra]\ngui_scripts =\n    no = x.gui:main\n", "run-x x.cli main; b x.b app.run"},
+		"project":   {"pyproject.toml", "[project]\nname='x'\n[project.scripts]\nrun-x = 'x.cli:main'\n", "run-x x.cli main"},
+		"poetry":    {"pyproject.toml", "[tool.poetry]\nname='x'\n[tool.poetry.scripts]\nb = {callable = 'x.b:main', extras = ['e']}\na = 'x.a:main'\n", "a x.a main; b x.b main"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			d := ParseDependency(c.file, c.src)
+			if d == nil {
+				t.Fatal("no dependency file")
+			}
+			var got []string
+			for _, x := range d.Consoles {
+				got = append(got, x.Name+" "+x.Module+" "+x.Func)
+				if x.File != c.file || x.Line == 0 {
+					t.Errorf("%s stands at %s:%d", x.Name, x.File, x.Line)
+				}
+			}
+			if s := strings.Join(got, "; "); s != c.want {
+				t.Errorf("got %q, want %q", s, c.want)
+			}
+		})
+	}
+}

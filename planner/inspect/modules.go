@@ -19,6 +19,13 @@ func (r *reader) modules() error {
 		return err
 	}
 	queue := r.facts.named()
+	for _, d := range r.facts.Dependencies {
+		for _, c := range d.Consoles {
+			if p := r.facts.Module(c.Dir, c.Module); p != "" {
+				queue = append(queue, p)
+			}
+		}
+	}
 	for _, p := range slices.Sorted(maps.Keys(r.facts.cells)) {
 		m := python.Scan(r.facts.cells[p])
 		r.facts.Modules[p] = m

@@ -64,7 +64,7 @@ func ReadNotebook(b []byte) (*Document, error) {
 	}
 	d := &Document{Notebook: true, Doc: n.doc}
 	err := n.value("", 0)
-	d.Commands, _ = n.doc.Shell()
+	d.Commands, _ = n.doc.Shell(nil)
 	d.Outputs = n.outs
 	sort.SliceStable(d.Doc.Headings, func(i, j int) bool { return d.Doc.Headings[i].Line < d.Doc.Headings[j].Line })
 	return d, err

@@ -282,7 +282,7 @@ func (r *reader) docs() error {
 				r.facts.Readme = p
 			}
 		}
-		d.Commands, d.Outputs = d.Doc.Shell()
+		d.Commands, d.Outputs = d.Doc.Shell(nil)
 		r.facts.Docs = append(r.facts.Docs, d)
 	}
 	return nil

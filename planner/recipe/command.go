@@ -36,32 +36,37 @@ const (
 
 // Command is one documented command, resolved against the checkout.
 type Command struct {
-	Role     Role
-	Display  string // as a person would type it
-	Argv     []string
-	Script   *spec.Script
-	Cwd      string // from the root of the checkout
-	Env      map[string]string
-	Entry    string // file that is executed, from the root; "" when none
-	Module   string // of "python -m"
-	Program  string // python, bash, torchrun, …
-	Args     []string
-	GPUs     int // processes per node that a launcher asks for
-	Nodes    int
-	Missing  string // why the entry cannot be executed
-	Reasons  []string
-	Unbound  []string // placeholders
-	Patches  []spec.Patch
-	Inner    *Command // of a shell script: the last run inside it
-	Evidence spec.Evidence
-	Quoted   bool
-	Doc      int // index into Facts.Docs; -1 for a script
-	Block    int // index into the document's blocks; -1 for inline code
-	Line     int
-	Section  []string
-	Comment  string
-	Context  string // the words before and after the command
-	Order    int
+	Role    Role
+	Display string // as a person would type it
+	Argv    []string
+	Script  *spec.Script
+	Cwd     string // from the root of the checkout
+	Env     map[string]string
+	Entry   string // file that is executed, from the root; "" when none
+	Module  string // of "python -m"
+	Program string // python, bash, torchrun, …
+	Args    []string
+	GPUs    int // processes per node that a launcher asks for
+	Nodes   int
+	// Installed is the folder of the project that provides the program; empty
+	// when the program does not come from the checkout.
+	Installed string
+	Missing   string // why the entry cannot be executed
+	Reasons   []string
+	Unbound   []string // placeholders
+	Patches   []spec.Patch
+	Before    []spec.Step // the set-up of the run, once it is chosen
+	Inner     *Command    // of a shell script: the last run inside it
+	Evidence  spec.Evidence
+	Quoted    bool
+	Doc       int // index into Facts.Docs; -1 for a script
+	Block     int // index into the document's blocks; -1 for inline code
+	Line      int
+	Section   []string
+	Comment   string
+	Context   string // the words before and after the command
+	Order     int
+	last      string // the folder that the document entered last
 }
 
 // core is the command with the program that it ends up running: of a shell
@@ -81,6 +86,7 @@ type state struct {
 	env    map[string]string // set anywhere before in the document
 	block  map[string]bool   // names exported in the block at hand
 	cloned bool
+	last   string // the folder that was entered last, in whichever block
 }
 
 // resolver reads commands against one checkout.
@@ -110,6 +116,7 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 	}
 	var main *shell.Command
 	why := ""
+	decorated := false
 	for i := range l.Commands {
 		sc := &l.Commands[i]
 		words := sc.Argv()
@@ -118,13 +125,14 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 			if w := words; len(w) > 0 && w[0] != "tee" && w[0] != "cat" {
 				why = "a pipe"
 			}
+			decorated = true
 			continue
 		case len(words) == 0:
 			r.assign(sc, st, c, true)
 			continue
 		case words[0] == "cd" && len(words) > 1:
 			if d, ok := r.cd(c.Cwd, dir, words[1], st); ok {
-				c.Cwd = d
+				c.Cwd, st.last = d, d
 			} else {
 				c.Reasons = append(c.Reasons, fmt.Sprintf("directory %s is not in the repository", words[1]))
 			}
@@ -149,14 +157,28 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 		return c
 	}
 	r.assign(main, st, c, false)
+	c.last = st.last
 	if len(l.Commands) > 1 && l.Commands[0].Argv() != nil && len(l.Commands[0].Words) > 0 && l.Commands[0].Words[0].Text == "cd" {
 		st.cwd = c.Cwd // the shell stays there
 	}
 	r.simple(c, main, dir, st)
+	if decorated = decorated || len(main.Redirs) > 0; decorated && why == "" && c.Role == RoleRun && c.Script == nil && len(l.Commands) <= 2 {
+		c.plain()
+	}
 	if why != "" && (c.Role == RoleRun || c.Role == RoleSetup) {
 		return r.script(c, why, st)
 	}
 	return c
+}
+
+// plain shows the command without the redirections and the "tee" that keep a
+// copy of its output: the runner keeps it anyway.
+func (c *Command) plain() {
+	var pre strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(c.Env)) {
+		pre.WriteString(k + "=" + shell.Quote([]string{c.Env[k]}) + " ")
+	}
+	c.Display = pre.String() + shell.Quote(c.Argv)
 }
 
 func trivial(w []string) bool {

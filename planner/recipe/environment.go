@@ -250,7 +250,7 @@ func (e *envBuilder) named() map[string]int {
 func (e *envBuilder) useful(d *inspect.Dependency) bool {
 	n := 0
 	for _, x := range d.Entries {
-		if x.Name != "" && x.Name != "pip" && x.Name != "setuptools" && x.Name != "wheel" && !e.own(x.Name) {
+		if x.Name != "" && x.Name != "pip" && x.Name != "setuptools" && x.Name != "wheel" && !e.own(x.Name) && !e.idleTool(x.Name, e.c.Before) {
 			n++
 		}
 	}

@@ -138,7 +138,7 @@ func (e *envBuilder) proseEntries(d *inspect.Dependency) []inspect.Entry {
 	var out []inspect.Entry
 	seen := map[string]bool{}
 	for _, x := range d.Entries {
-		if x.Name == "" || seen[x.Name] || e.own(x.Name) {
+		if x.Name == "" || seen[x.Name] || e.own(x.Name) || e.idleTool(x.Name, e.c.Before) {
 			continue
 		}
 		seen[x.Name] = true
@@ -150,6 +150,10 @@ func (e *envBuilder) proseEntries(d *inspect.Dependency) []inspect.Entry {
 // project installs the checkout itself where a document says so and the
 // primary source does not do it already.
 func (e *envBuilder) project() {
+	if e.c.Installed != "" {
+		e.installed()
+		return
+	}
 	if e.primary.Library || !e.needsProject() {
 		return
 	}
@@ -159,6 +163,9 @@ func (e *envBuilder) project() {
 			continue
 		}
 		dir := path.Join(path.Dir(d.Path), strings.SplitN(d.Project, "[", 2)[0])
+		if d.Cloned && !e.f.HasDir(dir) {
+			dir = "." // the folder that the clone made
+		}
 		for j := range e.f.Dependencies {
 			p := &e.f.Dependencies[j]
 			if p.Library && path.Dir(p.Path) == dir && e.distance(p.Path) >= 0 {
@@ -175,6 +182,25 @@ func (e *envBuilder) project() {
 				}
 				return
 			}
+		}
+	}
+}
+
+// installed installs the project that provides the program of the command.
+func (e *envBuilder) installed() {
+	target := "-e ."
+	if e.c.Installed != "." {
+		target = "-e ./" + e.c.Installed
+	}
+	for _, r := range e.out.Requirements {
+		if strings.HasPrefix(r.Spec, target) {
+			return
+		}
+	}
+	for i := range e.f.Dependencies {
+		if d := &e.f.Dependencies[i]; d.Library && path.Dir(d.Path) == e.c.Installed && len(d.Consoles) > 0 {
+			e.require(target, spec.Evidence{File: d.Path, Line: d.Consoles[0].Line, Quote: "provides " + e.c.Program})
+			return
 		}
 	}
 }

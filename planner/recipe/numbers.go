@@ -173,7 +173,7 @@ func (n *finder) files() {
 				continue
 			}
 			n.add(Number{
-				Label: strings.Join(leaf.Path, " "), Unit: exprUnit(leaf.Expr),
+				Label: strings.Join(leaf.Path, " "), Unit: unitOf(w.m, leaf.Expr),
 				Rule: spec.Collect{Kind: "json", Path: o.path, Pointer: leaf.Pointer},
 				At:   spec.Evidence{File: n.fileOf(w.m), Line: leaf.Line, Quote: clip(leaf.Path[len(leaf.Path)-1] + ": " + leaf.Expr)},
 			})
@@ -320,20 +320,20 @@ func (n *finder) documentedKeys(o output) {
 // near says whether output at a line of the command's document belongs to the
 // command: it stands in the same block after it, or in a later block with no
 // other run between.
-func near(d *inspect.Document, c *Command, block, line int) bool {
+func near(f *inspect.Facts, d *inspect.Document, c *Command, block, line int) bool {
 	if line <= c.Line || line > c.Line+80 {
 		return false
 	}
 	if block == c.Block {
 		for _, mc := range d.Commands {
-			if mc.Block == block && mc.Line > c.Line && mc.Line < line && startsRE.MatchString(mc.Text) {
+			if mc.Block == block && mc.Line > c.Line && mc.Line < line && starts(f, mc.Text) {
 				return false
 			}
 		}
 		return true
 	}
 	for _, mc := range d.Commands {
-		if mc.Block >= 0 && mc.Line > c.Line && mc.Line < line && startsRE.MatchString(mc.Text) && !quickRE.MatchString(mc.Text) && !testsRE.MatchString(mc.Text) {
+		if mc.Block >= 0 && mc.Line > c.Line && mc.Line < line && starts(f, mc.Text) && !quickRE.MatchString(mc.Text) && !testsRE.MatchString(mc.Text) {
 			return false
 		}
 	}
@@ -345,6 +345,15 @@ var (
 	testsRE  = regexp.MustCompile(`\b(?:unittest|pytest|pip|venv)\b`)
 )
 
+// starts says that a command line runs a program of the repository.
+func starts(f *inspect.Facts, text string) bool {
+	if startsRE.MatchString(text) {
+		return true
+	}
+	w, _, _ := strings.Cut(text, " ")
+	return f.Console(w) != nil
+}
+
 // shown turns the output that a document shows after the command into rules.
 func (n *finder) shown() {
 	if n.c.Doc < 0 {
@@ -352,7 +361,7 @@ func (n *finder) shown() {
 	}
 	d := &n.f.Docs[n.c.Doc]
 	for _, o := range d.Outputs {
-		if !near(d, n.c, o.Block, o.Line) {
+		if !near(n.f, d, n.c, o.Block, o.Line) {
 			continue
 		}
 		if file := catOf(d, o); file != "" {
@@ -417,8 +426,12 @@ func (n *finder) outputLine(file string, o markdown.Output) {
 		if m[4] != "" {
 			unit = "%"
 		}
+		sep := `["']?\s*[:=]?\s*`
+		if strings.ContainsAny(m[0], `"'`) {
+			sep += wrapped // a dictionary
+		}
 		n.add(Number{Label: label, Unit: unit, Stale: v, Shown: true,
-			Rule: spec.Collect{Kind: "stdout_regex", Pattern: bounded(label) + `["']?\s*[:=]?\s*` + numberPart},
+			Rule: spec.Collect{Kind: "stdout_regex", Pattern: bounded(label) + sep + numberPart},
 			At:   spec.Evidence{File: file, Line: o.Line, Quote: clip(o.Text)}})
 	}
 }

@@ -14,11 +14,13 @@ import (
 type Candidate struct {
 	*Command
 	Route   string
+	Stated  bool // a result of this very command is stated
 	Smoke   bool // the repository itself offers it as a quick check
 	Score   float64
 	Full    float64 // how much it looks like the whole experiment
 	Why     []string
-	Seconds float64 // stated duration, 0 when none is
+	Lacks   []string // input that nobody provides
+	Seconds float64  // stated duration, 0 when none is
 }
 
 var (
@@ -49,6 +51,7 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 		k := &Candidate{Command: c}
 		k.Route = route(f, c)
 		k.Seconds = stated(c)
+		k.Lacks = lacking(f, c, cmds)
 		k.score(f)
 		out = append(out, k)
 	}
@@ -75,6 +78,8 @@ func route(f *inspect.Facts, c *Command) string {
 		return "stored_result"
 	case demoRE.MatchString(base) && !evalFlag:
 		return "demo"
+	case evalRE.MatchString(base) && !trainFlag && !checkpointRE.MatchString(text) && complete(f, c):
+		return "recompute"
 	case (evalFlag || evalRE.MatchString(base)) && !trainFlag && (checkpointRE.MatchString(text) || strings.Contains(text, "/")):
 		return "eval_checkpoint"
 	case evalRE.MatchString(base) && !trainFlag:
@@ -170,6 +175,10 @@ func (k *Candidate) score(f *inspect.Facts) {
 	switch k.Route {
 	case "eval_checkpoint":
 		k.add(22, "evaluates a released checkpoint")
+	case "recompute":
+		if evalRE.MatchString(path.Base(c.Entry)) && complete(f, c) {
+			k.add(22, "computes the result from what the repository holds")
+		}
 	case "demo":
 		k.add(-25, "a demonstration, which prints no result")
 	}
@@ -198,6 +207,9 @@ func (k *Candidate) score(f *inspect.Facts) {
 	}
 	if c.Missing != "" {
 		k.add(-80, c.Missing)
+	}
+	if len(k.Lacks) > 0 {
+		k.add(-20, k.Lacks[0]+" is not in the repository")
 	}
 	k.add(-0.4*float64(min(c.Order, 30)), "")
 	if c.Script != nil {

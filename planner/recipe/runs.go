@@ -32,6 +32,7 @@ func Choose(f *inspect.Facts, cmds []*Command, bonus func(*Command) (float64, st
 		for _, k := range cands {
 			if p, why := bonus(k.Command); p != 0 {
 				k.add(p, why)
+				k.Stated = p >= 20
 			}
 		}
 	}
@@ -41,13 +42,7 @@ func Choose(f *inspect.Facts, cmds []*Command, bonus func(*Command) (float64, st
 		b.nothing()
 		return ch
 	}
-	minimal := cands[0]
-	for _, k := range cands {
-		if !k.Smoke {
-			minimal = k
-			break
-		}
-	}
+	minimal := smallest(cands)
 	ch.Minimal = minimal
 	b.smoke(minimal)
 	b.add(minimal, "minimal", true)
@@ -55,6 +50,33 @@ func Choose(f *inspect.Facts, cmds []*Command, bonus func(*Command) (float64, st
 	b.full(minimal)
 	b.explain(minimal)
 	return ch
+}
+
+// smallest is the best candidate that is no quick check. Where every such one
+// lacks its input, a quick check whose result is stated takes its place.
+func smallest(cands []*Candidate) *Candidate {
+	var first *Candidate
+	for _, k := range cands {
+		if k.Smoke {
+			continue
+		}
+		if first == nil {
+			first = k
+		}
+		if k.Missing == "" && len(k.Lacks) == 0 && len(k.Unbound) == 0 {
+			return first
+		}
+	}
+	for _, k := range cands {
+		if k.Smoke && k.Stated && k.Missing == "" && len(k.Lacks) == 0 && len(k.Unbound) == 0 {
+			k.Smoke = false
+			return k
+		}
+	}
+	if first == nil {
+		return cands[0]
+	}
+	return first
 }
 
 // demo selects a smoke run where a demonstration is all that the repository
@@ -126,6 +148,7 @@ func (b *builder) run(k *Candidate, kind, id string) spec.Run {
 		r.Cwd = "."
 	}
 	r.Setup = b.setup(c, &r)
+	c.Before = r.Setup
 	r.GPUs = b.gpus(c)
 	b.assets(c, &r)
 	b.status(k, &r)
@@ -178,7 +201,7 @@ func seeds(f *inspect.Facts, c *Command) []int64 {
 // preparation and downloads that stand earlier in the same document and lie in
 // the same part of it.
 func (b *builder) setup(c *Command, r *spec.Run) []spec.Step {
-	if c.Doc < 0 {
+	if c.Doc < 0 || complete(b.f, c) {
 		return nil
 	}
 	var out []spec.Step
@@ -466,6 +489,9 @@ func (b *builder) status(k *Candidate, r *spec.Run) {
 			status = "manual_data"
 		}
 		reason(status, "unbound placeholder "+p)
+	}
+	for _, p := range k.Lacks {
+		reason("manual_data", p+" is not in the repository, and no step makes it")
 	}
 	for _, a := range r.Assets {
 		switch a.Access {

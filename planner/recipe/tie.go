@@ -117,7 +117,7 @@ func Near(f *inspect.Facts, c *Command, file string, cl *claim.Claim) int {
 	d := &f.Docs[c.Doc]
 	if cl.Source == claim.Output {
 		for _, o := range d.Outputs {
-			if o.Line == cl.Line && near(d, c, o.Block, o.Line) {
+			if o.Line == cl.Line && near(f, d, c, o.Block, o.Line) {
 				return 3
 			}
 		}

@@ -62,6 +62,9 @@ type Request struct {
 	Repo       string // https address, or an absolute folder
 	Ref        string // branch, tag, full ref name or commit id; "" is the default branch
 	Submodules bool
+	// MaxAge is how old the knowledge of where Ref points may be; 0 asks the
+	// server in any case. A commit that is known by its id is never asked for.
+	MaxAge time.Duration
 }
 
 // Checkout is a folder of read-only files in the cache. Callers copy it before
@@ -240,11 +243,27 @@ func (j *job) checkout(ctx context.Context, req Request) (*Checkout, error) {
 			return co, err
 		}
 	}
+	if r, ok := c.recall(src, req.Ref, req.MaxAge); ok {
+		if co, err := j.adopt(src, r, req.Submodules); co != nil || err != nil {
+			return co, err
+		}
+	}
 	j.progress.report(Progress{Repo: src.name(), Phase: "resolve"})
 	r, err := src.resolve(ctx, req.Ref)
 	if err != nil {
 		return nil, err
 	}
+	co, err := j.obtain(ctx, src, r, req)
+	if err != nil {
+		return nil, err
+	}
+	return co, c.remember(src, req.Ref, r)
+}
+
+// obtain gets a commit from the cache or, as the only one at it, from its
+// source.
+func (j *job) obtain(ctx context.Context, src source, r resolved, req Request) (*Checkout, error) {
+	c := j.c
 	if co, err := j.adopt(src, r, req.Submodules); co != nil || err != nil {
 		return co, err
 	}

@@ -98,9 +98,9 @@ func (e *LimitError) Error() string {
 // UserError returns how to raise the cap.
 func (e *LimitError) UserError() string {
 	if e.Cap == CapTime || e.Cap == CapIdle {
-		return fmt.Sprintf("try again, or raise the git limit %q", e.Cap)
+		return fmt.Sprintf("try again, or set git.%s higher in the configuration", e.Cap)
 	}
-	return fmt.Sprintf("raise the git limit %q if this repository is meant to be that large", e.Cap)
+	return fmt.Sprintf("set git.%s higher in the configuration if this repository is meant to be that large", e.Cap)
 }
 
 // size prints bytes the way a person reads them.

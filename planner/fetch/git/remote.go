@@ -72,11 +72,17 @@ func (s *remoteSource) connect(ctx context.Context, w *wire) (transport.UploadPa
 	return session, adv, nil
 }
 
+// tokenVariable is where the tools of a host look for its token.
+var tokenVariable = map[string]string{"github.com": "GITHUB_TOKEN", "gitlab.com": "GITLAB_TOKEN"}
+
 // refusal turns what a server answers on first contact into an error for the
 // user where it is final.
 func (s *remoteSource) refusal(w *wire, err error) error {
 	final := func(why, fix string) error { return &RepoError{Repo: s.remote.name, Why: why, Fix: fix, Gone: true} }
-	private := "check the address; for a private repository configure a token for " + s.remote.host
+	private := "check the address; of a private repository give the folder that you cloned it to"
+	if name := tokenVariable[s.remote.host]; name != "" {
+		private += ", or set " + name
+	}
 	var dns *net.DNSError
 	switch {
 	case w.first(nil) != nil:

@@ -33,7 +33,7 @@ const page = "# Title\n" + // 1
 
 func TestScan(t *testing.T) {
 	d := Scan(page)
-	cmds, outs := d.Shell()
+	cmds, outs := d.Shell(nil)
 	var got []string
 	for _, c := range cmds {
 		got = append(got, fmt.Sprintf("%d-%d %s", c.Line, c.End, c.Text))
@@ -96,7 +96,7 @@ func TestPrompts(t *testing.T) {
 		"python x.py \\ \n  --trailing-space 1": "python x.py --trailing-space 1",
 	} {
 		b := Block{Kind: Fenced, Line: 1, Text: strings.Split(text, "\n")}
-		cmds, _ := b.shell(0)
+		cmds, _ := b.shell(0, nil)
 		got := ""
 		if len(cmds) > 0 {
 			got = cmds[0].Text
@@ -109,7 +109,7 @@ func TestPrompts(t *testing.T) {
 
 func TestReStructuredText(t *testing.T) {
 	d := Scan("Title\n=====\n\n.. code-block:: console\n\n   $ python rst.py\n\nText.\n")
-	cmds, _ := d.Shell()
+	cmds, _ := d.Shell(nil)
 	if len(cmds) != 1 || cmds[0].Text != "python rst.py" || cmds[0].Line != 6 {
 		t.Errorf("commands %+v", cmds)
 	}
@@ -126,7 +126,7 @@ func FuzzScan(f *testing.F) {
 	f.Fuzz(func(t *testing.T, src string) {
 		d := Scan(src)
 		lines := strings.Count(src, "\n") + 1
-		cmds, outs := d.Shell()
+		cmds, outs := d.Shell(nil)
 		for _, c := range cmds {
 			if c.Line < 1 || c.End < c.Line || c.End > lines || c.Block >= len(d.Blocks) {
 				t.Fatalf("command %+v in %d lines", c, lines)
@@ -156,6 +156,6 @@ func BenchmarkScan(b *testing.B) {
 	src := strings.Repeat(page+"\n```\n", 100)
 	b.SetBytes(int64(len(src)))
 	for b.Loop() {
-		Scan(src).Shell()
+		Scan(src).Shell(nil)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,6 +43,8 @@ type app struct {
 	noColor bool
 	quiet   bool
 	mirror  string
+
+	shown atomic.Pointer[ui] // what progress goes to
 }
 
 // Main runs one invocation and returns the process's exit code. args[0] is the

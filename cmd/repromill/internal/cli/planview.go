@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
@@ -17,6 +18,7 @@ type planView struct {
 }
 
 func (v planView) print(p *spec.Plan) {
+	p = printable(p)
 	v.head(p)
 	v.environment(&p.Environment)
 	v.runs(p.Runs)
@@ -41,22 +43,22 @@ func (v planView) print(p *spec.Plan) {
 		v.row(label(i, "why"), text)
 	}
 	for i, w := range p.Warnings {
-		v.row(label(i, "warning"), v.paint.yellow(clean(w.Message)))
+		v.row(label(i, "warning"), v.paint.yellow(w.Message))
 	}
 	v.row("hash", p.Hash)
 }
 
 func (v planView) head(p *spec.Plan) {
 	if p.Source.Note != "" {
-		v.row("note", v.paint.yellow(clean(p.Source.Note)))
+		v.row("note", v.paint.yellow(p.Source.Note))
 	}
 	if p.Paper != nil {
-		v.row("paper", fmt.Sprintf("%s%s  %s", p.Paper.ID, p.Paper.Version, v.paint.bold(clean(p.Paper.Title))))
+		v.row("paper", fmt.Sprintf("%s%s  %s", p.Paper.ID, p.Paper.Version, v.paint.bold(p.Paper.Title)))
 	}
 	if m := p.Model; m != nil {
 		v.row("model", fmt.Sprintf("%s @ %s", v.paint.bold(m.ID), short(m.Revision)))
 		for i, f := range m.Facts {
-			v.row(label(i, "facts"), fmt.Sprintf("%s = %s (%s)", f.Name, clean(f.Value), f.Kind))
+			v.row(label(i, "facts"), fmt.Sprintf("%s = %s (%s)", f.Name, f.Value, f.Kind))
 			if i == 11 && len(m.Facts) > 12 {
 				v.row("", fmt.Sprintf("… %d more with --json", len(m.Facts)-12))
 				break
@@ -69,7 +71,7 @@ func (v planView) head(p *spec.Plan) {
 		if p.Source.StatedBy != "" {
 			text += "  (stated by: " + strings.ReplaceAll(p.Source.StatedBy, "_", " ") + ")"
 		}
-		v.row("code", clean(text))
+		v.row("code", text)
 	case p.Model == nil:
 		v.row("code", v.paint.yellow("none found"))
 	}
@@ -106,7 +108,7 @@ func (v planView) environment(e *spec.Environment) {
 	if e.Manager == "none" {
 		parts[0] = "nothing to install"
 	}
-	v.row("environment", clean(strings.Join(parts, " · ")))
+	v.row("environment", strings.Join(parts, " · "))
 }
 
 func (v planView) runs(runs []spec.Run) {
@@ -116,7 +118,7 @@ func (v planView) runs(runs []spec.Run) {
 			continue
 		}
 		shown++
-		v.row("run", v.paint.bold(clean(oneLine(r.Command)))+where(r.Evidence))
+		v.row("run", v.paint.bold(oneLine(r.Command))+where(r.Evidence))
 		detail := []string{r.Kind, strings.ReplaceAll(r.Route, "_", " "), "status " + r.Status}
 		if r.Cwd != "" && r.Cwd != "." {
 			detail = append(detail, "in "+r.Cwd)
@@ -124,10 +126,10 @@ func (v planView) runs(runs []spec.Run) {
 		detail = append(detail, fmt.Sprintf("%d GPUs", r.GPUs.Min), fmt.Sprintf("at most %d s", r.TimeoutS))
 		v.row("", strings.Join(detail, " · "))
 		for _, s := range r.Setup {
-			v.row("", "first: "+clean(strings.Join(s.Argv, " ")))
+			v.row("", "first: "+strings.Join(s.Argv, " "))
 		}
 		for _, p := range r.Patches {
-			v.row("", fmt.Sprintf("changed %s:%d  %s → %s  (%s)", p.File, p.Line, clean(p.Before), clean(p.After), p.Reason))
+			v.row("", fmt.Sprintf("changed %s:%d  %s → %s  (%s)", p.File, p.Line, p.Before, p.After, p.Reason))
 		}
 		v.collects(r.Collect)
 	}
@@ -140,9 +142,9 @@ func (v planView) runs(runs []spec.Run) {
 		if others > 4 {
 			continue
 		}
-		text := r.Kind + " · " + r.Status + " · " + clean(oneLine(r.Command)) + where(r.Evidence)
+		text := r.Kind + " · " + r.Status + " · " + oneLine(r.Command) + where(r.Evidence)
 		if len(r.Reasons) > 0 {
-			text += ": " + clean(strings.Join(r.Reasons, "; "))
+			text += ": " + strings.Join(r.Reasons, "; ")
 		}
 		v.row(label(others-1, "not run"), text)
 	}
@@ -166,10 +168,12 @@ func (v planView) collects(rules []spec.Collect) {
 		if from[c.Metric] == nil {
 			order = append(order, c.Metric)
 		}
-		from[c.Metric] = append(from[c.Metric], at)
+		if !slices.Contains(from[c.Metric], at) {
+			from[c.Metric] = append(from[c.Metric], at)
+		}
 	}
 	for _, m := range order {
-		v.row("", "reads "+m+" from "+clean(strings.Join(from[m], ", else ")))
+		v.row("", "reads "+m+" from "+strings.Join(from[m], ", else "))
 	}
 }
 
@@ -188,7 +192,7 @@ func (v planView) claims(claims []spec.Claim) {
 			text += " on " + c.Dataset
 		}
 		text += fmt.Sprintf("  (%s, %s)", at, strings.ReplaceAll(c.Checkable, "_", " "))
-		v.row(label(i, "claims"), clean(text))
+		v.row(label(i, "claims"), text)
 	}
 }
 
