@@ -292,8 +292,7 @@ func (m mcNemarE) Compare(pairs []Pair, o Options) (Result, error) {
 		return Result{}, err
 	}
 	e := min(McNemarEValue(b, c), math.MaxFloat64)
-	r.Verdict, r.EValue, r.Level, r.Lo, r.Hi = verdict, &e, 1-o.Alpha, -1, 1
-	r.Warnings = append(r.Warnings, "mcnemar_e gives no interval")
+	r.Verdict, r.EValue, r.Lo, r.Hi = verdict, &e, -1, 1 // no interval: level 0
 	return r.finish(), nil
 }
 
