@@ -204,7 +204,7 @@ func (m *Model) share() {
 // moduleBytes is the size of a module's weights, scales and biases.
 func moduleBytes(m *Module, s *Scheme, dtype Format) int64 {
 	if s == nil {
-		return m.Params() * int64(bits(dtype)) / 8
+		return m.Params() * int64(formatBits(dtype)) / 8
 	}
 	if s.Weights == FormatUnknown {
 		return 0

@@ -46,10 +46,10 @@ func (s *Scheme) Math() string {
 	if s == nil {
 		return "w16a16"
 	}
-	return fmt.Sprintf("w%da%d", bits(s.Weights), bits(s.Activations))
+	return fmt.Sprintf("w%da%d", formatBits(s.Weights), formatBits(s.Activations))
 }
 
-func bits(f Format) int {
+func formatBits(f Format) int {
 	switch f {
 	case FormatNVFP4, FormatMXFP4, FormatINT4:
 		return 4
@@ -383,7 +383,7 @@ func (g rawGroup) scheme() *Scheme {
 	}
 	s.Algo = strings.ToUpper(string(s.Weights))
 	if s.Activations == "" {
-		s.Algo = fmt.Sprintf("W%dA16_%s", bits(s.Weights), s.Algo)
+		s.Algo = fmt.Sprintf("W%dA16_%s", formatBits(s.Weights), s.Algo)
 	}
 	return s
 }
