@@ -51,7 +51,7 @@ fuzz: ## every fuzz test for ten seconds
 
 .PHONY: golden
 golden: ## rewrite the golden files
-	@go test ./... -update
+	@go test $$(grep -rl --include=*_test.go 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update
 
 .PHONY: release
 release: ## static binaries for linux and darwin, amd64 and arm64, with checksums, in dist/

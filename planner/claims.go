@@ -141,7 +141,8 @@ func (p *planning) tie(choice *recipe.Choice, paper int) {
 				continue
 			}
 			taken[c.Key.String()] = c
-			bound[c] = append(bound[c], &binding{run: run, rules: rules, from: from})
+			alone := c.file != "" && recipe.Near(p.in.Repo, cmd, c.file, &c.Claim) < 2 && !p.only(cmd, c)
+			bound[c] = append(bound[c], &binding{run: run, rules: rules, from: from, alone: alone})
 		}
 	}
 	p.write(bound, why, paper)
@@ -151,6 +152,7 @@ type binding struct {
 	run   *spec.Run
 	rules []spec.Collect
 	from  []recipe.Number
+	alone bool // the only value stated, and the only command that gives it
 }
 
 // paperHas says that the paper claims the metric itself.
@@ -176,11 +178,13 @@ func (p *planning) ordered(cmd *recipe.Command, paper int) []*stated {
 	return out
 }
 
+const notForCommand = "it is not stated for this command"
+
 // speaks says why a run cannot speak to a claim, or "".
 func (p *planning) speaks(cmd *recipe.Command, c *stated) string {
 	if c.file != "" {
-		if recipe.Near(p.in.Repo, cmd, c.file, &c.Claim) < 2 && !p.only(cmd, c) {
-			return "it is not stated for this command"
+		if recipe.Near(p.in.Repo, cmd, c.file, &c.Claim) < 2 && !p.only(cmd, c) && !p.alone(cmd, c) {
+			return notForCommand
 		}
 		return ""
 	}
@@ -210,6 +214,36 @@ func (p *planning) only(cmd *recipe.Command, c *stated) bool {
 	}
 	return true
 }
+
+// alone says that the README states one value of the metric, and that of all
+// documented commands only this one gives the metric.
+func (p *planning) alone(cmd *recipe.Command, c *stated) bool {
+	if c.file != p.in.Repo.Readme || c.Source != claim.Prose || c.Relation != "absolute" {
+		return false
+	}
+	for _, o := range p.claims {
+		if o != c && o.Key.Base == c.Key.Base && o.Key.Effect == c.Key.Effect {
+			return false
+		}
+	}
+	givers := p.givers[c]
+	if givers == nil {
+		givers = map[string]bool{}
+		for _, o := range p.commands {
+			if o.Role != recipe.RoleRun || o.Missing != "" || o.Doc < 0 {
+				continue
+			}
+			if rules, _, _ := recipe.Tie(&c.Claim, "x", recipe.Numbers(p.in.Repo, o)); len(rules) > 0 {
+				givers[giver(o)] = true
+			}
+		}
+		p.givers[c] = givers
+	}
+	return len(givers) == 1 && givers[giver(cmd)]
+}
+
+// giver tells documented commands apart; a limited copy of one counts as it.
+func giver(c *recipe.Command) string { return fmt.Sprintf("%d:%d", c.Doc, c.Line) }
 
 func names(cmd *recipe.Command, dataset string) bool {
 	squash := func(s string) string {
@@ -268,7 +302,7 @@ func (p *planning) write(bound map[*stated][]*binding, why map[*stated]string, p
 		for _, b := range bound[c] {
 			p.bind(c, b)
 		}
-		if !tied && i < paper {
+		if reason := why[c]; !tied && (i < paper || reason != "" && reason != notForCommand) {
 			p.decide("claim "+c.id, "checked by no run", why[c])
 		}
 	}
@@ -308,7 +342,11 @@ func (p *planning) bind(c *stated, b *binding) {
 		}
 		places = append(places, s)
 	}
-	p.decide("metric of "+c.id, describe(b.rules[0]), "its name stands at "+strings.Join(places, ", "))
+	because := "its name stands at " + strings.Join(places, ", ")
+	if b.alone {
+		because += "; it is the only value stated and the only command that gives it"
+	}
+	p.decide("metric of "+c.id, describe(b.rules[0]), because)
 	if c.Unit == "%" && b.rules[0].Unit == "" && b.rules[0].Scale == 0 {
 		p.warn("unit_not_stated", fmt.Sprintf("claim %s is in percent, and %s does not show whether the number is a percentage or a fraction", c.id, places[0]), b.from[0].At)
 	}

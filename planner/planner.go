@@ -73,6 +73,10 @@ type planning struct {
 	in     Input
 	plan   *spec.Plan
 	claims []*stated
+	// commands are those that the checkout documents, and givers those of them
+	// that give the number of a claim.
+	commands []*recipe.Command
+	givers   map[*stated]map[string]bool
 }
 
 // stated is a claim with how it was read.
@@ -89,7 +93,7 @@ func (p *planning) warn(code, msg string, at ...spec.Evidence) {
 
 func (p *planning) model() {
 	p.plan.Environment.Manager = "none"
-	p.warn("suites_not_planned", "no benchmark suite is planned for a model by this version: the plan holds what is known of the model, and suites that are written into it by hand are run")
+	p.warn("suites_not_planned", "no benchmark suite is planned for a model by this version: the plan holds what is known of the model, and nothing is executed for a model; `repromill plan` shows the facts")
 }
 
 // noCode keeps the claims and says that nothing can check them.
@@ -122,6 +126,7 @@ func (p *planning) repository() {
 		return
 	}
 	cmds := recipe.Commands(f)
+	p.commands, p.givers = cmds, map[*stated]map[string]bool{}
 	choice := recipe.Choose(f, cmds, p.bonus(paper))
 	p.plan.Decisions = append(p.plan.Decisions, choice.Decisions...)
 	p.plan.Warnings = append(p.plan.Warnings, choice.Warnings...)

@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
+	"github.com/repromill/repromill/runner/collect"
 	"github.com/repromill/repromill/runner/store"
 )
 
@@ -70,18 +70,22 @@ func decodeStatus(rec store.Attempt) (st Status, err error) {
 }
 
 // submit gives the attempt to the executor, which adopts what it has, and
-// stores the handle.
+// stores the handle. It is done once by every driver: a handle alone does not
+// say that anything began before the machine went down.
 func (d *drive) submit(ctx context.Context, rec *store.Attempt, a Attempt) error {
-	if rec.Handle != "" {
-		return nil
-	}
+	known := rec.Handle
 	err := d.step(stepSubmit, func() error {
 		h, err := d.exec.Submit(ctx, a)
-		rec.Handle = string(h)
+		if err == nil {
+			rec.Handle = string(h)
+		}
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("submit %s: %w", rec.Key, err)
+	}
+	if rec.Handle == known {
+		return nil
 	}
 	if err := d.cfg.Store.SetHandle(ctx, rec.Key, rec.Handle); err != nil {
 		return err
@@ -107,7 +111,7 @@ func phaseData(rec store.Attempt, st Status) map[string]any {
 // await observes until the end. That the executor cannot look changes nothing
 // but the phase that is shown.
 func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Status, error) {
-	var seen Status
+	seen := Status{Phase: Pending}
 	if len(rec.Status) > 0 {
 		var err error
 		if seen, err = decodeStatus(*rec); err != nil {
@@ -116,6 +120,7 @@ func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Statu
 	}
 	wait := d.cfg.PollMin
 	saved, stopping, blind := d.cfg.Now(), false, false
+	clock := stopwatch{now: d.cfg.Now, inherited: d.inherited[rec.Key], before: rec.Spend.WallSeconds}
 	for {
 		st, err := d.exec.Observe(ctx, Handle(rec.Handle))
 		switch {
@@ -130,10 +135,11 @@ func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Statu
 				}
 			}
 		default:
+			clock.see(st)
 			changed := blind || st.Phase != seen.Phase || st.Reason != seen.Reason
 			blind = false
 			if changed || d.cfg.Now().Sub(saved) >= spendEvery {
-				if err := d.observed(ctx, rec, a, st, changed); err != nil {
+				if err := d.observed(ctx, rec, a, st, clock.seconds(st), changed); err != nil {
 					return st, err
 				}
 				seen, saved = st, d.cfg.Now()
@@ -141,11 +147,8 @@ func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Statu
 			if st.Phase.Final() {
 				return st, nil
 			}
-			rec.Spend = d.spend(a, st)
+			rec.Spend = d.spend(a, st, clock.seconds(st))
 			d.attempts[rec.Key] = *rec
-		}
-		if err := d.check(ctx); errors.Is(err, errCancelled) {
-			return seen, err // whoever closes the run stops the attempt
 		}
 		if !stopping && d.capReached() != "" {
 			stopping = true
@@ -162,12 +165,12 @@ func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Statu
 }
 
 // observed stores a status with what was spent so far.
-func (d *drive) observed(ctx context.Context, rec *store.Attempt, a Attempt, st Status, changed bool) error {
+func (d *drive) observed(ctx context.Context, rec *store.Attempt, a Attempt, st Status, wall float64, changed bool) error {
 	body, err := json.Marshal(st)
 	if err != nil {
 		return fmt.Errorf("encode status: %w", err)
 	}
-	rec.Status, rec.Final, rec.Spend = body, st.Phase.Final(), d.spend(a, st)
+	rec.Status, rec.Final, rec.Spend = body, st.Phase.Final(), d.spend(a, st, wall)
 	var events []store.Event
 	if changed {
 		events = append(events, event(rec.Stage, PhaseChanged, phaseData(*rec, st)))
@@ -185,26 +188,71 @@ func (d *drive) observed(ctx context.Context, rec *store.Attempt, a Attempt, st 
 	return nil
 }
 
-// spend is what an attempt has used: its wall time as the executor measured
-// it, times its GPUs, times the price of a GPU-hour.
-func (d *drive) spend(a Attempt, st Status) (s store.Spend) {
-	switch {
-	case st.Usage.WallSeconds > 0:
-		s.WallSeconds = st.Usage.WallSeconds
-	case st.Started.IsZero():
-		return s
-	case st.Phase.Final():
-		s.WallSeconds = st.Finished.Sub(st.Started).Seconds()
-	default:
-		s.WallSeconds = d.cfg.Now().Sub(st.Started).Seconds()
-	}
-	s.WallSeconds = max(0, s.WallSeconds)
-	s.GPUHours = s.WallSeconds * float64(a.GPUs) / 3600
+// spend is what an attempt has used: its wall time, times its GPUs, times the
+// price of a GPU-hour. A GPU whose price is not known costs as much as the
+// dearest that is, so that a cap in money always holds.
+func (d *drive) spend(a Attempt, st Status, wall float64) store.Spend {
+	s := store.Spend{WallSeconds: wall, GPUHours: wall * float64(a.GPUs) / 3600}
 	if st.Usage.GPUHours > 0 {
 		s.GPUHours = st.Usage.GPUHours
 	}
-	s.USD = s.GPUHours * d.cfg.PriceUSDPerGPUHour[st.Placement.SKU]
+	price, known := d.cfg.PriceUSDPerGPUHour[st.Placement.SKU]
+	if !known {
+		price = d.dearest()
+	}
+	s.USD = s.GPUHours * price
 	return s
+}
+
+func (d *drive) dearest() (price float64) {
+	for _, p := range d.cfg.PriceUSDPerGPUHour {
+		price = max(price, p)
+	}
+	return price
+}
+
+// stopwatch measures how long an attempt has run, by this process's own
+// monotonic clock: a machine whose clock is set must not use up a cap.
+type stopwatch struct {
+	now       func() time.Time
+	inherited bool
+	before    float64 // seconds that earlier drivers measured
+	since     time.Time
+}
+
+// see notes when the attempt is first seen running. What an attempt of an
+// earlier driver ran before that is known by the wall clock only.
+func (w *stopwatch) see(st Status) {
+	if st.Phase != Running || !w.since.IsZero() {
+		return
+	}
+	w.since = w.now()
+	if w.inherited && !st.Started.IsZero() {
+		w.before = max(w.before, w.since.Sub(st.Started).Seconds())
+	}
+}
+
+func (w *stopwatch) seconds(st Status) float64 {
+	switch {
+	case st.Phase.Final():
+		return endedSeconds(st)
+	case st.Usage.WallSeconds > 0:
+		return st.Usage.WallSeconds
+	case w.since.IsZero():
+		return w.before
+	}
+	return w.before + w.now().Sub(w.since).Seconds()
+}
+
+// endedSeconds is how long an ended attempt ran, as the executor measured it.
+func endedSeconds(st Status) float64 {
+	if st.Usage.WallSeconds > 0 {
+		return st.Usage.WallSeconds
+	}
+	if st.Started.IsZero() {
+		return 0
+	}
+	return max(0, st.Finished.Sub(st.Started).Seconds())
 }
 
 // interrupt stops an attempt because the caller's context has ended. Should
@@ -223,8 +271,10 @@ func (d *drive) stopAttempt(ctx context.Context, rec *store.Attempt) error {
 	if err := json.Unmarshal(rec.Spec, &r); err != nil {
 		return fmt.Errorf("decode attempt %s: %w", rec.Key, err)
 	}
-	if err := d.submit(ctx, rec, r.Attempt); err != nil {
-		return err
+	if rec.Handle == "" {
+		if err := d.submit(ctx, rec, r.Attempt); err != nil {
+			return err
+		}
 	}
 	if err := d.step(stepCancel, func() error { return d.exec.Cancel(ctx, Handle(rec.Handle)) }); err != nil {
 		return fmt.Errorf("stop %s: %w", rec.Key, err)
@@ -232,7 +282,7 @@ func (d *drive) stopAttempt(ctx context.Context, rec *store.Attempt) error {
 	for {
 		st, err := d.exec.Observe(ctx, Handle(rec.Handle))
 		if err == nil && st.Phase.Final() {
-			return d.observed(ctx, rec, r.Attempt, st, true)
+			return d.observed(ctx, rec, r.Attempt, st, endedSeconds(st), true)
 		}
 		if serr := d.cfg.Sleep(ctx, d.cfg.PollMin); serr != nil {
 			return errors.Join(fmt.Errorf("wait for the end of %s: %w", rec.Key, serr), err)
@@ -274,7 +324,7 @@ func (d *drive) capReached() string {
 }
 
 // wallLimit bounds an attempt so that the caps hold even while no driver
-// watches. The price is that of the dearest GPU known.
+// watches; the price is that of the dearest GPU.
 func (d *drive) wallLimit(timeout time.Duration, gpus int) time.Duration {
 	limit := timeout
 	if limit == 0 {
@@ -294,11 +344,7 @@ func (d *drive) wallLimit(timeout time.Duration, gpus int) time.Duration {
 	if c.GPUHours > 0 && gpus > 0 {
 		lower((c.GPUHours - s.GPUHours) * 3600 / float64(gpus))
 	}
-	price := 0.0
-	for _, p := range d.cfg.PriceUSDPerGPUHour {
-		price = max(price, p)
-	}
-	if c.USD > 0 && gpus > 0 && price > 0 {
+	if price := d.dearest(); c.USD > 0 && gpus > 0 && price > 0 {
 		lower((c.USD - s.USD) * 3600 / float64(gpus) / price)
 	}
 	return limit
@@ -350,25 +396,11 @@ func failure(st Status) string {
 // shown. A file that cannot be read has none.
 func tailLines(path string, n int64) (out []string) {
 	for line := range bytes.Lines(tail(path, n)) {
-		s := strings.TrimSpace(strings.Map(printable, strings.ToValidUTF8(string(line), "\uFFFD")))
-		if r := []rune(s); len(r) > 300 {
-			s = string(r[:300]) + "…"
-		}
-		if s != "" {
+		if s := collect.Clean(string(line)); s != "" {
 			out = append(out, s)
 		}
 	}
 	return out
-}
-
-func printable(r rune) rune {
-	if r == '\t' {
-		return ' '
-	}
-	if r < ' ' || (r >= 0x7f && r < 0xa0) {
-		return -1
-	}
-	return r
 }
 
 // tail returns the last n bytes of a file, nothing when it cannot be read.

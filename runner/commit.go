@@ -38,6 +38,9 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 		}
 		out.Placement = st.Placement
 		name := fmt.Sprintf("%s-%s-s%d-n%d", a.Stage, safeName(a.Arm), a.Shard, a.N)
+		if _, taken := rec.Logs[name+".out"]; taken { // two arms may be alike once made safe
+			name += fmt.Sprintf("-%d", len(rec.Logs))
+		}
 		rec.Logs[name+".out"], rec.Logs[name+".err"] = tail(st.Stdout, logTail), tail(st.Stderr, logTail)
 	}
 	for _, row := range out.Claims {

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -191,10 +192,13 @@ func (rec *Record) metricRows() (out []schema.MetricRow) {
 		row := rec.metricRow(m.Run, m.Attempt, m.Metric, m.SeedIndex)
 		row.Unit, row.Seed, row.Value, row.Status = m.Unit, schema.Int(m.Seed), schema.Float(m.Value.Value), "ok"
 		row.File, row.Line, row.Quote, row.N = m.File, line(m.Line), m.Quote, schema.Int(1)
+		if i := rec.unit(m.Run, m.SeedIndex); i >= 0 && o.Units[i].Reason != "" {
+			row.Reason = "the run did not end well: " + o.Units[i].Reason
+		}
 		out = append(out, row)
 	}
 	for _, m := range o.Missing {
-		i := slices.IndexFunc(o.Units, func(u Unit) bool { return u.Run == m.Run && u.SeedIndex == m.SeedIndex })
+		i := rec.unit(m.Run, m.SeedIndex)
 		row := rec.metricRow(m.Run, o.Units[i].Key, m.Metric, m.SeedIndex)
 		row.Seed, row.Status, row.Reason = schema.Int(o.Units[i].Seed), "not_found", m.Reason
 		out = append(out, row)
@@ -210,6 +214,11 @@ func (rec *Record) metricRows() (out []schema.MetricRow) {
 		out = append(out, row) // of two claims about one metric the second is the same row
 	}
 	return out
+}
+
+// unit is the index of an execution, -1 when there is none.
+func (rec *Record) unit(run string, seedIndex int) int {
+	return slices.IndexFunc(rec.Outcome.Units, func(u Unit) bool { return u.Run == run && u.SeedIndex == seedIndex })
 }
 
 // metricRow fills in what all rows about a metric of a run have in common.
@@ -245,7 +254,7 @@ func (rec *Record) metricRow(run, attempt, metric string, repetition int) schema
 func (rec *Record) eventRows() (out []schema.EventRow) {
 	for _, e := range rec.Events {
 		out = append(out, schema.EventRow{
-			Common: rec.common(schema.Measured, ""), Seq: e.Seq, Time: e.Time, Stage: e.Stage, Event: string(e.Kind), Data: string(e.Data),
+			Common: rec.common(schema.Measured, ""), Seq: e.Seq, Time: e.Time, Stage: e.Stage, Event: cmp.Or(string(e.Kind), string(Log)), Data: string(e.Data),
 		})
 	}
 	return out
@@ -303,7 +312,7 @@ func (rec *Record) estimateRows() (out []schema.EstimateRow) {
 			measured   float64
 		}{{"gpu_hours", "GPU h", e.GPUHours, o.Spend.GPUHours}, {"usd", "USD", e.USD, o.Spend.USD}} {
 			row := schema.EstimateRow{
-				Common: rec.common(string(e.Kind), ""), Scope: "job", SKU: e.SKU, GPUs: int64(e.GPUs), Quantity: q.name, Unit: q.unit,
+				Common: rec.common(kindOf(e.Kind), ""), Scope: "job", SKU: cmp.Or(e.SKU, "unknown"), GPUs: int64(e.GPUs), Quantity: q.name, Unit: q.unit,
 				P10: schema.Float(q.iv.P10), P50: schema.Float(q.iv.P50), P90: schema.Float(q.iv.P90), SupportedBy: strings.Join(e.SupportedBy, "; "),
 			}
 			row.Simulated = false
@@ -317,6 +326,16 @@ func (rec *Record) estimateRows() (out []schema.EstimateRow) {
 		}
 	}
 	return out
+}
+
+// kindOf is a plan's word for how a number came to be, "assumed" where a plan
+// written by hand has none.
+func kindOf(k spec.Kind) string {
+	switch k {
+	case spec.Measured, spec.Published, spec.Derived, spec.Estimated:
+		return string(k)
+	}
+	return schema.Assumed
 }
 
 // attach puts the documents and logs beside the rows.

@@ -70,11 +70,35 @@ func (r *Runner) Drive(ctx context.Context, id string) (out Outcome, err error) 
 	if d.run.State.Final() { // the driver before us finished it just now
 		return r.Outcome(ctx, id)
 	}
-	out, err = d.all(ctx)
+	watched, stop := d.watchCancel(ctx)
+	out, err = d.all(watched)
+	stop()
 	if err == nil {
 		return out, nil
 	}
+	if errors.Is(context.Cause(watched), errCancelled) {
+		err = errCancelled
+	}
 	return d.stop(ctx, err)
+}
+
+// cancelPoll is how often a driver looks whether somebody asked to cancel.
+const cancelPoll = 200 * time.Millisecond
+
+// watchCancel returns a context that ends, with errCancelled as its cause, when
+// somebody asks to cancel the run.
+func (d *drive) watchCancel(ctx context.Context) (_ context.Context, stop func()) {
+	watched, end := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func(id string) {
+		defer close(done)
+		for sleep(watched, cancelPoll) == nil {
+			if run, err := d.cfg.Store.Run(watched, id); err == nil && run.CancelRequested != "" {
+				end(errCancelled)
+			}
+		}
+	}(d.run.ID)
+	return watched, func() { end(nil); <-done }
 }
 
 // begin reads where the run stands.
@@ -187,8 +211,8 @@ func stage[T any](ctx context.Context, d *drive, name string, fn func(context.Co
 // check returns why the run should not go on: the caller's context, or a
 // cancellation that somebody asked for.
 func (d *drive) check(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	run, err := d.cfg.Store.Run(ctx, d.run.ID)
 	if err != nil {

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -187,7 +188,11 @@ func (d *drive) unit(ctx context.Context, u unit) (Unit, error) {
 	lost := 0
 	for n := 0; ; n++ {
 		out.Tries, out.Dir = n+1, filepath.Join("units", u.name(n))
-		if err := d.placeUnit(ctx, u, n); err != nil {
+		var unfit mismatch
+		if err := d.placeUnit(ctx, u, n); errors.As(err, &unfit) { // the installation changed the file
+			out.Status, out.Reason = Status{Phase: Failed, Reason: ReasonStart, Message: string(unfit)}, string(unfit)
+			return out, nil
+		} else if err != nil {
 			return out, err
 		}
 		st, key, setup, err := d.try(ctx, u, n)
@@ -267,11 +272,11 @@ func (d *drive) placeUnit(ctx context.Context, u unit, n int) error {
 	if d.tries(u, n) {
 		return nil
 	}
-	err := d.step(stepClean, func() error { return removeTree(d.work()) })
+	tmp := d.work() + tmpSuffix
+	err := d.step(stepClean, func() error { return errors.Join(removeTree(d.work()), removeTree(tmp)) })
 	if err != nil {
 		return err
 	}
-	tmp := d.work() + tmpSuffix
 	err = d.step(stepUnitCopy, func() error {
 		if err := copyTree(ctx, d.source(), tmp); err != nil {
 			return err

@@ -9,6 +9,7 @@ const (
 	stepCheckout  = "copy_source" // the checkout is copied beside its final name
 	stepSource    = "place_tree"  // that copy gets its name
 	stepPatch     = "patch"       // the patches of all runs are applied
+	stepLink      = "link_python" // python and python3 get their place
 	stepKeep      = "keep_source" // the prepared tree becomes the source of all units
 	stepUnitCopy  = "copy_unit"   // a unit's tree is copied beside its final name
 	stepUnitPlace = "place_unit"  // that copy becomes the working folder
@@ -26,7 +27,7 @@ const (
 func HookPoints() []string {
 	out := store.HookPoints()
 	for _, s := range []string{
-		stepLock, stepClean, stepCheckout, stepSource, stepPatch, stepKeep, stepUnitCopy, stepUnitPlace,
+		stepLock, stepClean, stepCheckout, stepSource, stepPatch, stepLink, stepKeep, stepUnitCopy, stepUnitPlace,
 		stepUnitKeep, stepSubmit, stepCancel, stepCommit, stepRemove,
 	} {
 		out = append(out, "runner:"+s+":before", "runner:"+s+":after")

@@ -29,10 +29,11 @@ func wheel(t *testing.T, name, version, module string) []byte {
 	z := zip.NewWriter(&buf)
 	info := name + "-" + version + ".dist-info/"
 	for file, body := range map[string]string{
-		name + ".py":      module,
-		info + "METADATA": "Metadata-Version: 2.1\nName: " + name + "\nVersion: " + version + "\n",
-		info + "WHEEL":    "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-		info + "RECORD":   name + ".py,,\n" + info + "METADATA,,\n" + info + "WHEEL,,\n" + info + "RECORD,,\n",
+		name + ".py":              module,
+		info + "METADATA":         "Metadata-Version: 2.1\nName: " + name + "\nVersion: " + version + "\n",
+		info + "entry_points.txt": "[console_scripts]\ntinycmd = " + name + ":main\n",
+		info + "WHEEL":            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+		info + "RECORD":           name + ".py,,\n" + info + "METADATA,,\n" + info + "WHEEL,,\n" + info + "RECORD,,\n",
 	} {
 		w, err := z.Create(file)
 		must(t, err)
@@ -47,7 +48,7 @@ func wheel(t *testing.T, name, version, module string) []byte {
 func index(t *testing.T) *httptest.Server {
 	t.Helper()
 	const file = "tinypkg-1.0-py3-none-any.whl"
-	body := wheel(t, "tinypkg", "1.0", "value = 0.9\n")
+	body := wheel(t, "tinypkg", "1.0", "value = 0.9\ndef main():\n    print('acc=%g' % value)\n")
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /simple/tinypkg/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -75,29 +76,38 @@ except OSError:
 `
 	for name, c := range map[string]struct {
 		reqs    []string
+		argv    []string
 		want    verdict.Verdict
 		metrics int
 		reason  string
 	}{
-		"a package":           {[]string{"tinypkg==1.0"}, verdict.Aligned, 1, ""},
-		"a file":              {[]string{"-r requirements.txt"}, verdict.Aligned, 1, ""},
-		"no such version":     {[]string{"tinypkg==2.0"}, verdict.Inconclusive, 0, "tinypkg==2.0"},
-		"an option":           {[]string{"--index-url http://x"}, verdict.Inconclusive, 0, "an option that is not allowed"},
-		"outside":             {[]string{"-r ../../etc/passwd"}, verdict.Inconclusive, 0, "leaves the checkout"},
-		"an index of its own": {[]string{"-r elsewhere.txt"}, verdict.Inconclusive, 0, "installation failed"},
+		"a package":           {[]string{"tinypkg==1.0"}, []string{"python", "main.py"}, verdict.Aligned, 1, ""},
+		"a file":              {[]string{"-r requirements.txt"}, []string{"tinycmd"}, verdict.Aligned, 1, ""},
+		"no such version":     {[]string{"tinypkg==2.0"}, nil, verdict.Inconclusive, 0, "tinypkg==2.0"},
+		"an option":           {[]string{"--index-url http://x"}, nil, verdict.Inconclusive, 0, "an option that is not allowed"},
+		"outside":             {[]string{"-r ../../etc/passwd"}, nil, verdict.Inconclusive, 0, "leaves the checkout"},
+		"an index of its own": {[]string{"-r elsewhere.txt"}, nil, verdict.Inconclusive, 0, "installation failed"},
+		// The patch changes the module that the editable install points at.
+		"the checkout itself": {[]string{"-e ."}, []string{"python", "-c", "import own; print('acc=%g' % own.value)"}, verdict.Aligned, 1, ""},
 	} {
+		if testing.Short() && name != "a package" && name != "an option" {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := layOut(t, "")
 			port := srv.URL[strings.LastIndex(srv.URL, ":")+1:]
 			for f, body := range map[string]string{
 				"main.py": fmt.Sprintf(main, port), "requirements.txt": "tinypkg\n",
-				"elsewhere.txt": "--index-url http://127.0.0.1:1/simple\ntinypkg\n",
+				"elsewhere.txt":  "--index-url http://127.0.0.1:1/simple\ntinypkg\n",
+				"pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n",
+				"backend.py":     backend, "lib/own.py": "value = 0.1\n",
 			} {
+				must(t, os.MkdirAll(filepath.Join(dir, "src", filepath.Dir(f)), 0o755))
 				must(t, os.WriteFile(filepath.Join(dir, "src", f), []byte(body), 0o644))
 			}
-			out := install(t, dir, srv.URL+"/simple", c.reqs)
-			if out.Verdict != c.want || len(out.Metrics) != c.metrics || !strings.Contains(out.Claims[0].Reason, c.reason) {
+			out := install(t, dir, srv.URL+"/simple", c.reqs, c.argv)
+			if out.Verdict != c.want || len(out.Claims) != 1 || out.Verdict == verdict.Aligned != (c.metrics > 0) || !strings.Contains(out.Claims[0].Reason, c.reason) {
 				t.Errorf("%s: %s; %s", out.Verdict, out.Claims[0].Reason, out.InstallFailed)
 			}
 			noTrace(t, dir)
@@ -105,7 +115,20 @@ except OSError:
 	}
 }
 
-func install(t *testing.T, dir, url string, reqs []string) runner.Outcome {
+// backend builds an editable wheel of the folder lib (PEP 660).
+const backend = `import os, zipfile
+def get_requires_for_build_editable(config_settings=None): return []
+def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
+    name = "own-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as z:
+        z.writestr("own.pth", os.path.join(os.getcwd(), "lib") + "\n")
+        z.writestr("own-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+        z.writestr("own-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        z.writestr("own-1.0.dist-info/RECORD", "")
+    return name
+`
+
+func install(t *testing.T, dir, url string, reqs, argv []string) runner.Outcome {
 	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
@@ -134,7 +157,18 @@ func install(t *testing.T, dir, url string, reqs []string) runner.Outcome {
 	p := killPlan()
 	v := 0.9
 	p.Claims[0].Value = &v
-	p.Runs[0].Argv, p.Runs[0].Seeds = []string{"python", "main.py"}, nil
+	if argv == nil {
+		argv = []string{"python", "main.py"}
+	}
+	p.Runs[0].Argv, p.Runs[0].Seeds = argv, nil
+	if reqs[0] == "-e ." {
+		p.Runs[0].Patches = []spec.Patch{{Kind: "source", File: "lib/own.py", Line: 1, Before: "value = 0.1", After: "value = 0.9"}}
+		p.Runs[0].Expects = &spec.Expectation{Metric: "acc", Value: 0.9}
+		smoke := p.Runs[0]
+		smoke.ID, smoke.Kind, smoke.Patches = "unpatched", "smoke", nil // so that the patch is not shared
+		p.Runs = append(p.Runs, smoke)
+		p.Runs[1].ClaimIDs = nil
+	}
 	p.Runs[0].Collect = []spec.Collect{{Metric: "acc", Kind: "stdout_regex", Pattern: `acc=(\S+)`}}
 	for _, q := range reqs {
 		p.Environment.Requirements = append(p.Environment.Requirements, spec.Requirement{Spec: q})

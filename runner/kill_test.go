@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		case "__sandbox-init":
 			os.Exit(sandbox.InitMain(args))
 		case "__drive":
-			if err := driveMain(args[0], args[1]); err != nil {
+			if err := driveMain(args[0], args[1], args[2], args[3]); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}
@@ -49,20 +49,22 @@ func TestMain(m *testing.M) {
 }
 
 // driveMain creates and drives the run of a folder, killing itself at the
-// given hit of a hook; 0 is never. It writes the points it passed to stdout.
-func driveMain(dir, at string) error {
-	k, err := strconv.Atoi(at)
+// given hit of a hook point; 0 is never. It writes the points it passed to
+// stdout. In the modes "cancel" and "interrupt" it does so once the command
+// has started.
+func driveMain(dir, mode, at, hit string) error {
+	n, err := strconv.Atoi(hit)
 	if err != nil {
 		return err
 	}
 	var mu sync.Mutex
-	hits := 0
+	hits := map[string]int{}
 	w, err := newWorld(dir, func(point string) {
 		mu.Lock()
 		defer mu.Unlock()
-		hits++
+		hits[point]++
 		fmt.Println(point)
-		if hits == k {
+		if point == at && hits[point] == n {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
@@ -71,8 +73,38 @@ func driveMain(dir, at string) error {
 		return err
 	}
 	defer w.store.Close()
-	_, err = w.drive(context.Background())
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	if mode != "run" {
+		go func() {
+			for len(glob(dir, "state", "runs", "*", "work", "started")) == 0 {
+				time.Sleep(5 * time.Millisecond)
+			}
+			if mode == "interrupt" {
+				stop()
+			} else if _, err := w.runner.Cancel(ctx, runID(w), "test"); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}()
+	}
+	if _, err = w.drive(ctx); mode == "interrupt" && errors.Is(err, context.Canceled) {
+		return nil
+	}
 	return err
+}
+
+func glob(parts ...string) []string {
+	out, _ := filepath.Glob(filepath.Join(parts...))
+	return out
+}
+
+// runID is the id of the only run there is.
+func runID(w *world) string {
+	runs, err := w.store.List(context.Background(), store.Filter{})
+	if err != nil || len(runs) == 0 {
+		return ""
+	}
+	return runs[0].ID
 }
 
 // world is everything real: store, local executor, dataset.
@@ -168,13 +200,37 @@ const once = `[ -e out.json ] && exit 7
 echo "{\"acc\": 0.$1}" >> out.json
 `
 
-// driver runs the test binary as a driver.
-func driver(dir string, at int) *exec.Cmd {
-	return exec.Command(os.Args[0], "__drive", dir, strconv.Itoa(at))
+// driver runs the test binary as a driver that dies at the n-th hit of a point.
+func driver(dir, mode, at string, n int) *exec.Cmd {
+	return exec.Command(os.Args[0], "__drive", dir, mode, at, strconv.Itoa(n))
 }
 
-// whole asserts everything that must hold once the run has been resumed.
-func whole(t *testing.T, dir string) {
+// steps are the points that an undisturbed driver passes, in their order.
+func steps(t *testing.T, dir, mode string) []string {
+	t.Helper()
+	cmd := driver(dir, mode, "", 0)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	must(t, err)
+	return strings.Fields(string(out))
+}
+
+// strike kills a driver.
+func strike(t *testing.T, dir, mode, at string, n int) {
+	t.Helper()
+	err := driver(dir, mode, at, n).Run()
+	var ee *exec.ExitError
+	if !errors.As(err, &ee) || ee.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		// How often a running command is observed depends on the time.
+		if !strings.HasPrefix(at, "store:set_status") || err != nil {
+			t.Fatalf("the driver was not killed: %v", err)
+		}
+	}
+}
+
+// whole resumes the run and asserts everything that must hold then; again
+// says that the command may have been started more than once.
+func whole(t *testing.T, dir string, again bool) {
 	t.Helper()
 	w, err := newWorld(dir, nil)
 	must(t, err)
@@ -212,7 +268,7 @@ func whole(t *testing.T, dir string) {
 	attempts, err := w.store.Attempts(t.Context(), out.RunID)
 	must(t, err)
 	for _, a := range attempts {
-		if !a.Final || a.N > 0 {
+		if !a.Final || a.N > 0 && !again {
 			t.Errorf("attempt %s: final %v", a.Key, a.Final)
 		}
 	}
@@ -255,15 +311,12 @@ func processes(dir string) (out []string) {
 }
 
 // TestKilledAtEveryStep kills the driver at every hit of every hook point once
-// and resumes. With -short it takes each point at its first and last hit only.
+// and resumes. With -short it takes the first hit of this package's own points
+// only.
 func TestKilledAtEveryStep(t *testing.T) {
 	dir := layOut(t, once)
-	cmd := driver(dir, 0)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	must(t, err)
-	points := strings.Fields(string(out))
-	whole(t, dir)
+	points := steps(t, dir, "run")
+	whole(t, dir, false)
 	for _, p := range runner.HookPoints() {
 		// A run that is neither planned here nor cancelled does not pass these.
 		if name := strings.Split(p, ":")[1]; !slices.Contains(points, p) && !slices.Contains([]string{"request_cancel", "cancel", "append_events"}, name) {
@@ -272,31 +325,38 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 	t.Logf("%d steps", len(points))
 	for k, p := range points {
-		if testing.Short() && slices.Index(points, p) != k && slices.Contains(points[k+1:], p) {
+		if testing.Short() && (slices.Index(points, p) != k || !strings.HasPrefix(p, "runner:")) {
 			continue
 		}
 		t.Run(fmt.Sprintf("%03d/%s", k+1, p), func(t *testing.T) {
 			t.Parallel()
 			dir := layOut(t, once)
-			var ee *exec.ExitError
-			if err := driver(dir, k+1).Run(); !errors.As(err, &ee) || ee.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-				t.Fatalf("the driver was not killed: %v", err)
+			n := 0
+			for _, q := range points[:k+1] {
+				if q == p {
+					n++
+				}
 			}
-			whole(t, dir)
+			strike(t, dir, "run", p, n)
+			whole(t, dir, false)
 		})
 	}
 }
 
-// TestKilledTwice kills the driver, and the one that resumes as well.
-func TestKilledTwice(t *testing.T) {
-	for k := 20; k < 140; k += 24 {
-		t.Run(strconv.Itoa(k), func(t *testing.T) {
+// TestKilledAgain kills the driver, and those that resume as well.
+func TestKilledAgain(t *testing.T) {
+	for _, list := range [][]string{
+		{"runner:submit:after", "store:set_status:after", "dataset:data-rename:after"},
+		{"store:create_run:before", "runner:lock:after", "runner:copy_unit:after"},
+		{"store:put_attempt:after", "runner:keep_unit:before", "runner:keep_unit:after", "store:finish:before"},
+	} {
+		t.Run(list[0], func(t *testing.T) {
 			t.Parallel()
 			dir := layOut(t, once)
-			for _, at := range []int{k, k / 2, 9} {
-				_ = driver(dir, at).Run()
+			for _, p := range list {
+				strike(t, dir, "run", p, 1)
 			}
-			whole(t, dir)
+			whole(t, dir, false)
 		})
 	}
 }
@@ -304,14 +364,65 @@ func TestKilledTwice(t *testing.T) {
 // TestKilledWhileTheCommandRuns shows that the command goes on without its
 // driver and is adopted, not started again.
 func TestKilledWhileTheCommandRuns(t *testing.T) {
-	dir := layOut(t, "sleep 0.3\n"+once)
-	cmd := driver(dir, 0)
-	must(t, cmd.Start())
-	deadline := time.Now().Add(20 * time.Second)
-	for len(processes(filepath.Join(dir, "state"))) == 0 && time.Now().Before(deadline) {
-		time.Sleep(5 * time.Millisecond)
+	for i := range 4 {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			t.Parallel()
+			dir := layOut(t, "touch started; sleep 0.4\n"+once)
+			cmd := driver(dir, "run", "", 0)
+			must(t, cmd.Start())
+			for len(glob(dir, "state", "runs", "*", "work", "started")) == 0 {
+				time.Sleep(5 * time.Millisecond)
+			}
+			time.Sleep(time.Duration(i) * 130 * time.Millisecond)
+			must(t, cmd.Process.Kill())
+			_ = cmd.Wait()
+			whole(t, dir, false)
+		})
 	}
-	must(t, cmd.Process.Kill())
-	_ = cmd.Wait()
-	whole(t, dir)
+}
+
+// TestKilledWhileStopping kills the driver in the middle of a cancellation and
+// of an interrupt: nothing runs on, and the run can be cancelled or resumed.
+func TestKilledWhileStopping(t *testing.T) {
+	for _, mode := range []string{"cancel", "interrupt"} {
+		script := "touch started; sleep 1\n" + once
+		points := steps(t, layOut(t, script), mode)
+		at := slices.IndexFunc(points, func(p string) bool { return p == "store:request_cancel:before" || p == "runner:cancel:before" })
+		if at < 0 {
+			t.Fatalf("%s: nothing was stopped in %v", mode, points)
+		}
+		for _, p := range slices.Compact(slices.Sorted(slices.Values(points[at:]))) {
+			n := 1
+			for _, q := range points[:at] {
+				if q == p {
+					n++
+				}
+			}
+			if testing.Short() && !strings.HasPrefix(p, "runner:") {
+				continue
+			}
+			t.Run(mode+"/"+p, func(t *testing.T) {
+				t.Parallel()
+				dir := layOut(t, script)
+				strike(t, dir, mode, p, n)
+				if mode == "interrupt" {
+					whole(t, dir, true)
+					return
+				}
+				w, err := newWorld(dir, nil)
+				must(t, err)
+				defer w.store.Close()
+				if st, err := w.runner.Cancel(t.Context(), runID(w), "test"); err != nil || st != store.Cancelled {
+					t.Errorf("Cancel = %s, %v", st, err)
+				}
+				if problems, err := w.store.Check(t.Context()); err != nil || len(problems) > 0 {
+					t.Errorf("the store: %v, %v", problems, err)
+				}
+				if list, err := w.data.List(t.Context()); err != nil || len(list) > 0 {
+					t.Errorf("a cancelled run has results: %v, %v", list, err)
+				}
+				noTrace(t, dir)
+			})
+		}
+	}
 }

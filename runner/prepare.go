@@ -20,7 +20,7 @@ func (d *drive) refusal(r *spec.Run) string {
 	switch {
 	case d.plan.Source.Repo == "":
 		return "no code was found"
-	case r.Status != "auto":
+	case r.Status != "auto" && (r.Status != "smoke_only" || r.Kind != "smoke"):
 		why := "it cannot be run without somebody's help (" + r.Status + ")"
 		if len(r.Reasons) > 0 {
 			why += ": " + strings.Join(r.Reasons, "; ")
@@ -30,6 +30,8 @@ func (d *drive) refusal(r *spec.Run) string {
 		return "the command has placeholders that nothing fills: " + strings.Join(r.Placeholders, ", ")
 	case len(r.Secrets) > 0:
 		return "the code asks for secrets, which untrusted code is never given: " + strings.Join(r.Secrets, ", ")
+	case r.GPUs.Min > 0 && d.req.Caps.USD > 0 && d.dearest() == 0:
+		return "its cost cannot be capped, since no price of a GPU-hour is known"
 	case r.GPUs.Min > d.cfg.GPUs:
 		return fmt.Sprintf("it needs %d GPUs and there are %d", r.GPUs.Min, d.cfg.GPUs)
 	}
@@ -181,17 +183,17 @@ func (d *drive) checkPatches(out *Prepared, tree string) error {
 // plan requires no package, else a virtual environment.
 func (d *drive) install(ctx context.Context, out *Prepared) error {
 	reqs := d.plan.Environment.Requirements
-	if len(reqs) == 0 && !d.needsPython() {
-		return nil
-	}
 	py, devs, err := d.findPython(ctx, d.plan.Environment.Python.Version)
-	out.Deviations = append(out.Deviations, devs...)
 	if err != nil {
 		return err
 	}
-	if py.Path == "" {
-		out.InstallFailed = "no Python interpreter was found on this machine"
+	if needed := len(reqs) > 0 || d.needsPython(); py.Path == "" {
+		if needed {
+			out.InstallFailed = "no Python interpreter was found on this machine"
+		}
 		return nil
+	} else if needed {
+		out.Deviations = append(out.Deviations, devs...)
 	}
 	out.Python = py
 	if len(reqs) == 0 {
@@ -250,11 +252,12 @@ func (d *drive) installStep(ctx context.Context, a Attempt) (why string, err err
 	}
 }
 
-// needsPython reports whether anything of the eligible runs calls Python.
+// needsPython reports whether anything of the eligible runs calls Python
+// itself. A shell script may call it too, which only shows when it runs.
 func (d *drive) needsPython() bool {
 	for _, i := range d.eligible(nil) {
 		r := &d.plan.Runs[i]
-		if r.Script != nil || isPython(r.Argv) || slices.ContainsFunc(r.Setup, func(s spec.Step) bool { return isPython(s.Argv) }) {
+		if r.Script != nil && r.Script.Interpreter == "python" || isPython(r.Argv) || slices.ContainsFunc(r.Setup, func(s spec.Step) bool { return isPython(s.Argv) }) {
 			return true
 		}
 	}
@@ -271,16 +274,19 @@ func (d *drive) linkPython(py Interpreter) error {
 	if exists(d.bin()) {
 		return nil
 	}
-	tmp := d.bin() + tmpSuffix
-	if err := os.Mkdir(tmp, 0o755); err != nil {
-		return fmt.Errorf("link python: %w", err)
-	}
-	for _, name := range []string{"python", "python3"} {
-		if err := os.Symlink(py.Path, filepath.Join(tmp, name)); err != nil {
-			return fmt.Errorf("link python: %w", err)
+	err := d.step(stepLink, func() error {
+		tmp := d.bin() + tmpSuffix
+		if err := os.Mkdir(tmp, 0o755); err != nil {
+			return err
 		}
-	}
-	if err := os.Rename(tmp, d.bin()); err != nil {
+		for _, name := range []string{"python", "python3"} {
+			if err := os.Symlink(py.Path, filepath.Join(tmp, name)); err != nil {
+				return err
+			}
+		}
+		return os.Rename(tmp, d.bin())
+	})
+	if err != nil {
 		return fmt.Errorf("link python: %w", err)
 	}
 	return nil

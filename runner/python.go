@@ -265,7 +265,7 @@ var installerError = regexp.MustCompile(`(?i)^\s*(error:|error\b|×|x no solutio
 func installFailure(st Status) string {
 	lines := tailLines(st.Stderr, 64<<10)
 	i := slices.IndexFunc(lines, installerError.MatchString)
-	if i < 0 {
+	if i < 0 || lines[i] == "ERROR: Exception:" { // a fault of pip's own ends with its cause
 		return failure(st)
 	}
 	return statusWords(st) + ": " + strings.Join(lines[i:min(len(lines), i+3)], " ")

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -86,7 +88,7 @@ type Config struct {
 	Dir       string // state folder; runs/<id>/ below it belongs to the runner
 
 	Now      func() time.Time
-	Rand     io.Reader // entropy of run ids; required by Create without an idempotency key
+	Rand     io.Reader // entropy of run ids, such as crypto/rand.Reader; Create without an idempotency key needs it
 	Sleep    func(context.Context, time.Duration) error
 	Hook     func(point string) // see [HookPoints]
 	Getenv   func(string) string
@@ -196,6 +198,9 @@ func (r *Runner) Create(ctx context.Context, req Request) (run store.Run, create
 	if req.Key != "" {
 		id = derivedID(req.Key)
 	} else {
+		if r.cfg.Rand == nil {
+			return run, false, errors.New("runner: no entropy for a run id")
+		}
 		u, err := ulid.New(ulid.Timestamp(r.cfg.Now()), r.cfg.Rand)
 		if err != nil {
 			return run, false, fmt.Errorf("make run id: %w", err)
@@ -276,6 +281,65 @@ func (r *Runner) Outcome(ctx context.Context, id string) (Outcome, error) {
 // Approve lets a planned run go on, whoever drives it.
 func (r *Runner) Approve(ctx context.Context, id, by string) error {
 	return r.cfg.Store.Approve(ctx, id, by, event("", RunApproved, map[string]any{"by": by}))
+}
+
+// AttemptInfo is one attempt of a run with what was last seen of it.
+type AttemptInfo struct {
+	Key     string      `json:"key"`
+	Stage   string      `json:"stage"`
+	Arm     string      `json:"arm"`
+	Shard   int         `json:"shard"`
+	N       int         `json:"n"`
+	Handle  Handle      `json:"handle,omitempty"`
+	Status  Status      `json:"status"`
+	Spend   store.Spend `json:"spend"`
+	Created time.Time   `json:"created"`
+}
+
+// Attempts returns the attempts of a run in the order in which they were made.
+func (r *Runner) Attempts(ctx context.Context, id string) ([]AttemptInfo, error) {
+	list, err := r.cfg.Store.Attempts(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]AttemptInfo, len(list))
+	for i, a := range list {
+		out[i] = AttemptInfo{a.Key, a.Stage, a.Arm, a.Shard, a.N, Handle(a.Handle), Status{Phase: Pending}, a.Spend, a.Created}
+		if len(a.Status) > 0 {
+			if out[i].Status, err = decodeStatus(a); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// Logs returns the combined output of an attempt from a byte on, as far as it
+// is written; call it again to follow. Where the executor keeps no combined
+// output it is the standard output.
+func (r *Runner) Logs(ctx context.Context, id string, a AttemptInfo, from int64) (io.ReadCloser, error) {
+	req, err := r.Request(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	ex, err := r.executor(req)
+	if err != nil {
+		return nil, err
+	}
+	if l, ok := ex.(Logger); ok && a.Handle != "" {
+		return l.Logs(ctx, a.Handle, from)
+	}
+	if a.Status.Stdout == "" {
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	f, err := os.Open(a.Status.Stdout)
+	if err != nil {
+		return nil, fmt.Errorf("read logs: %w", err)
+	}
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return nil, errors.Join(fmt.Errorf("read logs: %w", err), f.Close())
+	}
+	return f, nil
 }
 
 // Events returns the events after a sequence number, at most limit (0: 1,000).

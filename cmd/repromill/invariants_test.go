@@ -178,7 +178,9 @@ func TestGoModHasNoReplace(t *testing.T) {
 
 // TestFilesAreNotHuge keeps files readable; an entry here needs a reason.
 func TestFilesAreNotHuge(t *testing.T) {
-	reasons := map[string]string{}
+	reasons := map[string]string{
+		"planner/target/target_test.go": "one table of more than 350 strings",
+	}
 	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
 			return err

@@ -28,13 +28,11 @@ type bench struct {
 
 const smallReadme = `# Small paper
 
-We reach an accuracy of 93.2 % on the toy set.
-
 ## Reproduce
 
 ` + "```bash\npython3 run.py --out results/metrics.json\n```" + `
 
-The script writes ` + "`results/metrics.json`" + ` with the key ` + "`accuracy`" + ` in percent.
+This should give an accuracy of 93.2 %, within 0.5.
 `
 
 const smallScript = `import argparse, json, os, time
@@ -43,9 +41,11 @@ p.add_argument("--out", default="results/metrics.json")
 a = p.parse_args()
 time.sleep(0.15)
 os.makedirs(os.path.dirname(a.out), exist_ok=True)
+right = sum(1 for i in range(1000) if i % 500 > 32)
+accuracy = 100 * right / 1000
 with open(a.out, "w") as f:
-    json.dump({"accuracy": 93.4}, f)
-print("accuracy: 93.4")
+    json.dump({"accuracy": accuracy}, f)
+print(f"accuracy: {accuracy:.1f}")
 `
 
 func buildOnce(t *testing.T) string {

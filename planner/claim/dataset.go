@@ -1,11 +1,5 @@
 package claim
 
-import (
-	"regexp"
-	"sort"
-	"strings"
-)
-
 // testItems are well-known data sets with the number of items on which results
 // are usually reported; 0 where reports differ. Sizes are those stated on the
 // data sets' own pages.
@@ -17,30 +11,25 @@ var testItems = map[string]int{
 	"LMSYS-Chat-1M": 0, "ShareGPT": 0, "CartPole-v1": 0, "Iris": 0, "Tiny ImageNet": 10_000, "sMNIST": 10_000, "C4": 0, "LongBench": 0, "RULER": 0, "GLUE": 0, "D4RL": 0,
 }
 
-var datasetRE = func() *regexp.Regexp {
-	var alts []string
+// datasetByName finds the usual spelling of a squashed name.
+var datasetByName = func() map[string]string {
+	m := map[string]string{}
 	for name := range testItems {
-		alts = append(alts, strings.ReplaceAll(regexp.QuoteMeta(name), "-", `[- ]?`))
+		m[squash(name)] = name
 	}
-	sort.Slice(alts, func(i, j int) bool {
-		return len(alts[i]) > len(alts[j]) || len(alts[i]) == len(alts[j]) && alts[i] < alts[j]
-	})
-	return regexp.MustCompile(`(?i)\b(?:` + strings.Join(alts, "|") + `)\b`)
+	return m
 }()
 
 // Dataset is the first well-known data set that a text names, in its usual
 // spelling, or "".
 func Dataset(text string) string {
-	m := datasetRE.FindString(text)
-	if m == "" {
-		return ""
-	}
-	for name := range testItems {
-		if squash(name) == squash(m) {
-			return name
+	ws := words(text)
+	for i := range ws {
+		if end := longest(text, ws, i, 4, func(n string) bool { return datasetByName[n] != "" }); end > i {
+			return datasetByName[squash(text[ws[i][0]:ws[end-1][1]])]
 		}
 	}
-	return m
+	return ""
 }
 
 // TestItems is the number of items on which results for the data set are

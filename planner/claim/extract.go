@@ -19,8 +19,9 @@ type Claim struct {
 	Relation  string   // absolute|ratio|difference
 	Baseline  string
 	Dataset   string
-	Items     int // test items, where the sentence states them
-	Decimals  int // digits after the point as stated
+	Items     int  // test items, where the sentence states them
+	Best      bool // the best of a series, not its last
+	Decimals  int  // digits after the point as stated
 	Line      int
 	Source    Source
 	// Group tells claims of one table or block from others; 0 in prose.
@@ -216,6 +217,7 @@ var (
 	baselineRE   = regexp.MustCompile(`(?i)\b(?:compared (?:to|with)|relative to|versus|vs\.?|than|over)\s+((?:the |a |an )?[A-Za-z][\w\-]*(?:\s+[\w\-]+){0,5})`)
 	connectRE    = regexp.MustCompile(`(?i)^\s*(?:of|is|was|are|were|=|:|→|->|reach\w*|achiev\w*|to|at|equals?|score[sd]?|around|about|approximately|only|roughly|up|[~≈>≥<≤(\s])*\s*$`)
 	itemsRE      = regexp.MustCompile(`(?i)\b(\d{2,6}|\d{1,3},\d{3})\s+(?:questions|problems|test (?:items|examples|samples|images|cases)|examples|items)\b`)
+	bestRE       = regexp.MustCompile(`(?i)\b(?:best|lowest|highest)\b`)
 	absoluteVerb = regexp.MustCompile(`(?i)\bfrom\s*$`)
 )
 
@@ -362,6 +364,9 @@ func absolute(s string, n number, ms []Mention, prev, next int) (Claim, bool) {
 		return Claim{}, false
 	}
 	c := Claim{Relation: "absolute"}
+	if m := nearestBefore(ms, max(prev, n.start-60), n.start); m != nil {
+		c.Best = bestRE.MatchString(s[m.Start:m.End])
+	}
 	if m := nearestBefore(ms, max(prev, n.start-60), n.start); m != nil && connectRE.MatchString(s[m.End:n.start]) && plausible(m.Key, n) {
 		c.Key = m.Key
 		return c, true
@@ -387,7 +392,7 @@ func plausible(k Key, n number) bool {
 	case k.Base == "score" || k.Base == "memory" || k.Base == "cost" || k.Base == "latency" || k.Base == "runtime":
 		return n.unit != "" || n.decimals > 0
 	}
-	return n.decimals > 0 || n.unit != "" || k.Base == "return" || k.Base == "preemptions"
+	return n.decimals > 0 || n.unit != "" || k.Base == "return" && n.lo >= 10 || k.Base == "preemptions"
 }
 
 func nearestBefore(ms []Mention, from, to int) *Mention {

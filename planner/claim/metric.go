@@ -9,7 +9,6 @@ package claim
 
 import (
 	"regexp"
-	"sort"
 	"strings"
 )
 
@@ -36,12 +35,14 @@ func (k Key) String() string {
 // metric is one row of the vocabulary.
 type metric struct {
 	base    string
-	better  string   // higher|lower
-	percent bool     // commonly stated in percent
-	names   []string // as written; any of space, "-", "_", "/" or nothing may stand between words
+	better  string // higher|lower
+	percent bool   // commonly stated in percent
+	names   []string
 }
 
 // vocabulary holds the metrics of the field with the ways to write them.
+// Between the words of a name any of space, "-", "_", "/", "." or nothing may
+// stand.
 var vocabulary = []metric{
 	{"accuracy", "higher", true, []string{"accuracy", "acc", "top 1 accuracy", "top 1 acc", "top 1", "acc@1", "acc1", "accuracies"}},
 	{"top5_accuracy", "higher", true, []string{"top 5 accuracy", "top 5 acc", "top 5", "acc@5", "acc5"}},
@@ -113,29 +114,78 @@ var vocabulary = []metric{
 }
 
 var (
-	metricByName = map[string]*metric{}
+	metricByName = map[string]*metric{} // by squashed name
 	metricByBase = map[string]*metric{}
-	nameRE       = func() *regexp.Regexp {
-		var alts []string
+	maxWords     = func() int {
+		most := 0
 		for i := range vocabulary {
 			m := &vocabulary[i]
 			metricByBase[m.base] = m
 			for _, n := range m.names {
 				metricByName[squash(n)] = m
-				words := strings.Fields(n)
-				for j, w := range words {
-					words[j] = regexp.QuoteMeta(w)
-				}
-				alts = append(alts, strings.Join(words, `[\s_\-/.]*`))
+				most = max(most, len(words(n)))
 			}
 		}
-		sort.Slice(alts, func(i, j int) bool { return len(alts[i]) > len(alts[j]) })
-		return regexp.MustCompile(`(?i)(?:` + strings.Join(alts, "|") + `)`)
+		return most
 	}()
 )
 
+// squash is a name without case and separators.
 func squash(s string) string {
-	return strings.NewReplacer(" ", "", "-", "", "_", "", "/", "", ".", "", "\t", "", "\n", "").Replace(strings.ToLower(s))
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case separator(c):
+		case c >= 'A' && c <= 'Z':
+			b = append(b, c+'a'-'A')
+		default:
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+func separator(c byte) bool {
+	return c == ' ' || c == '-' || c == '_' || c == '/' || c == '.' || c == '\t' || c == '\n'
+}
+
+// words lists the stretches of letters, digits and "@" in a text as offsets.
+func words(s string) [][2]int {
+	var out [][2]int
+	for i := 0; i < len(s); {
+		if !wordByte(s[i]) {
+			i++
+			continue
+		}
+		j := i
+		for j < len(s) && wordByte(s[j]) {
+			j++
+		}
+		out = append(out, [2]int{i, j})
+		i = j
+	}
+	return out
+}
+
+func wordByte(c byte) bool { return letter(c) || c >= '0' && c <= '9' || c == '@' }
+
+// longest is the index after the longest run of words from i on, joined by
+// nothing but separators, that known accepts; i when there is none.
+func longest(s string, ws [][2]int, i, most int, known func(string) bool) int {
+	best := i
+	for j := i; j < len(ws) && j-i < most; j++ {
+		if j > i {
+			for k := ws[j-1][1]; k < ws[j][0]; k++ {
+				if !separator(s[k]) {
+					return best
+				}
+			}
+		}
+		if known(squash(s[ws[i][0]:ws[j][1]])) {
+			best = j + 1
+		}
+	}
+	return best
 }
 
 // Better is the direction in which the metric is better, "" when unknown.
@@ -159,7 +209,7 @@ var (
 	}
 	statWords = map[string]string{
 		"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p999": "p999", "median": "p50", "mean": "mean", "average": "mean", "avg": "mean",
-		"max": "max", "maximum": "max", "min": "min", "minimum": "min", "tail": "tail", "best": "", "final": "", "overall": "", "peak": "max",
+		"max": "max", "maximum": "max", "min": "min", "minimum": "min", "tail": "tail", "best": "", "lowest": "", "highest": "", "final": "", "overall": "", "peak": "max",
 		"50th": "p50", "90th": "p90", "95th": "p95", "99th": "p99", "percentile": "",
 	}
 	wordBeforeRE = regexp.MustCompile(`([A-Za-z0-9]+)[\s_\-/.:]*$`)
@@ -170,16 +220,20 @@ var (
 // Mentions lists the metrics that a text names, in order.
 func Mentions(text string) []Mention {
 	var out []Mention
-	for _, m := range nameRE.FindAllStringIndex(text, -1) {
-		if !boundary(text, m[0], m[1]) {
+	ws := words(text)
+	for i := 0; i < len(ws); {
+		end := longest(text, ws, i, maxWords, func(n string) bool { return metricByName[n] != nil })
+		if end == i {
+			i++
 			continue
 		}
-		name := text[m[0]:m[1]]
-		row := metricByName[squash(name)]
-		if row == nil || tooShort(name) {
+		start, stop := ws[i][0], ws[end-1][1]
+		i = end
+		name := text[start:stop]
+		if tooShort(name) {
 			continue
 		}
-		mt := Mention{Key: Key{Base: row.base}, Start: m[0], End: m[1]}
+		mt := Mention{Key: Key{Base: metricByName[squash(name)].base}, Start: start, End: stop}
 		mt.qualify(text)
 		out = append(out, mt)
 	}
@@ -193,15 +247,6 @@ func tooShort(name string) bool {
 		return name == "map" || name == "Map" || name == "ap" || name == "Return"
 	}
 	return false
-}
-
-// boundary says whether text[i:j] stands as words of its own; "_" and digits
-// of an identifier count as boundaries, letters do not.
-func boundary(text string, i, j int) bool {
-	if i > 0 && letter(text[i-1]) || j < len(text) && letter(text[j]) {
-		return false
-	}
-	return j >= len(text) || !(text[j] >= '0' && text[j] <= '9') || text[j-1] == '@'
 }
 
 func letter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80 }

@@ -46,7 +46,7 @@ func (e *BlockedError) Error() string { return fmt.Sprintf("refuse %s: %s", e.UR
 
 // UserError says what a user can do about it.
 func (e *BlockedError) UserError() string {
-	return "use a link on a known site (arxiv.org, huggingface.co, github.com, …), or name the host under endpoints in the configuration"
+	return "use a link on a known site (arxiv.org, huggingface.co, github.com, …), or an endpoint set in the configuration"
 }
 
 // TooLargeError is a body that passed a cap.

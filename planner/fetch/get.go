@@ -38,7 +38,10 @@ type Response struct {
 	// URL is the rebuilt URL that was asked for, FinalURL the one that
 	// answered after redirects, without the signature of a content network.
 	URL, FinalURL string
-	Status        int
+	// Canonical is FinalURL at the site's own host, also where an endpoint is
+	// configured in its stead.
+	Canonical string
+	Status    int
 	// Header holds the headers that mean something to a caller.
 	Header http.Header
 	Body   []byte
@@ -92,18 +95,30 @@ func (c *Client) do(ctx context.Context, r Request) (*Response, error) {
 		return nil, err
 	}
 	if c.cfg.Mirror != "" {
-		return c.fromMirror(j)
+		res, err := c.fromMirror(j)
+		if err == nil {
+			res.Canonical = c.canonical(res.FinalURL)
+		}
+		return res, err
 	}
 	res, err := c.cached(ctx, j)
 	if err != nil {
 		return nil, err
 	}
+	res.Canonical = c.canonical(res.FinalURL)
 	if c.cfg.Record != "" {
 		if err := c.record(j, res); err != nil {
 			return nil, err
 		}
 	}
 	return res, nil
+}
+
+func (c *Client) canonical(url string) string {
+	if loc, err := c.rebuild(url); err == nil {
+		return loc.canonical()
+	}
+	return url // a content network's
 }
 
 func (c *Client) newJob(r Request) (*job, error) {

@@ -61,8 +61,9 @@ var (
 	}
 )
 
-// refuseAddr says why an address is not that of a public server, or "".
-func refuseAddr(a netip.Addr) string {
+// NotPublic says why an address is not that of a public server, or "". It is
+// the one place that knows: whatever dials for this program asks it.
+func NotPublic(a netip.Addr) string {
 	if !a.IsValid() {
 		return "no valid address"
 	}
@@ -96,7 +97,7 @@ func control(_, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return &BlockedError{URL: address, Reason: "its address cannot be read"}
 	}
-	if what := refuseAddr(ap.Addr()); what != "" {
+	if what := NotPublic(ap.Addr()); what != "" {
 		return &BlockedError{URL: address, Reason: fmt.Sprintf("%s is a %s address, not one of a public server", ap.Addr(), what)}
 	}
 	if ap.Port() != 443 {

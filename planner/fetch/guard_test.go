@@ -26,11 +26,11 @@ func TestRefuseAddr(t *testing.T) {
 		"fe80::1": "link-local", "fe80::1%eth0": "zoned", "fec0::1": "site-local", "ff02::1": "multicast", "100::1": "not a global",
 		"5f00::1": "not a global", "2606:4700::6810:84e5": "", "2600:9000:2000::1": "", "2a04:4e42::300": "",
 	} {
-		if got := refuseAddr(netip.MustParseAddr(addr)); got != want {
-			t.Errorf("refuseAddr(%s) = %q, want %q", addr, got, want)
+		if got := NotPublic(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("NotPublic(%s) = %q, want %q", addr, got, want)
 		}
 	}
-	if refuseAddr(netip.Addr{}) == "" {
+	if NotPublic(netip.Addr{}) == "" {
 		t.Error("the invalid address is let through")
 	}
 }

@@ -41,10 +41,7 @@ func (c *Client) record(j *job, res *Response) error {
 		FetchedAt: res.FetchedAt.UTC(), Header: http.Header{},
 	}
 	if res.FinalURL != res.URL {
-		meta.FinalURL = res.FinalURL
-		if loc, err := c.rebuild(res.FinalURL); err == nil {
-			meta.FinalURL = loc.canonical()
-		}
+		meta.FinalURL = c.canonical(res.FinalURL)
 	}
 	for _, k := range []string{"Link", "X-Repo-Commit", "X-Linked-Etag", "X-Linked-Size", "X-Error-Code", "X-Error-Message", "Content-Range"} {
 		if v := res.Header.Values(k); len(v) > 0 {

@@ -26,6 +26,10 @@ type Dependency struct {
 	Library bool
 	// Project says that installing it installs the project's own package.
 	Project string
+	// Cloned says that the document clones a repository before it installs.
+	Cloned bool
+	// Consoles are the programs that installing the project provides.
+	Consoles []Console
 	// Runs are commands that the file would execute, kept as evidence only.
 	Runs   []Entry
 	Broken string // why it could not be read to the end
@@ -105,7 +109,10 @@ func ParseRequirement(s string) Entry {
 	if strings.Contains(bare, "://") && !strings.Contains(bare, " @ ") || strings.HasPrefix(bare, "git+") {
 		e.Pinned = commitRE.MatchString(bare)
 		if _, egg, ok := strings.Cut(bare, "#egg="); ok {
-			e.Name = NormalName(strings.FieldsFunc(egg, func(r rune) bool { return r == '&' || r == '[' })[0:1][0])
+			if i := strings.IndexAny(egg, "&["); i >= 0 {
+				egg = egg[:i]
+			}
+			e.Name = NormalName(egg)
 			return e
 		}
 		base := strings.TrimSuffix(path.Base(strings.Split(bare, "#")[0]), ".git")
@@ -117,7 +124,7 @@ func ParseRequirement(s string) Entry {
 		return e
 	}
 	m := reqNameRE.FindStringSubmatch(bare)
-	if m == nil || strings.HasPrefix(m[3], "/") {
+	if m == nil || m[3] != "" && strings.IndexByte("<>=!~@(", m[3][0]) < 0 {
 		return e
 	}
 	e.Name = NormalName(m[1])
@@ -129,10 +136,16 @@ func ParseRequirement(s string) Entry {
 // VersionOf is the version part of an entry: "==1.2", ">=1.0,<2", or "".
 func (e Entry) VersionOf() string {
 	bare, _, _ := strings.Cut(e.Spec, ";")
-	if m := reqNameRE.FindStringSubmatch(strings.TrimSpace(bare)); m != nil && e.Name != "" && !strings.Contains(bare, "://") {
-		return strings.ReplaceAll(strings.Trim(m[3], "() "), " ", "")
+	m := reqNameRE.FindStringSubmatch(strings.TrimSpace(bare))
+	if m == nil || e.Name == "" || strings.Contains(bare, "://") {
+		return ""
 	}
-	return ""
+	v := strings.ReplaceAll(strings.Trim(m[3], "() "), " ", "")
+	if e.Conda && strings.HasPrefix(v, "=") { // "=1.12.1=build"
+		v, _, _ = strings.Cut(strings.TrimLeft(v, "="), "=")
+		v = "==" + v
+	}
+	return v
 }
 
 // pinned is full, partial or none.

@@ -66,6 +66,7 @@ type Facts struct {
 
 	dirs  map[string]bool
 	index map[string]int
+	cells map[string]string // code of the notebooks
 }
 
 // File is one regular file or link of the checkout.
@@ -157,7 +158,8 @@ func Dir(ctx context.Context, dir string, cfg Config) (*Facts, error) {
 	if err := r.walk(); err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{r.docs, r.notebooks, r.scripts, r.dependencies, r.modules, r.results} {
+	reread := func() error { r.facts.reread(); return nil }
+	for _, step := range []func() error{r.docs, r.notebooks, r.scripts, r.dependencies, reread, r.modules, r.results} {
 		if err := step(); err != nil {
 			return nil, err
 		}

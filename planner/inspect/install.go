@@ -214,6 +214,7 @@ func (f *Facts) prose() []Dependency {
 				d.Entries = append(d.Entries, e)
 			}
 		}
+		d.versionLists(doc)
 		if len(d.Entries)+len(d.Includes)+len(d.System) > 0 || d.Python.Spec != "" || d.Project != "" {
 			out = append(out, d)
 		}
@@ -221,7 +222,43 @@ func (f *Facts) prose() []Dependency {
 	return out
 }
 
+var versionLineRE = regexp.MustCompile(`^[-*]?\s*([A-Za-z][\w.\-]*)(?:\s*[:=]=?\s*|\s+v?)(\d+(?:\.\d+)+)$`)
+
+// versionLists reads blocks in which every line is a package and its version,
+// as authors paste them under a heading such as "Requirements".
+func (d *Dependency) versionLists(doc *Document) {
+	for _, b := range doc.Doc.Blocks {
+		if h, _ := doc.Doc.Section(b.Line); !depHeadingRE.MatchString(h.Text) && !depHeadingRE.MatchString(b.Intro) {
+			continue
+		}
+		var list []Entry
+		for i, l := range b.Text {
+			if l = strings.TrimSpace(l); l == "" {
+				continue
+			}
+			m := versionLineRE.FindStringSubmatch(l)
+			if m == nil {
+				list = nil
+				break
+			}
+			switch e := ParseRequirement(m[1] + "==" + m[2]); {
+			case strings.EqualFold(m[1], "python"):
+				d.Python = Version{Spec: m[2], Kind: spec.Published, At: spec.Evidence{File: doc.Path, Line: b.Line + i, Quote: l}}
+			case !Stdlib(m[1]):
+				e.Line, e.Quote = b.Line+i, l
+				list = append(list, e)
+			}
+		}
+		if len(list) > 1 {
+			d.Entries = append(d.Entries, list...)
+		}
+	}
+}
+
 func (d *Dependency) install(c markdown.Command) {
+	if strings.HasPrefix(c.Text, "git clone") {
+		d.Cloned = true
+	}
 	in := ParseInstall(c.Text)
 	if in == nil {
 		return

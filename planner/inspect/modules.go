@@ -1,7 +1,9 @@
 package inspect
 
 import (
+	"maps"
 	"path"
+	"slices"
 	"sort"
 	"strings"
 
@@ -17,6 +19,21 @@ func (r *reader) modules() error {
 		return err
 	}
 	queue := r.facts.named()
+	for _, d := range r.facts.Dependencies {
+		for _, c := range d.Consoles {
+			if p := r.facts.Module(c.Dir, c.Module); p != "" {
+				queue = append(queue, p)
+			}
+		}
+	}
+	for _, p := range slices.Sorted(maps.Keys(r.facts.cells)) {
+		m := python.Scan(r.facts.cells[p])
+		r.facts.Modules[p] = m
+		for _, im := range m.Imports {
+			queue = append(queue, r.facts.Locate(p, im)...)
+		}
+	}
+	r.facts.cells = nil
 	queue = append(queue, r.byDepth(100, func(p, _, ext string) bool { return ext == ".py" && depth(p) <= 1 })...)
 	for len(queue) > 0 && len(r.facts.Modules) < r.cfg.MaxModules {
 		p := queue[0]

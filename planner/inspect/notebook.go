@@ -30,9 +30,23 @@ func (r *reader) notebooks() error {
 			r.facts.warn("broken_notebook", fmt.Sprintf("%s: %v; what stands before was read", p, err))
 		}
 		d.Path = p
+		r.facts.cells[p] = code(d.Doc)
 		r.facts.Docs = append(r.facts.Docs, *d)
 	}
 	return nil
+}
+
+// code joins the code cells of a notebook, without shell and magic lines.
+func code(d *markdown.Doc) string {
+	var b strings.Builder
+	for _, block := range d.Blocks {
+		for _, l := range block.Text {
+			if t := strings.TrimSpace(l); !strings.HasPrefix(t, "!") && !strings.HasPrefix(t, "%") {
+				b.WriteString(l + "\n")
+			}
+		}
+	}
+	return b.String()
 }
 
 // maxCellText bounds the text that is kept of one cell or output.
@@ -50,7 +64,7 @@ func ReadNotebook(b []byte) (*Document, error) {
 	}
 	d := &Document{Notebook: true, Doc: n.doc}
 	err := n.value("", 0)
-	d.Commands, _ = n.doc.Shell()
+	d.Commands, _ = n.doc.Shell(nil)
 	d.Outputs = n.outs
 	sort.SliceStable(d.Doc.Headings, func(i, j int) bool { return d.Doc.Headings[i].Line < d.Doc.Headings[j].Line })
 	return d, err

@@ -103,6 +103,11 @@ func parseSetupPy(p, src string) *Dependency {
 	if s.PythonRequires.Text != "" {
 		d.Python = Version{Spec: s.PythonRequires.Text, Kind: spec.Published, At: spec.Evidence{File: p, Line: s.PythonRequires.Line, Quote: "python_requires=" + s.PythonRequires.Text}}
 	}
+	for _, l := range s.Consoles {
+		if c, ok := console(l.Text, p, l.Line); ok {
+			d.Consoles = append(d.Consoles, c)
+		}
+	}
 	for _, e := range s.Executes {
 		d.Runs = append(d.Runs, Entry{Spec: e.Text, Line: e.Line, Quote: e.Text})
 	}
@@ -149,6 +154,11 @@ func parseSetupCfg(p, src string) *Dependency {
 		case section == "options" && key == "python_requires":
 			found = true
 			d.Python = Version{Spec: l, Kind: spec.Published, At: spec.Evidence{File: p, Line: i + 1, Quote: clip(raw)}}
+		case section == "options.entry_points":
+			if c, ok := console(l, p, i+1); ok && key == "console_scripts" {
+				found = true
+				d.Consoles = append(d.Consoles, c)
+			}
 		case section == "options.extras_require":
 			e := ParseRequirement(l)
 			e.Line, e.Quote = i+1, l

@@ -92,6 +92,7 @@ func parsePyProject(p, src string) *Dependency {
 	}
 	groups(t.table("project", "optional-dependencies"))
 	groups(t.table("dependency-groups"))
+	d.Consoles = append(t.consoles(p, t.table("project", "scripts")), t.consoles(p, t.table("tool", "poetry", "scripts"))...)
 	if poetry != nil {
 		d.Manager = "poetry"
 		d.poetry(t, t.table("tool", "poetry", "dependencies"))

@@ -46,7 +46,7 @@ func open(ctx context.Context, dir string, cfg Config) (*reader, error) {
 	if err != nil {
 		return nil, &NotADirError{Path: dir, Err: err}
 	}
-	return &reader{ctx: ctx, root: root, cfg: cfg, left: cfg.MaxTotalBytes, facts: &Facts{}}, nil
+	return &reader{ctx: ctx, root: root, cfg: cfg, left: cfg.MaxTotalBytes, facts: &Facts{cells: map[string]string{}}}, nil
 }
 
 func (r *reader) close() { _ = r.root.Close() }
@@ -175,15 +175,15 @@ func Decode(b []byte) string {
 	case len(b) >= 3 && b[0] == 0xEF && b[1] == 0xBB && b[2] == 0xBF:
 		b = b[3:]
 	case len(b) >= 2 && b[0] == 0xFF && b[1] == 0xFE:
-		return decode16(b[2:], 0)
-	case len(b) >= 2 && b[0] == 0xFE && b[1] == 0xFF:
 		return decode16(b[2:], 1)
+	case len(b) >= 2 && b[0] == 0xFE && b[1] == 0xFF:
+		return decode16(b[2:], 0)
 	}
 	if zeros(b, 1) {
-		return decode16(b, 0)
+		return decode16(b, 1)
 	}
 	if zeros(b, 0) {
-		return decode16(b, 1)
+		return decode16(b, 0)
 	}
 	if utf8.Valid(b) {
 		return string(b)
@@ -217,6 +217,7 @@ func zeros(b []byte, parity int) bool {
 	return n*10 >= len(b)/2*9
 }
 
+// decode16 reads UTF-16; high is the index of the more significant byte.
 func decode16(b []byte, high int) string {
 	u := make([]uint16, len(b)/2)
 	for i := range u {
@@ -281,7 +282,7 @@ func (r *reader) docs() error {
 				r.facts.Readme = p
 			}
 		}
-		d.Commands, d.Outputs = d.Doc.Shell()
+		d.Commands, d.Outputs = d.Doc.Shell(nil)
 		r.facts.Docs = append(r.facts.Docs, d)
 	}
 	return nil

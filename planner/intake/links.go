@@ -361,8 +361,8 @@ func (in *Intake) look(ctx context.Context, r *reading, l *link) {
 	page := "https://" + l.repo
 	res, err := in.client.Get(ctx, fetch.Request{URL: page, Accept: "text/html", MaxBytes: 8 << 20})
 	if err == nil {
-		if t, ok := repository(res.FinalURL); ok && !strings.EqualFold(t.ID, l.repo) {
-			ev := spec.Evidence{URL: page, Field: "Location", Hash: res.SHA256, Quote: shorten(res.FinalURL, maxQuote)}
+		if t, ok := repository(res.Canonical); ok && !strings.EqualFold(t.ID, l.repo) {
+			ev := spec.Evidence{URL: page, Field: "Location", Hash: res.SHA256, Quote: shorten(res.Canonical, maxQuote)}
 			l.evidence = append(slices.Clone(l.evidence), ev)
 			l.reason += "; it has moved to " + t.ID
 			r.warn("code_link_moved", page+" redirects to https://"+t.ID, ev)
@@ -387,9 +387,9 @@ func (in *Intake) followOthers(ctx context.Context, r *reading) {
 		if i < 3 && ctx.Err() == nil {
 			res, err := in.client.Get(ctx, fetch.Request{URL: o.url, Accept: "text/html", MaxBytes: 8 << 20})
 			if err == nil {
-				if _, ok := repository(res.FinalURL); ok && res.FinalURL != o.url {
-					ev := spec.Evidence{URL: o.url, Field: "Location", Hash: res.SHA256, Quote: shorten(res.FinalURL, maxQuote)}
-					r.links.add(res.FinalURL, link{
+				if _, ok := repository(res.Canonical); ok && res.Canonical != o.url {
+					ev := spec.Evidence{URL: o.url, Field: "Location", Hash: res.SHA256, Quote: shorten(res.Canonical, maxQuote)}
+					r.links.add(res.Canonical, link{
 						statedBy: "author", score: scoreOwnBody, evidence: []spec.Evidence{o.evidence, ev},
 						reason: "the authors state " + o.url + " as their code, which leads there",
 					})

@@ -238,6 +238,22 @@ func checkMatrix(n, rows, cols, block int) error {
 
 // amax is the largest magnitude; NaN counts as nothing.
 func amax(w []float32) float32 {
+	all := w
+	var a, b uint32 // magnitudes of floats have the order of their bits
+	for ; len(w) >= 2; w = w[2:] {
+		a = max(a, math.Float32bits(w[0])&^(1<<31))
+		b = max(b, math.Float32bits(w[1])&^(1<<31))
+	}
+	if len(w) > 0 {
+		a = max(a, math.Float32bits(w[0])&^(1<<31))
+	}
+	if m := max(a, b); m <= 0x7F800000 {
+		return math.Float32frombits(m)
+	}
+	return amaxOfNumbers(all)
+}
+
+func amaxOfNumbers(w []float32) float32 {
 	var m float32
 	for _, x := range w {
 		m = max2(m, abs(x))

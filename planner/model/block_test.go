@@ -183,6 +183,21 @@ func TestQuantizedZerosAndOddInput(t *testing.T) {
 	}
 }
 
+func TestAmax(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(-1))
+	for _, c := range []struct {
+		w    []float32
+		want float32
+	}{
+		{nil, 0}, {[]float32{-3}, 3}, {[]float32{1, -2, 1.5}, 2}, {[]float32{nan, 1, -2, nan}, 2},
+		{[]float32{nan}, 0}, {[]float32{1, inf, 2}, -inf}, {[]float32{1, nan, 2}, 2}, {[]float32{1, 2, nan}, 2},
+	} {
+		if got := amax(c.w); got != c.want {
+			t.Errorf("%v: %v, want %v", c.w, got, c.want)
+		}
+	}
+}
+
 func TestDiff(t *testing.T) {
 	var d Diff
 	d.Add([]float32{3, 0}, []float32{3, 4})

@@ -1,9 +1,6 @@
 package model
 
-import (
-	"strconv"
-	"strings"
-)
+import "strconv"
 
 // builder lists the modules of a model and its cache.
 type builder struct {
@@ -60,15 +57,8 @@ func (b *builder) text() {
 		tied = *c.TieEmbeddings
 	}
 	if !tied {
-		b.linear(Head, -1, b.headName(), c.Vocab, c.Hidden, false)
+		b.linear(Head, -1, "lm_head", c.Vocab, c.Hidden, false)
 	}
-}
-
-func (b *builder) headName() string {
-	if prefix, ok := strings.CutSuffix(b.f.prefix, "model."); ok && prefix != "" && !strings.HasPrefix(b.f.prefix, "model.") {
-		return prefix + "lm_head"
-	}
-	return "lm_head"
 }
 
 // layer lists one decoder layer.
@@ -134,7 +124,7 @@ func (b *builder) attention(part Part, i int, name string, window int) {
 		bias = *c.QKVBias
 	}
 	rows := q
-	if c.OutputGate {
+	if c.OutputGate || b.f.gated {
 		rows *= 2 // the gate comes out of the same product
 	}
 	if b.f.builder == "phi3" {
@@ -144,7 +134,7 @@ func (b *builder) attention(part Part, i int, name string, window int) {
 		b.linear(part, i, name+"k_proj", kv, c.Hidden, bias)
 		b.linear(part, i, name+"v_proj", kv, c.Hidden, bias)
 	}
-	b.linear(part, i, name+"o_proj", c.Hidden, q, c.AttentionBias && !b.f.qkvBias && b.f.shared != "shared_experts")
+	b.linear(part, i, name+"o_proj", c.Hidden, q, c.AttentionBias && !b.f.plainOut)
 	if b.f.builder == "gpt_oss" {
 		b.vector(part, i, name+"sinks", c.Heads)
 	}
@@ -351,13 +341,11 @@ func (b *builder) mamba(i int, name string) {
 func (b *builder) keep(g KVGroup) {
 	for i := range b.cache.KV {
 		k := &b.cache.KV[i]
-		if layers := k.Layers; g.Layers == 1 {
-			g.Layers = layers
-			if *k == g {
-				k.Layers++
-				return
-			}
-			g.Layers = 1
+		same := g
+		same.Layers = k.Layers
+		if *k == same {
+			k.Layers++
+			return
 		}
 	}
 	b.cache.KV = append(b.cache.KV, g)

@@ -4,13 +4,17 @@
 // and cache per token. Names, cards and hub counters are claims to be checked,
 // never sources.
 //
-// The package is a leaf without network: callers hand it bytes, or an
-// [io.ReaderAt] for the headers of safetensors files.
+// The package is a leaf without network: callers hand it bytes, or a [Source]
+// that serves ranges of files.
 //
-//   - [Parse] reads config.json (and hf_quant_config.json) into a [Model].
-//   - [ReadHeader] reads the header of one safetensors file; nothing that the
-//     header claims is believed before it was checked against the file.
+//   - [Parse] reads config.json and hf_quant_config.json into a [Model].
+//   - [ReadCheckpoint] adds the index and the headers of all shards, and says
+//     what does not fit; [ReadHeader] reads one. Nothing that a header claims is
+//     believed before it was checked against the file.
+//   - [TakeCensus] sorts tensors into weights with their scales.
+//   - [Against] compares a weight with its base, [ScanScales] looks at scales
+//     alone.
 //   - The functions on codes (EncodeE4M3, DecodeE2M1, …) and on blocks
-//     ([QuantizeNVFP4], [QuantizeMXFP4], [QuantizeFP8], …) are the exact
-//     arithmetic of the formats, for checking a checkpoint against its base.
+//     ([QuantizeNVFP4], [QuantizeMXFP4], [QuantizeFP8]) are the exact arithmetic
+//     of the formats.
 package model

@@ -19,6 +19,8 @@ type family struct {
 	qkNorm     normKind
 	qkNormFlag bool // only with use_qk_norm
 	qkvBias    bool // whatever the configuration says
+	plainOut   bool // the attention's output has no bias, whatever the configuration says
+	gated      bool // the attention's output is gated, whatever the configuration says
 	layerNorms int  // norms per layer, beside those of the attention
 
 	moe       string    // the name of a layer's mixture
@@ -45,10 +47,10 @@ func with(f family, change func(*family)) family {
 var families = map[string]family{
 	"llama":   llama,
 	"mistral": llama,
-	"qwen2":   with(llama, func(f *family) { f.qkvBias = true }),
+	"qwen2":   with(llama, func(f *family) { f.qkvBias, f.plainOut = true, true }),
 	"qwen3":   with(llama, func(f *family) { f.qkNorm = headNorm }),
 	"qwen2_moe": with(llama, func(f *family) {
-		f.qkvBias, f.shared, f.sharedOut = true, "shared_expert", true
+		f.qkvBias, f.plainOut, f.shared, f.sharedOut = true, true, "shared_expert", true
 	}),
 	"qwen3_moe":  with(llama, func(f *family) { f.qkNorm = headNorm }),
 	"mixtral":    with(llama, func(f *family) { f.moe, f.experts = "block_sparse_moe", w123 }),
@@ -61,7 +63,7 @@ var families = map[string]family{
 	"kimi_k2":      deepseek,
 	"glm_moe_dsa":  deepseek,
 	"glm4_moe": with(llama, func(f *family) {
-		f.shared, f.qkNorm, f.qkNormFlag = "shared_experts", headNorm, true
+		f.shared, f.plainOut, f.qkNorm, f.qkNormFlag = "shared_experts", true, headNorm, true
 	}),
 
 	"gpt_oss": with(llama, func(f *family) { f.builder = "gpt_oss" }),
@@ -85,7 +87,7 @@ var (
 	})
 	qwenHybrid = with(llama, func(f *family) {
 		f.prefix, f.qkNorm, f.builder = "model.language_model.", headNorm, "gdn_split"
-		f.shared, f.sharedOut = "shared_expert", true
+		f.shared, f.sharedOut, f.gated = "shared_expert", true, true
 	})
 	gemma3 = with(llama, func(f *family) {
 		f.prefix, f.layerNorms, f.tied, f.qkNorm = "language_model.model.", 4, true, headNorm

@@ -103,29 +103,27 @@ func EncodeBF16(f float32) uint16 {
 func EncodeE2M1(f float32) uint8 {
 	b := math.Float32bits(f)
 	sign := uint8(b >> 28 & 8)
-	a := math.Float32frombits(b & 0x7FFFFFFF)
-	var c uint8
-	switch {
-	case a != a:
+	b &= 0x7FFFFFFF
+	if b > 0x7F800000 {
 		return 7
-	case a <= 0.25:
-		c = 0
-	case a < 0.75:
-		c = 1
-	case a <= 1.25:
-		c = 2
-	case a < 1.75:
-		c = 3
-	case a <= 2.5:
-		c = 4
-	case a < 3.5:
-		c = 5
-	case a <= 5:
-		c = 6
-	default:
-		c = 7
 	}
-	return sign | c
+	return sign | uint8(roundE2M1(b))
+}
+
+// roundE2M1 is the code of a magnitude, given as the bits of a float32 that is
+// not NaN: the number of midpoints that it lies above, where a midpoint belongs
+// to its even neighbour. Comparing as integers leaves no branch to mispredict.
+func roundE2M1(b uint32) uint32 {
+	const (
+		m0 = 0x3E800000     // 0.25, to 0
+		m1 = 0x3F400000 - 1 // 0.75, to 1
+		m2 = 0x3FA00000     // 1.25, to 1
+		m3 = 0x3FE00000 - 1 // 1.75, to 2
+		m4 = 0x40200000     // 2.5, to 2
+		m5 = 0x40600000 - 1 // 3.5, to 4
+		m6 = 0x40A00000     // 5, to 4
+	)
+	return (m0-b)>>31 + (m1-b)>>31 + (m2-b)>>31 + (m3-b)>>31 + (m4-b)>>31 + (m5-b)>>31 + (m6-b)>>31
 }
 
 // EncodeE4M3 rounds to the nearest E4M3FN, ties to even, and saturates at ±448,

@@ -223,7 +223,7 @@ func (m *Model) checkClaim(claimed Format) {
 		if f.Weights == claimed {
 			as += f.Params
 			if f.Math != "w4a4" {
-				m.warn("weight_only", fmt.Sprintf("%d modules are %s with 16-bit activations (%s): no GPU multiplies them in 4 bits", f.Modules, claimed, f.Algo))
+				m.warn("weight_only", fmt.Sprintf("weights only: in %d of %d modules in %s activations stay at 16 bits (%s), so no GPU multiplies them in 4 bits", f.Modules, m.modulesIn(claimed), claimed, f.Algo))
 			}
 		}
 	}
@@ -233,6 +233,15 @@ func (m *Model) checkClaim(claimed Format) {
 	case as < quantised:
 		m.warn("mixed_formats", fmt.Sprintf("the name claims %s; it is the format of %.0f %% of the quantised parameters and %.0f %% of all", claimed, 100*float64(as)/float64(quantised), 100*float64(as)/float64(m.Params.Total+m.Params.MTP)))
 	}
+}
+
+func (m *Model) modulesIn(f Format) (n int64) {
+	for _, s := range m.Formats {
+		if s.Weights == f {
+			n += s.Modules
+		}
+	}
+	return n
 }
 
 func dtypeFormat(name string) Format {

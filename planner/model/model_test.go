@@ -68,6 +68,11 @@ var known = []struct {
 		text:   26_895_998_464, vision: 460_730_096, mtp: 424_699_392, active: 26.9, perToken: 16 * 2048, stateRecurrent: 48 * 128 * 128,
 	},
 	{
+		name:   "Qwen3-Next-80B-A3B, gates that the configuration does not name",
+		config: `{"model_type":"qwen3_next","hidden_size":2048,"intermediate_size":5120,"moe_intermediate_size":512,"shared_expert_intermediate_size":512,"num_attention_heads":16,"num_key_value_heads":2,"head_dim":256,"num_hidden_layers":48,"full_attention_interval":4,"linear_conv_kernel_dim":4,"linear_key_head_dim":128,"linear_num_key_heads":16,"linear_num_value_heads":32,"linear_value_head_dim":128,"num_experts":512,"num_experts_per_tok":10,"decoder_sparse_step":1,"vocab_size":151936,"tie_word_embeddings":false,"torch_dtype":"bfloat16"}`,
+		text:   79_674_391_296, active: 3.87, perToken: 12 * 1024, stateRecurrent: 32 * 128 * 128,
+	},
+	{
 		name:   "Nemotron-H-8B, Mamba-2 with numbers that JSON does not have",
 		config: `{"model_type":"nemotron_h","hidden_size":4096,"intermediate_size":21504,"num_attention_heads":32,"num_key_value_heads":8,"attention_head_dim":128,"num_hidden_layers":52,"hybrid_override_pattern":"M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-","mamba_num_heads":128,"mamba_head_dim":64,"n_groups":8,"ssm_state_size":128,"conv_kernel":4,"use_conv_bias":true,"time_step_limit":[0.0,Infinity],"vocab_size":131072,"tie_word_embeddings":false,"torch_dtype":"bfloat16"}`,
 		text:   8_100_852_736, active: 8.1, perToken: 4 * 2048, stateRecurrent: 128 * 64 * 128,
@@ -215,7 +220,7 @@ func TestFormats(t *testing.T) {
 		{
 			name:   "an algorithm that nobody knows",
 			config: tiny + `,"quantization_config":{"quant_method":"modelopt","quant_algo":"NVFP3","ignore":["lm_head"]}}`,
-			want:   []string{"unknown NVFP3 w16a16 14", "bf16  w16a16 7"},
+			want:   []string{"unknown NVFP3 unknown 14", "bf16  w16a16 7"},
 		},
 	}
 	for _, tt := range tests {

@@ -27,8 +27,8 @@ const (
 
 // Scheme is how a group of linear modules is quantised.
 type Scheme struct {
-	Algo    string `json:"algo"`    // as the metadata calls it
-	Weights Format `json:"weights"` //
+	Algo    string `json:"algo"` // as the metadata calls it
+	Weights Format `json:"weights"`
 	// Weights of a block of Rows × Cols share a scale: 0 × 0 is the whole
 	// tensor, 1 × 0 a row (per channel), 1 × 16 a group of 16 in a row.
 	Rows int `json:"rows,omitempty"`
@@ -41,10 +41,14 @@ type Scheme struct {
 	Static bool `json:"static,omitempty"`
 }
 
-// Math names what is multiplied with what: w4a4, w4a8, w4a16, w8a8, w8a16 or w16a16.
+// Math names what is multiplied with what: w4a4, w4a8, w4a16, w8a8, w8a16, w16a16
+// or unknown.
 func (s *Scheme) Math() string {
-	if s == nil {
+	switch {
+	case s == nil:
 		return "w16a16"
+	case s.Weights == FormatUnknown || s.Activations == FormatUnknown:
+		return "unknown"
 	}
 	return fmt.Sprintf("w%da%d", formatBits(s.Weights), formatBits(s.Activations))
 }

@@ -7,9 +7,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/repromill/repromill/planner/inspect"
@@ -34,32 +36,48 @@ const (
 
 // Command is one documented command, resolved against the checkout.
 type Command struct {
-	Role     Role
-	Display  string // as a person would type it
-	Argv     []string
-	Script   *spec.Script
-	Cwd      string // from the root of the checkout
-	Env      map[string]string
-	Entry    string // file that is executed, from the root; "" when none
-	Module   string // of "python -m"
-	Program  string // python, bash, torchrun, …
-	Args     []string
-	GPUs     int // processes per node that a launcher asks for
-	Nodes    int
-	Missing  string // why the entry cannot be executed
-	Reasons  []string
-	Unbound  []string // placeholders
-	Patches  []spec.Patch
-	Inner    *Command // of a shell script: the last run inside it
-	Evidence spec.Evidence
-	Quoted   bool
-	Doc      int // index into Facts.Docs; -1 for a script
-	Block    int // index into the document's blocks; -1 for inline code
-	Line     int
-	Section  []string
-	Comment  string
-	Context  string // the words before and after the command
-	Order    int
+	Role    Role
+	Display string // as a person would type it
+	Argv    []string
+	Script  *spec.Script
+	Cwd     string // from the root of the checkout
+	Env     map[string]string
+	Entry   string // file that is executed, from the root; "" when none
+	Module  string // of "python -m"
+	Program string // python, bash, torchrun, …
+	Args    []string
+	GPUs    int // processes per node that a launcher asks for
+	Nodes   int
+	// Installed is the folder of the project that provides the program; empty
+	// when the program does not come from the checkout.
+	Installed string
+	Missing   string // why the entry cannot be executed
+	Reasons   []string
+	Unbound   []string // placeholders
+	Patches   []spec.Patch
+	Before    []spec.Step // the set-up of the run, once it is chosen
+	Inner     *Command    // of a shell script: the last run inside it
+	Evidence  spec.Evidence
+	Quoted    bool
+	Doc       int // index into Facts.Docs; -1 for a script
+	Block     int // index into the document's blocks; -1 for inline code
+	Line      int
+	Section   []string
+	Comment   string
+	Context   string // the words before and after the command
+	Order     int
+	last      string // the folder that the document entered last
+}
+
+// core is the command with the program that it ends up running: of a shell
+// script the last run inside it, where that is known.
+func (c *Command) core() *Command {
+	if c.Inner == nil || c.Inner.Entry == "" {
+		return c
+	}
+	x := *c
+	x.Entry, x.Module, x.Args, x.Program = c.Inner.Entry, c.Inner.Module, c.Inner.Args, c.Inner.Program
+	return &x
 }
 
 // state is what the lines of a document leave behind for the next ones.
@@ -68,6 +86,7 @@ type state struct {
 	env    map[string]string // set anywhere before in the document
 	block  map[string]bool   // names exported in the block at hand
 	cloned bool
+	last   string // the folder that was entered last, in whichever block
 }
 
 // resolver reads commands against one checkout.
@@ -87,7 +106,7 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 		c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: mc.Line, Before: c.Display, After: fixed, Reason: "a dash of typography stands where the option needs \"-\""})
 		c.Display = fixed
 	}
-	l, err := shell.Parse(c.Display)
+	l, err := shell.Parse(angleRE.ReplaceAllString(c.Display, "$1'$2'"))
 	if err != nil {
 		c.Role = RoleOther
 		return c
@@ -97,6 +116,7 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 	}
 	var main *shell.Command
 	why := ""
+	decorated := false
 	for i := range l.Commands {
 		sc := &l.Commands[i]
 		words := sc.Argv()
@@ -105,16 +125,20 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 			if w := words; len(w) > 0 && w[0] != "tee" && w[0] != "cat" {
 				why = "a pipe"
 			}
+			decorated = true
 			continue
 		case len(words) == 0:
 			r.assign(sc, st, c, true)
 			continue
 		case words[0] == "cd" && len(words) > 1:
 			if d, ok := r.cd(c.Cwd, dir, words[1], st); ok {
-				c.Cwd = d
+				c.Cwd, st.last = d, d
 			} else {
 				c.Reasons = append(c.Reasons, fmt.Sprintf("directory %s is not in the repository", words[1]))
 			}
+			continue
+		case words[0] == "git" && len(l.Commands) > 1:
+			st.cloned = st.cloned || len(words) > 1 && words[1] == "clone"
 			continue
 		case words[0] == "export" || words[0] == "set" || words[0] == "unset" || words[0] == "source" || words[0] == "." || words[0] == "mkdir" || words[0] == "clear" || words[0] == "echo":
 			r.export(words, st)
@@ -133,14 +157,28 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 		return c
 	}
 	r.assign(main, st, c, false)
+	c.last = st.last
 	if len(l.Commands) > 1 && l.Commands[0].Argv() != nil && len(l.Commands[0].Words) > 0 && l.Commands[0].Words[0].Text == "cd" {
 		st.cwd = c.Cwd // the shell stays there
 	}
 	r.simple(c, main, dir, st)
+	if decorated = decorated || len(main.Redirs) > 0; decorated && why == "" && c.Role == RoleRun && c.Script == nil && len(l.Commands) <= 2 {
+		c.plain()
+	}
 	if why != "" && (c.Role == RoleRun || c.Role == RoleSetup) {
 		return r.script(c, why, st)
 	}
 	return c
+}
+
+// plain shows the command without the redirections and the "tee" that keep a
+// copy of its output: the runner keeps it anyway.
+func (c *Command) plain() {
+	var pre strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(c.Env)) {
+		pre.WriteString(k + "=" + shell.Quote([]string{c.Env[k]}) + " ")
+	}
+	c.Display = pre.String() + shell.Quote(c.Argv)
 }
 
 func trivial(w []string) bool {
@@ -150,6 +188,9 @@ func trivial(w []string) bool {
 	}
 	return false
 }
+
+// angleRE finds "<placeholder>", which a shell would take for redirections.
+var angleRE = regexp.MustCompile(`(^|[^<'"A-Za-z0-9])(<[A-Za-z](?:[^<>\n'"]*[^<>\s'"])?>)`)
 
 // dashes replaces typographic dashes at the start of options.
 var dashRE = regexp.MustCompile(`(^|\s)[–—]{1,2}([A-Za-z])`)
@@ -253,6 +294,26 @@ func (r *resolver) expand(w shell.Word, cwd string, st *state, env map[string]st
 	return t, !strings.Contains(t, "$(") && !strings.Contains(t, "`") && !strings.Contains(t, "$")
 }
 
+// devices replaces hard-coded GPU numbers by the first ones: another machine
+// has others, and a scheduler numbers those it gives from 0.
+func (r *resolver) devices(c *Command) {
+	v := c.Env["CUDA_VISIBLE_DEVICES"]
+	if v == "" || !deviceListRE.MatchString(v) {
+		return
+	}
+	ids := strings.Split(v, ",")
+	for i := range ids {
+		ids[i] = strconv.Itoa(i)
+	}
+	if after := strings.Join(ids, ","); after != v {
+		c.Env["CUDA_VISIBLE_DEVICES"] = after
+		c.Patches = append(c.Patches, spec.Patch{Kind: "env", Line: c.Line, Before: "CUDA_VISIBLE_DEVICES=" + v, After: "CUDA_VISIBLE_DEVICES=" + after,
+			Reason: "the numbers are those of the authors' machine"})
+	}
+}
+
+var deviceListRE = regexp.MustCompile(`^\d+(?:,\d+)*$`)
+
 // unset lists the variables of a word that nothing before it sets.
 func (r *resolver) unset(w shell.Word, st *state, env map[string]string) []string {
 	var out []string
@@ -296,6 +357,7 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 	}
 	c.Unbound = drop(append(c.Unbound, placeholders(c.Argv, c.Env)...))
 	r.entry(c, dir)
+	r.devices(c)
 	c.Role = r.role(c)
 	if needs != "" && c.Role == RoleRun && len(c.Unbound) == 0 {
 		entry, argv := c.Entry, c.Argv
@@ -308,7 +370,7 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 func (r *resolver) script(c *Command, why string, st *state) *Command {
 	text := c.Display
 	var pre strings.Builder
-	for _, k := range slices.Sorted(mapKeys(st.env)) {
+	for _, k := range slices.Sorted(maps.Keys(st.env)) {
 		fmt.Fprintf(&pre, "%s=%s\n", k, shell.Quote([]string{st.env[k]}))
 	}
 	if strings.Contains(text, "$") {

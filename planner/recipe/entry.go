@@ -26,11 +26,16 @@ var (
 // entry finds the file that the argument vector executes.
 func (r *resolver) entry(c *Command, dir string) {
 	w := c.Argv
+	if len(w) > 0 && pythonRE.MatchString(w[0]) {
+		w = append([]string{"python"}, w[1:]...)
+		c.Argv = w
+	}
 	for len(w) > 2 && (w[0] == "uv" || w[0] == "poetry" || w[0] == "pdm" || w[0] == "pipenv" || w[0] == "pixi") && w[1] == "run" {
 		w = w[2:]
 		for len(w) > 1 && strings.HasPrefix(w[0], "--") {
 			w = w[1:]
 		}
+		c.Argv = w // the environment is made by this program
 	}
 	for len(w) > 1 && (wrappers[w[0]] || w[0] == "xvfb-run" || strings.HasPrefix(w[0], "-") && w[0] != "-m") {
 		w = w[1:]
@@ -77,7 +82,35 @@ func (r *resolver) entry(c *Command, dir string) {
 		c.Args = w[1:]
 	default:
 		c.Args = w[1:]
+		if con := r.f.Console(w[0]); con != nil {
+			r.console(c, con, w)
+		}
 	}
+}
+
+// console resolves a program that installing the project provides. One whose
+// declaration names no function cannot be installed by pip, so its module is
+// started instead.
+func (r *resolver) console(c *Command, con *inspect.Console, w []string) {
+	p := r.f.Module(con.Dir, con.Module)
+	if p == "" {
+		c.Missing = fmt.Sprintf("%s starts module %s, which is not in the repository", con.Name, con.Module)
+		return
+	}
+	c.Entry = p
+	if con.Func != "" {
+		c.Installed = con.Dir
+		return
+	}
+	if c.Cwd != con.Dir {
+		c.Missing = fmt.Sprintf("%s names a module without a function in %s, and the command does not start in %s", con.Name, con.File, con.Dir)
+		return
+	}
+	before := strings.Join(w, " ")
+	c.Argv = append([]string{"python", "-m", con.Module}, w[1:]...)
+	c.Program, c.Module, c.Quoted = "python", con.Module, false
+	c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: c.Line, Before: before, After: strings.Join(c.Argv, " "),
+		Reason: fmt.Sprintf("%s:%d declares %s without a function, which pip refuses to install; the module itself is started", con.File, con.Line, con.Name)})
 }
 
 // explicit puts the interpreter before a script that is named alone, so that
@@ -190,8 +223,8 @@ func (r *resolver) file(c *Command, name, dir string) {
 		c.Missing = fmt.Sprintf("entry file %s is outside the repository", name)
 		return
 	}
-	for _, base := range []string{c.Cwd, ".", dir} {
-		if p := path.Join(base, name); r.f.Has(p) {
+	for _, base := range []string{c.Cwd, ".", dir, c.last} {
+		if p := path.Join(base, name); base != "" && r.f.Has(p) {
 			c.Entry, c.Cwd = p, base
 			return
 		}
@@ -282,7 +315,7 @@ var (
 
 // role says what a resolved command is for.
 func (r *resolver) role(c *Command) Role {
-	if len(c.Argv) == 0 {
+	if len(c.Argv) == 0 || len(c.Args) == 1 && (c.Args[0] == "--help" || c.Args[0] == "-h" || c.Args[0] == "--version") {
 		return RoleOther
 	}
 	if inspect.ParseInstall(strings.Join(c.Argv, " ")) != nil {

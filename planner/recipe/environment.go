@@ -21,14 +21,14 @@ type Environment struct {
 // ranks of dependency sources: a complete recipe before a lock, a lock before
 // a list, a list before prose.
 var rank = map[inspect.DependencyKind]int{
-	inspect.Cog: 0, inspect.Lock: 1, inspect.Conda: 2, inspect.Requirements: 3, inspect.PyProject: 4, inspect.Pipfile: 5,
+	inspect.Cog: -10, inspect.Lock: 1, inspect.Conda: 2, inspect.Requirements: 3, inspect.PyProject: 4, inspect.Pipfile: 5,
 	inspect.SetupPy: 6, inspect.SetupCfg: 6, inspect.Prose: 7, inspect.Apt: 20, inspect.PythonPin: 20, inspect.Dockerfile: 20,
 }
 
 // ForEntry chooses the environment of one run: its entry script and working
 // directory decide which declarations are meant. commitDate may be nil.
 func ForEntry(f *inspect.Facts, c *Command, commitDate *time.Time) *Environment {
-	e := &envBuilder{f: f, c: c, out: &Environment{}}
+	e := &envBuilder{f: f, c: c.core(), out: &Environment{}}
 	e.out.Manager = "unknown"
 	e.imports()
 	e.sources()
@@ -178,6 +178,9 @@ func (e *envBuilder) sources() {
 		if d.Kind == inspect.Requirements && secondary(path.Base(d.Path)) && !has(named, d.Path) {
 			r += 30
 		}
+		if d.Kind == inspect.Prose && d.Path == e.f.Readme {
+			r -= 5
+		}
 		if d.Library && e.libraryOnly(d) {
 			r += 25
 		}
@@ -247,7 +250,7 @@ func (e *envBuilder) named() map[string]int {
 func (e *envBuilder) useful(d *inspect.Dependency) bool {
 	n := 0
 	for _, x := range d.Entries {
-		if x.Name != "" && x.Name != "pip" && x.Name != "setuptools" && x.Name != "wheel" && !e.own(x.Name) {
+		if x.Name != "" && x.Name != "pip" && x.Name != "setuptools" && x.Name != "wheel" && !e.own(x.Name) && !e.idleTool(x.Name, e.c.Before) {
 			n++
 		}
 	}
@@ -315,6 +318,13 @@ func (e *envBuilder) choose() {
 			over = append(over, a.Path)
 		}
 	}
+	for i, s := range ignored {
+		for _, in := range e.f.Closure(d.Path) {
+			if in.Path == s.Path && in != d {
+				ignored[i].Role, ignored[i].Reason = "also", "included by "+d.Path
+			}
+		}
+	}
 	e.decide("dependency source", d.Path, over, e.why(d))
 	e.install(d)
 	for _, a := range e.also {
@@ -324,6 +334,7 @@ func (e *envBuilder) choose() {
 	}
 	e.project()
 	e.missing()
+	e.runner()
 	e.system()
 }
 
@@ -355,7 +366,7 @@ func (e *envBuilder) second(d *inspect.Dependency) (role, why string) {
 			return "also", "included by " + e.primary.Path
 		}
 	}
-	if d.Kind == inspect.PyProject && e.primary.Kind == inspect.Lock {
+	if (d.Kind == inspect.PyProject || d.Kind == inspect.Pipfile) && e.primary.Kind == inspect.Lock && path.Dir(d.Path) == path.Dir(e.primary.Path) {
 		return "also", "the project that " + e.primary.Path + " locks"
 	}
 	return "ignored", e.primary.Path + " comes first: " + e.why(e.primary)

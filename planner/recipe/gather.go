@@ -195,6 +195,9 @@ func (r *resolver) required(c *Command) []string {
 	return out
 }
 
+// mainProgram is the evidence of a program that no document names.
+const mainProgram = "a main program; no document names it"
+
 // maxScripts bounds how many scripts that nothing names become candidates.
 const maxScripts = 60
 
@@ -238,7 +241,7 @@ func (r *resolver) unnamed(have []*Command) []*Command {
 	if runs == 0 {
 		for _, name := range []string{"main.py", "run.py", "experiment.py", "reproduce.py", "simulate.py", "train.py", "evaluate.py", "eval.py"} {
 			if r.f.Has(name) && !named[name] && r.runnable(name) {
-				add([]string{"python", name}, name, ".", 1, "a main program; no document names it")
+				add([]string{"python", name}, name, ".", 1, mainProgram)
 			}
 		}
 	}

@@ -48,11 +48,6 @@ func (e *envBuilder) install(d *inspect.Dependency) {
 		e.require("-r "+d.Path, at)
 	case inspect.Conda:
 		e.require("-f "+d.Path, at)
-	case inspect.Lock:
-		if primary {
-			e.out.Manager = d.Manager
-		}
-		e.require("--locked "+d.Path, at)
 	case inspect.PyProject, inspect.SetupPy, inspect.SetupCfg:
 		if path.Dir(d.Path) == "." {
 			e.require("-e .", at)
@@ -74,11 +69,6 @@ func (e *envBuilder) install(d *inspect.Dependency) {
 				entries = e.proseEntries(d)
 			}
 		}
-		for _, x := range d.Indexes {
-			if !strings.HasPrefix(x.Spec, "--channel") {
-				e.require(x.Spec, x.Evidence(d.Path))
-			}
-		}
 		conda := false
 		for _, x := range entries {
 			conda = conda || x.Conda && primary
@@ -96,11 +86,33 @@ func (e *envBuilder) install(d *inspect.Dependency) {
 			}
 		}
 	}
+	for _, in := range e.f.Closure(d.Path) {
+		e.indexes(in)
+	}
+	e.indexes(d)
 	if d.Compiles {
 		e.out.NeedsCompile = true
 	}
 	if d.Broken != "" {
 		e.warn("broken_dependency_file", d.Path+": "+d.Broken, at)
+	}
+}
+
+// indexes records the other places with packages that a source names.
+func (e *envBuilder) indexes(d *inspect.Dependency) {
+	for _, x := range d.Indexes {
+		opt, url, _ := strings.Cut(x.Spec, " ")
+		kind := map[string]string{"-i": "index", "--index-url": "index", "--extra-index-url": "index", "-f": "find_links", "--find-links": "find_links", "--channel": "channel"}[opt]
+		if kind == "" || url == "" || strings.ContainsAny(url, " <>{}$") {
+			continue
+		}
+		known := false
+		for _, have := range e.out.Indexes {
+			known = known || have.URL == url && have.Kind == kind
+		}
+		if !known && len(e.out.Indexes) < 20 {
+			e.out.Indexes = append(e.out.Indexes, spec.Index{URL: url, Kind: kind, Evidence: []spec.Evidence{x.Evidence(d.Path)}})
+		}
 	}
 }
 
@@ -126,7 +138,7 @@ func (e *envBuilder) proseEntries(d *inspect.Dependency) []inspect.Entry {
 	var out []inspect.Entry
 	seen := map[string]bool{}
 	for _, x := range d.Entries {
-		if x.Name == "" || seen[x.Name] || e.own(x.Name) {
+		if x.Name == "" || seen[x.Name] || e.own(x.Name) || e.idleTool(x.Name, e.c.Before) {
 			continue
 		}
 		seen[x.Name] = true
@@ -138,6 +150,10 @@ func (e *envBuilder) proseEntries(d *inspect.Dependency) []inspect.Entry {
 // project installs the checkout itself where a document says so and the
 // primary source does not do it already.
 func (e *envBuilder) project() {
+	if e.c.Installed != "" {
+		e.installed()
+		return
+	}
 	if e.primary.Library || !e.needsProject() {
 		return
 	}
@@ -147,6 +163,9 @@ func (e *envBuilder) project() {
 			continue
 		}
 		dir := path.Join(path.Dir(d.Path), strings.SplitN(d.Project, "[", 2)[0])
+		if d.Cloned && !e.f.HasDir(dir) {
+			dir = "." // the folder that the clone made
+		}
 		for j := range e.f.Dependencies {
 			p := &e.f.Dependencies[j]
 			if p.Library && path.Dir(p.Path) == dir && e.distance(p.Path) >= 0 {
@@ -163,6 +182,25 @@ func (e *envBuilder) project() {
 				}
 				return
 			}
+		}
+	}
+}
+
+// installed installs the project that provides the program of the command.
+func (e *envBuilder) installed() {
+	target := "-e ."
+	if e.c.Installed != "." {
+		target = "-e ./" + e.c.Installed
+	}
+	for _, r := range e.out.Requirements {
+		if strings.HasPrefix(r.Spec, target) {
+			return
+		}
+	}
+	for i := range e.f.Dependencies {
+		if d := &e.f.Dependencies[i]; d.Library && path.Dir(d.Path) == e.c.Installed && len(d.Consoles) > 0 {
+			e.require(target, spec.Evidence{File: d.Path, Line: d.Consoles[0].Line, Quote: "provides " + e.c.Program})
+			return
 		}
 	}
 }
@@ -235,6 +273,15 @@ func (e *envBuilder) missing() {
 	}
 }
 
+// runner adds what the command itself needs: a notebook is executed by
+// nbconvert with a kernel.
+func (e *envBuilder) runner() {
+	if e.c.Program == "jupyter" && e.out.Manager != "none" {
+		e.require("nbconvert", e.c.Evidence)
+		e.require("ipykernel", e.c.Evidence)
+	}
+}
+
 // system gathers packages of the operating system.
 func (e *envBuilder) system() {
 	seen := map[string]bool{}
@@ -254,6 +301,7 @@ func (e *envBuilder) system() {
 
 // fromImports is the last resort: the distributions of what is imported.
 func (e *envBuilder) fromImports() {
+	defer e.runner()
 	if len(e.third) == 0 {
 		if e.c.Entry != "" {
 			e.warn("no_dependencies", "no dependency source was found, and "+e.c.Entry+" could not be read to the end")

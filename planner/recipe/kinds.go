@@ -52,6 +52,9 @@ func (b *builder) smoke(minimal *Candidate) {
 		b.decide("smoke run", best.Display, nil, "a documented demonstration; nothing cheaper is offered")
 		return
 	}
+	if minimal.Route == "demo" {
+		return // it serves as the smoke run itself
+	}
 	b.decide("smoke run", "none", nil, "the repository offers no quick check, and the script declares no option that limits it")
 }
 
@@ -187,7 +190,7 @@ func against(k *Candidate) string {
 	}
 	var bad []string
 	for _, w := range k.Why {
-		for _, p := range []string{"place", "tests", "quick", "demonstration", "beside", "figure", "asks", "names a large", "long", "not in", "copied", "no document"} {
+		for _, p := range []string{"place", "tests", "quick", "demonstration", "beside", "figure", "asks", "names a large", "long", "not in", "copied", "no document", "fails without"} {
 			if strings.Contains(w, p) {
 				bad = append(bad, w)
 				break

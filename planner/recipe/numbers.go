@@ -30,11 +30,43 @@ type Number struct {
 // prints, lines that a document shows as its output. Files come first, since a
 // pointer into a file is surer than a pattern over a log.
 func Numbers(f *inspect.Facts, c *Command) []Number {
-	n := &finder{f: f, c: c}
+	n := &finder{f: f, c: c.core()}
 	n.files()
-	n.shown()
 	n.prints()
+	n.shown()
+	n.notebook()
+	// a shown value tells the size of what is printed under the same name
+	for i := range n.out {
+		for _, o := range n.out {
+			if o.Shown && !n.out[i].Shown && o.Key == n.out[i].Key && n.out[i].Unit == "" {
+				n.out[i].Stale, n.out[i].Unit = o.Stale, o.Unit
+				n.out[i].Shown = true
+				break
+			}
+		}
+	}
 	return n.out
+}
+
+// notebook reads the stored output of the notebook that the command executes:
+// the executed copy, which nbconvert names so, will show the same lines.
+func (n *finder) notebook() {
+	if n.c.Program != "jupyter" || !strings.HasSuffix(n.c.Entry, ".ipynb") {
+		return
+	}
+	out := strings.TrimSuffix(relTo(n.c.Cwd, n.c.Entry), ".ipynb") + ".nbconvert.ipynb"
+	for i := range n.f.Docs {
+		if d := &n.f.Docs[i]; d.Path == n.c.Entry {
+			for _, o := range d.Outputs {
+				n.outputLine(d.Path, o)
+			}
+		}
+	}
+	for i := range n.out {
+		if n.out[i].Rule.Kind == "stdout_regex" {
+			n.out[i].Rule.Kind, n.out[i].Rule.Path = "notebook", out
+		}
+	}
 }
 
 type finder struct {
@@ -141,7 +173,7 @@ func (n *finder) files() {
 				continue
 			}
 			n.add(Number{
-				Label: strings.Join(leaf.Path, " "), Unit: exprUnit(leaf.Expr),
+				Label: strings.Join(leaf.Path, " "), Unit: unitOf(w.m, leaf.Expr),
 				Rule: spec.Collect{Kind: "json", Path: o.path, Pointer: leaf.Pointer},
 				At:   spec.Evidence{File: n.fileOf(w.m), Line: leaf.Line, Quote: clip(leaf.Path[len(leaf.Path)-1] + ": " + leaf.Expr)},
 			})
@@ -288,27 +320,39 @@ func (n *finder) documentedKeys(o output) {
 // near says whether output at a line of the command's document belongs to the
 // command: it stands in the same block after it, or in a later block with no
 // other run between.
-func near(d *inspect.Document, c *Command, block, line int) bool {
+func near(f *inspect.Facts, d *inspect.Document, c *Command, block, line int) bool {
 	if line <= c.Line || line > c.Line+80 {
 		return false
 	}
 	if block == c.Block {
 		for _, mc := range d.Commands {
-			if mc.Block == block && mc.Line > c.Line && mc.Line < line {
+			if mc.Block == block && mc.Line > c.Line && mc.Line < line && starts(f, mc.Text) {
 				return false
 			}
 		}
 		return true
 	}
 	for _, mc := range d.Commands {
-		if mc.Block >= 0 && mc.Line > c.Line && mc.Line < line && markdown.LooksLikeCommand(mc.Text) && !saysQuick(mc.Text) && strings.Contains(mc.Text, "python") && !strings.Contains(mc.Text, "unittest") && !strings.Contains(mc.Text, "pytest") {
+		if mc.Block >= 0 && mc.Line > c.Line && mc.Line < line && starts(f, mc.Text) && !quickRE.MatchString(mc.Text) && !testsRE.MatchString(mc.Text) {
 			return false
 		}
 	}
 	return true
 }
 
-func saysQuick(s string) bool { return quickRE.MatchString(s) }
+var (
+	startsRE = regexp.MustCompile(`(?:^|[\s;&])(?:python[0-9.]*|torchrun|accelerate|deepspeed|bash|sh|uv run|poetry run|papermill|\./\S+|\S+\.(?:sh|py))\s`)
+	testsRE  = regexp.MustCompile(`\b(?:unittest|pytest|pip|venv)\b`)
+)
+
+// starts says that a command line runs a program of the repository.
+func starts(f *inspect.Facts, text string) bool {
+	if startsRE.MatchString(text) {
+		return true
+	}
+	w, _, _ := strings.Cut(text, " ")
+	return f.Console(w) != nil
+}
 
 // shown turns the output that a document shows after the command into rules.
 func (n *finder) shown() {
@@ -317,7 +361,7 @@ func (n *finder) shown() {
 	}
 	d := &n.f.Docs[n.c.Doc]
 	for _, o := range d.Outputs {
-		if !near(d, n.c, o.Block, o.Line) {
+		if !near(n.f, d, n.c, o.Block, o.Line) {
 			continue
 		}
 		if file := catOf(d, o); file != "" {
@@ -382,8 +426,12 @@ func (n *finder) outputLine(file string, o markdown.Output) {
 		if m[4] != "" {
 			unit = "%"
 		}
+		sep := `["']?\s*[:=]?\s*`
+		if strings.ContainsAny(m[0], `"'`) {
+			sep += wrapped // a dictionary
+		}
 		n.add(Number{Label: label, Unit: unit, Stale: v, Shown: true,
-			Rule: spec.Collect{Kind: "stdout_regex", Pattern: bounded(label) + `["']?\s*[:=]?\s*` + numberPart},
+			Rule: spec.Collect{Kind: "stdout_regex", Pattern: bounded(label) + sep + numberPart},
 			At:   spec.Evidence{File: file, Line: o.Line, Quote: clip(o.Text)}})
 	}
 }
@@ -396,114 +444,4 @@ func bounded(label string) string {
 		words[i] = regexp.QuoteMeta(w)
 	}
 	return `(?:^|[^A-Za-z0-9_])` + strings.Join(words, `\s+`)
-}
-
-// prints turns the print statements of the entry script and of what it imports
-// into patterns.
-func (n *finder) prints() {
-	for i, p := range n.f.Reach(n.c.Entry) {
-		m := n.f.Modules[p]
-		if m == nil || i > 40 {
-			continue
-		}
-		for _, pr := range m.Prints {
-			if pr.Via == "file" || pr.Via == "stderr" {
-				continue
-			}
-			n.print(p, m, pr)
-		}
-	}
-}
-
-var counterRE = regexp.MustCompile(`(?i)epoch|step|iter|batch|time|loss|lr|len\(|^i$|^it$|round|seed|elapsed|total|num|count|best`)
-
-// print reads one template. A line that starts with a name the template fills
-// in (a model, a data set) may stand for many things, so it gives no rule.
-func (n *finder) print(file string, m *python.Module, pr python.Print) {
-	pattern := ""
-	label := ""
-	for i, part := range pr.Parts {
-		if part.Expr == "" {
-			label = tail(part.Text)
-			pattern += spaced(part.Text)
-			continue
-		}
-		if label != "" && numeric(m, part) {
-			at := spec.Evidence{File: file, Line: pr.Line, Quote: clip(render(pr.Parts))}
-			unit := exprUnit(part.Expr)
-			if e, ok := m.Assigns[part.Expr]; ok && unit == "" {
-				unit = exprUnit(e.Text)
-			}
-			if i+1 < len(pr.Parts) && strings.HasPrefix(strings.TrimSpace(pr.Parts[i+1].Text), "%") || strings.HasSuffix(part.Spec, "%") {
-				unit = "%"
-			}
-			n.add(Number{Label: label, Unit: unit, At: at,
-				Rule: spec.Collect{Kind: "stdout_regex", Pattern: strings.TrimPrefix(pattern, `\s+`) + numberPart}})
-		}
-		if !counterRE.MatchString(part.Expr) && !strings.HasSuffix(part.Spec, "f") && !strings.HasSuffix(part.Spec, "d") && !strings.HasSuffix(part.Spec, "g") {
-			return
-		}
-		pattern += `\s*\S+?`
-		label = ""
-	}
-}
-
-// tail is the label right before a value: what follows the last separator.
-func tail(s string) string {
-	s = strings.TrimRight(s, " \t:=([{|>~")
-	if i := strings.LastIndexAny(s, ",;|\n([{\t"); i >= 0 {
-		s = s[i+1:]
-	}
-	return strings.Trim(s, " \t:=-*'\"")
-}
-
-func numeric(m *python.Module, p python.Part) bool {
-	if p.Spec != "" {
-		return strings.ContainsAny(p.Spec[len(p.Spec)-1:], "fgdeiGE%")
-	}
-	e := strings.ToLower(p.Expr)
-	if strings.ContainsAny(e, `'"`) && strings.Contains(e, "if") {
-		return false
-	}
-	return true
-}
-
-func spaced(s string) string {
-	var b strings.Builder
-	for i, w := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' }) {
-		if i > 0 || s[0] == ' ' || s[0] == '\t' || s[0] == '\n' {
-			b.WriteString(`\s+`)
-		}
-		b.WriteString(regexp.QuoteMeta(w))
-	}
-	if s != "" && strings.HasSuffix(s, " ") || strings.HasSuffix(s, "\t") {
-		b.WriteString(`\s*`)
-	}
-	return b.String()
-}
-
-func render(parts []python.Part) string {
-	var b strings.Builder
-	for _, p := range parts {
-		if p.Expr == "" {
-			b.WriteString(p.Text)
-		} else {
-			b.WriteString("{" + p.Expr + "}")
-		}
-	}
-	return b.String()
-}
-
-// exprUnit says whether an expression is a percentage or a fraction by how it
-// is computed; "" when that does not show.
-func exprUnit(e string) string {
-	switch {
-	case strings.Contains(e, "100*") || strings.Contains(e, "*100") || strings.Contains(e, "100.*") || strings.Contains(e, "100.0*"):
-		return "%"
-	case strings.Contains(e, "accuracy_score(") || strings.Contains(e, ".mean()") && strings.Contains(e, "=="):
-		return "fraction"
-	case strings.Contains(e, "/") && !strings.Contains(e, "//") && !strings.Contains(e, "'"):
-		return "ratio?"
-	}
-	return ""
 }

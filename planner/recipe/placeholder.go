@@ -1,7 +1,6 @@
 package recipe
 
 import (
-	"iter"
 	"regexp"
 	"slices"
 	"strings"
@@ -89,14 +88,4 @@ func textPlaceholders(text string) []string {
 		}
 	}
 	return placeholders(append([]string{""}, words...), nil)
-}
-
-func mapKeys(m map[string]string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }

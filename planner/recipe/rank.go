@@ -14,11 +14,13 @@ import (
 type Candidate struct {
 	*Command
 	Route   string
+	Stated  bool // a result of this very command is stated
 	Smoke   bool // the repository itself offers it as a quick check
 	Score   float64
 	Full    float64 // how much it looks like the whole experiment
 	Why     []string
-	Seconds float64 // stated duration, 0 when none is
+	Lacks   []string // input that nobody provides
+	Seconds float64  // stated duration, 0 when none is
 }
 
 var (
@@ -49,6 +51,7 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 		k := &Candidate{Command: c}
 		k.Route = route(f, c)
 		k.Seconds = stated(c)
+		k.Lacks = lacking(f, c, cmds)
 		k.score(f)
 		out = append(out, k)
 	}
@@ -75,6 +78,8 @@ func route(f *inspect.Facts, c *Command) string {
 		return "stored_result"
 	case demoRE.MatchString(base) && !evalFlag:
 		return "demo"
+	case evalRE.MatchString(base) && !trainFlag && !checkpointRE.MatchString(text) && complete(f, c):
+		return "recompute"
 	case (evalFlag || evalRE.MatchString(base)) && !trainFlag && (checkpointRE.MatchString(text) || strings.Contains(text, "/")):
 		return "eval_checkpoint"
 	case evalRE.MatchString(base) && !trainFlag:
@@ -170,6 +175,10 @@ func (k *Candidate) score(f *inspect.Facts) {
 	switch k.Route {
 	case "eval_checkpoint":
 		k.add(22, "evaluates a released checkpoint")
+	case "recompute":
+		if evalRE.MatchString(path.Base(c.Entry)) && complete(f, c) {
+			k.add(22, "computes the result from what the repository holds")
+		}
 	case "demo":
 		k.add(-25, "a demonstration, which prints no result")
 	}
@@ -185,6 +194,9 @@ func (k *Candidate) score(f *inspect.Facts) {
 	if strings.Contains(strings.ToLower(text), "plot") || strings.Contains(strings.ToLower(c.Entry), "figure") {
 		k.add(-8, "draws a figure")
 	}
+	if s := secrets(f, c); len(s) > 0 {
+		k.add(-45, "fails without "+s[0])
+	}
 	k.costScore(text)
 	if n := len(c.Unbound); n > 0 {
 		cost := 15.0
@@ -195,6 +207,9 @@ func (k *Candidate) score(f *inspect.Facts) {
 	}
 	if c.Missing != "" {
 		k.add(-80, c.Missing)
+	}
+	if len(k.Lacks) > 0 {
+		k.add(-20, k.Lacks[0]+" is not in the repository")
 	}
 	k.add(-0.4*float64(min(c.Order, 30)), "")
 	if c.Script != nil {
@@ -230,6 +245,8 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 	switch {
 	case c.Doc < 0 && strings.HasSuffix(c.Entry, ".ipynb"):
 		k.add(24, "a notebook with stored output")
+	case c.Doc < 0 && c.Evidence.Quote == mainProgram:
+		k.add(16, "a main program at the root")
 	case c.Doc < 0:
 		k.add(10, "a script that no document names")
 	case f.Docs[c.Doc].Notebook:

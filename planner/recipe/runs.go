@@ -32,6 +32,7 @@ func Choose(f *inspect.Facts, cmds []*Command, bonus func(*Command) (float64, st
 		for _, k := range cands {
 			if p, why := bonus(k.Command); p != 0 {
 				k.add(p, why)
+				k.Stated = p >= 20
 			}
 		}
 	}
@@ -41,19 +42,62 @@ func Choose(f *inspect.Facts, cmds []*Command, bonus func(*Command) (float64, st
 		b.nothing()
 		return ch
 	}
-	minimal := cands[0]
-	for _, k := range cands {
-		if !k.Smoke {
-			minimal = k
-			break
-		}
-	}
+	minimal := smallest(cands)
 	ch.Minimal = minimal
 	b.smoke(minimal)
 	b.add(minimal, "minimal", true)
+	b.demo(minimal)
 	b.full(minimal)
 	b.explain(minimal)
 	return ch
+}
+
+// smallest is the best candidate that is no quick check. Where every such one
+// lacks its input, a quick check whose result is stated takes its place.
+func smallest(cands []*Candidate) *Candidate {
+	var first *Candidate
+	for _, k := range cands {
+		if k.Smoke {
+			continue
+		}
+		if first == nil {
+			first = k
+		}
+		if k.Missing == "" && len(k.Lacks) == 0 && len(k.Unbound) == 0 {
+			return first
+		}
+	}
+	for _, k := range cands {
+		if k.Smoke && k.Stated && k.Missing == "" && len(k.Lacks) == 0 && len(k.Unbound) == 0 {
+			k.Smoke = false
+			return k
+		}
+	}
+	if first == nil {
+		return cands[0]
+	}
+	return first
+}
+
+// demo selects a smoke run where a demonstration is all that the repository
+// offers: nobody could compare its result, but it shows that the code runs.
+func (b *builder) demo(minimal *Candidate) {
+	last := b.ch.Runs[len(b.ch.Runs)-1]
+	if last.Status != "smoke_only" || len(last.Placeholders) > 0 {
+		return
+	}
+	for i := range b.ch.Runs {
+		r := &b.ch.Runs[i]
+		if r.Kind == "smoke" && len(r.Placeholders) == 0 && (r.Status == "auto" || r.Status == "smoke_only") {
+			r.Selected = true
+			return
+		}
+	}
+	b.decide("smoke run", minimal.Display, nil, "a demonstration is all that the repository offers")
+	r := b.run(minimal, "smoke", "smoke")
+	r.Selected = true
+	b.ch.Runs = append(b.ch.Runs, r)
+	b.ch.Commands[r.ID] = minimal.Command
 }
 
 type builder struct {
@@ -76,17 +120,15 @@ func (b *builder) nothing() {
 		n++
 		k := &Candidate{Command: c, Route: "demo"}
 		r := b.run(k, "minimal", "blocked-"+strconv.Itoa(n))
-		r.Status, r.Reasons = "blocked", append(r.Reasons, reason)
+		r.Status, r.Reasons = "blocked", []string{reason}
 		b.ch.Runs = append(b.ch.Runs, r)
 	}
-	if n == 0 {
-		b.ch.Warnings = append(b.ch.Warnings, spec.Warning{Code: "nothing_to_run", Message: "no document, script or notebook of the repository shows a command that could be run"})
-	}
+	b.ch.Warnings = append(b.ch.Warnings, spec.Warning{Code: "nothing_to_run", Message: "no document, script or notebook of the repository shows a command that could be run"})
 }
 
 func (b *builder) add(k *Candidate, kind string, selected bool) {
 	r := b.run(k, kind, kind)
-	r.Selected = selected && len(r.Placeholders) == 0 && (r.Status == "auto" || r.Status == "smoke_only")
+	r.Selected = selected && len(r.Placeholders) == 0 && r.Status == "auto"
 	b.ch.Runs = append(b.ch.Runs, r)
 	b.ch.Commands[r.ID] = k.Command
 }
@@ -106,6 +148,7 @@ func (b *builder) run(k *Candidate, kind, id string) spec.Run {
 		r.Cwd = "."
 	}
 	r.Setup = b.setup(c, &r)
+	c.Before = r.Setup
 	r.GPUs = b.gpus(c)
 	b.assets(c, &r)
 	b.status(k, &r)
@@ -142,7 +185,7 @@ func seeds(f *inspect.Facts, c *Command) []int64 {
 			}
 		}
 	}
-	if m := f.Modules[c.Entry]; m != nil {
+	if m := f.Modules[c.core().Entry]; m != nil {
 		for _, fl := range m.Flags {
 			if fl.By != "global" && seedRE.MatchString(fl.Names[len(fl.Names)-1]) {
 				if v, err := strconv.ParseInt(fl.Default, 10, 64); err == nil {
@@ -158,7 +201,7 @@ func seeds(f *inspect.Facts, c *Command) []int64 {
 // preparation and downloads that stand earlier in the same document and lie in
 // the same part of it.
 func (b *builder) setup(c *Command, r *spec.Run) []spec.Step {
-	if c.Doc < 0 {
+	if c.Doc < 0 || complete(b.f, c) {
 		return nil
 	}
 	var out []spec.Step
@@ -166,7 +209,7 @@ func (b *builder) setup(c *Command, r *spec.Run) []spec.Step {
 		if s.Doc != c.Doc || s.Line >= c.Line || s.Block < 0 || s.Role != RoleSetup && s.Role != RoleDownload {
 			continue
 		}
-		if !related(s, c) || s.Missing != "" || len(s.Argv) == 0 || reaches(s.Argv) {
+		if s.Block != c.Block && !related(s, c) || s.Missing != "" || len(s.Argv) == 0 || reaches(s.Argv) {
 			continue
 		}
 		if len(s.Unbound) > 0 {
@@ -308,7 +351,7 @@ func (b *builder) gpus(c *Command) spec.GPUNeed {
 		return need
 	}
 	uses, asks := false, false
-	for _, p := range b.f.Reach(c.Entry) {
+	for _, p := range b.f.Reach(c.core().Entry) {
 		m := b.f.Modules[p]
 		if m == nil {
 			continue
@@ -357,13 +400,17 @@ func (b *builder) assets(c *Command, r *spec.Run) {
 		case checkpointArgRE.MatchString(val) && b.f.Has(path.Join(c.Cwd, val)):
 			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, Access: "in_repo", Bytes: b.f.Size(path.Join(c.Cwd, val))})
 		case checkpointArgRE.MatchString(val) && !strings.ContainsAny(val, "$<{"):
-			access := "missing"
+			access, url := "missing", b.link(path.Base(val))
+			if url != "" && !reaches([]string{"wget", val}) {
+				access = "auto"
+				r.Setup = append(r.Setup, spec.Step{Argv: []string{"wget", "-O", val, url}, Cwd: c.Cwd, Network: true})
+			}
 			for _, s := range r.Setup {
 				if strings.Contains(strings.Join(s.Argv, " "), path.Base(val)) {
 					access = "auto"
 				}
 			}
-			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, Access: access})
+			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, URL: url, Access: access})
 		case hubIDRE.MatchString(val) && strings.Contains(name, "model") && !b.f.Has(path.Join(c.Cwd, val)) && !b.f.HasDir(path.Join(c.Cwd, val)) && !strings.Contains(val, ".json") && !strings.Contains(val, ".yaml"):
 			access := "auto"
 			if strings.HasPrefix(strings.ToLower(val), "meta-llama/") {
@@ -372,20 +419,53 @@ func (b *builder) assets(c *Command, r *spec.Run) {
 			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, URL: "https://huggingface.co/" + val, Access: access})
 		}
 	}
-	if calls := b.networkCalls(c.Entry); len(calls) > 0 {
+	if calls := b.networkCalls(c.core().Entry); len(calls) > 0 {
 		r.Assets = append(r.Assets, spec.Asset{Kind: "dataset", Name: "what " + strings.Join(calls[:min(3, len(calls))], ", ") + " fetches", Access: "auto"})
 	}
-	seen := map[string]bool{}
-	for _, p := range b.f.Reach(c.Entry) {
-		if m := b.f.Modules[p]; m != nil {
-			for _, e := range m.Env {
-				if secretRE.MatchString(e.Text) && !seen[e.Text] {
-					seen[e.Text] = true
-					r.Secrets = append(r.Secrets, e.Text)
+	r.Secrets = secrets(b.f, c)
+}
+
+var urlRE = regexp.MustCompile(`https?://[^\s)\]>"']+`)
+
+// link is the one address in the documents whose last part ends with a file's
+// name.
+func (b *builder) link(name string) string {
+	found := ""
+	for i := range b.f.Docs {
+		for _, p := range b.f.Docs[i].Doc.Paras {
+			if !strings.Contains(p.Text, name) {
+				continue
+			}
+			for _, u := range urlRE.FindAllString(p.Text, -1) {
+				if !strings.HasSuffix(u, name) || u == found {
+					continue
 				}
+				if found != "" {
+					return ""
+				}
+				found = u
 			}
 		}
 	}
+	return found
+}
+
+// secrets are the environment variables with a secret that a run fails
+// without.
+func secrets(f *inspect.Facts, c *Command) []string {
+	var out []string
+	for _, p := range f.Reach(c.core().Entry) {
+		m := f.Modules[p]
+		if m == nil {
+			continue
+		}
+		for _, e := range m.Needs {
+			if secretRE.MatchString(e.Text) && !strings.HasPrefix(e.Text, "WANDB") && !contains(out, e.Text) {
+				out = append(out, e.Text)
+			}
+		}
+	}
+	return out
 }
 
 var dataWordRE = regexp.MustCompile(`(?i)data|imagenet|coco|path[_/\-]to|corpus|\bdir\b|_dir|root`)
@@ -410,6 +490,9 @@ func (b *builder) status(k *Candidate, r *spec.Run) {
 		}
 		reason(status, "unbound placeholder "+p)
 	}
+	for _, p := range k.Lacks {
+		reason("manual_data", p+" is not in the repository, and no step makes it")
+	}
 	for _, a := range r.Assets {
 		switch a.Access {
 		case "gated":
@@ -421,9 +504,7 @@ func (b *builder) status(k *Candidate, r *spec.Run) {
 		}
 	}
 	for _, s := range r.Secrets {
-		if !strings.HasPrefix(s, "WANDB") && !strings.HasPrefix(s, "HF_") && !strings.HasPrefix(s, "HUGGING") {
-			reason("gated", "the code asks for "+s)
-		}
+		reason("gated", "the code fails without "+s)
 	}
 	for _, s := range r.Setup {
 		if s.Network {

@@ -47,6 +47,9 @@ func Tie(c *claim.Claim, metric string, numbers []Number) (rules []spec.Collect,
 		}
 		r := n.Rule
 		r.Metric, r.Scale, r.Unit = metric, scale, unit
+		if c.Best && r.Kind == "stdout_regex" {
+			r.Select = map[string]string{"higher": "max", "lower": "min"}[claim.Better(c.Key.Base)]
+		}
 		rules = append(rules, r)
 		from = append(from, n)
 		if len(rules) >= 4 {
@@ -114,7 +117,7 @@ func Near(f *inspect.Facts, c *Command, file string, cl *claim.Claim) int {
 	d := &f.Docs[c.Doc]
 	if cl.Source == claim.Output {
 		for _, o := range d.Outputs {
-			if o.Line == cl.Line && near(d, c, o.Block, o.Line) {
+			if o.Line == cl.Line && near(f, d, c, o.Block, o.Line) {
 				return 3
 			}
 		}

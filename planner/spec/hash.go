@@ -8,68 +8,81 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"time"
 )
 
-// execution is the part of a plan that changes what is executed, and the only
-// part that the hash covers: estimates, decisions, warnings, evidence and the
-// author of the document may change without making it another plan.
+// execution is the part of a plan that changes what is executed or how its
+// result is judged, and the only part that the hash covers: estimates,
+// decisions, warnings, evidence and the author of the document may change
+// without making it another plan. Every field is left out when it is empty, so
+// that an empty list and a missing one, which the document does not tell
+// apart, hash alike.
 type execution struct {
 	Schema      string           `json:"schema"`
-	Repo        string           `json:"repo"`
-	Commit      string           `json:"commit"`
-	Subdir      string           `json:"subdir"`
-	Submodules  bool             `json:"submodules"`
-	Model       string           `json:"model"`
-	Revision    string           `json:"revision"`
+	Repo        string           `json:"repo,omitempty"`
+	Commit      string           `json:"commit,omitempty"`
+	Subdir      string           `json:"subdir,omitempty"`
+	Submodules  bool             `json:"submodules,omitempty"`
+	Model       string           `json:"model,omitempty"`
+	Revision    string           `json:"revision,omitempty"`
 	Environment executionEnv     `json:"environment"`
-	Runs        []executionRun   `json:"runs"`
-	Claims      []executionClaim `json:"claims"`
-	Suites      []Suite          `json:"suites"`
+	Runs        []executionRun   `json:"runs,omitempty"`
+	Claims      []executionClaim `json:"claims,omitempty"`
+	Suites      []Suite          `json:"suites,omitempty"`
 }
 
 type executionEnv struct {
-	Manager        string   `json:"manager"`
-	Python         string   `json:"python"`
-	CUDA           string   `json:"cuda"`
-	Requirements   []string `json:"requirements"`
-	SystemPackages []string `json:"system_packages"`
-	ExcludeNewer   string   `json:"exclude_newer"`
+	Manager        string   `json:"manager,omitempty"`
+	Python         string   `json:"python,omitempty"`
+	CUDA           string   `json:"cuda,omitempty"`
+	Requirements   []string `json:"requirements,omitempty"`
+	Indexes        []Index  `json:"indexes,omitempty"`
+	SystemPackages []string `json:"system_packages,omitempty"`
+	ExcludeNewer   string   `json:"exclude_newer,omitempty"`
 }
 
 type executionRun struct {
 	ID           string            `json:"id"`
 	Kind         string            `json:"kind"`
-	Argv         []string          `json:"argv"`
-	Script       *Script           `json:"script"`
-	Cwd          string            `json:"cwd"`
-	Setup        []Step            `json:"setup"`
-	Env          map[string]string `json:"env"`
-	Patches      []Patch           `json:"patches"`
-	Placeholders []string          `json:"placeholders"`
-	Assets       []Asset           `json:"assets"`
-	GPUs         int               `json:"gpus"`
-	Collect      []Collect         `json:"collect"`
-	TimeoutS     int               `json:"timeout_s"`
-	Seeds        []int64           `json:"seeds"`
+	Route        string            `json:"route,omitempty"`
+	ClaimIDs     []string          `json:"claim_ids,omitempty"`
+	Argv         []string          `json:"argv,omitempty"`
+	Interpreter  string            `json:"interpreter,omitempty"`
+	Script       string            `json:"script,omitempty"`
+	Cwd          string            `json:"cwd,omitempty"`
+	Setup        []Step            `json:"setup,omitempty"`
+	Env          map[string]string `json:"env,omitempty"`
+	Patches      []Patch           `json:"patches,omitempty"`
+	Placeholders []string          `json:"placeholders,omitempty"`
+	Assets       []Asset           `json:"assets,omitempty"`
+	GPUs         int               `json:"gpus,omitempty"`
+	Expects      *Expectation      `json:"expects,omitempty"`
+	Collect      []Collect         `json:"collect,omitempty"`
+	TimeoutS     int               `json:"timeout_s,omitempty"`
+	Seeds        []int64           `json:"seeds,omitempty"`
 }
 
 // executionClaim is in the hash because the verdict depends on it.
 type executionClaim struct {
 	ID        string     `json:"id"`
-	Metric    string     `json:"metric"`
-	Value     *float64   `json:"value"`
-	ValueLo   *float64   `json:"value_lo"`
-	ValueHi   *float64   `json:"value_hi"`
-	Relation  string     `json:"relation"`
-	Baseline  string     `json:"baseline"`
-	Direction string     `json:"direction"`
-	Tolerance *Tolerance `json:"tolerance"`
+	Metric    string     `json:"metric,omitempty"`
+	Value     *float64   `json:"value,omitempty"`
+	ValueLo   *float64   `json:"value_lo,omitempty"`
+	ValueHi   *float64   `json:"value_hi,omitempty"`
+	Unit      string     `json:"unit,omitempty"`
+	Relation  string     `json:"relation,omitempty"`
+	Baseline  string     `json:"baseline,omitempty"`
+	Dataset   string     `json:"dataset,omitempty"`
+	Direction string     `json:"direction,omitempty"`
+	Tolerance *Tolerance `json:"tolerance,omitempty"`
+	Checkable string     `json:"checkable,omitempty"`
 }
 
 // ComputeHash returns the SHA-256, in lower-case hex, of what the plan
-// executes: source, environment, selected runs, claims and suites. Runs that
-// are not selected do not count.
+// executes and judges: source, environment, selected runs, claims and suites.
+// Runs that are not selected do not count. A plan that [Plan.Validate] refuses
+// may have no JSON form (a number that is not finite); its hash then says
+// nothing but that.
 func (p *Plan) ComputeHash() string {
 	e := execution{
 		Schema: p.Schema, Repo: p.Source.Repo, Commit: p.Source.Commit,
@@ -78,7 +91,6 @@ func (p *Plan) ComputeHash() string {
 			Manager: p.Environment.Manager, Python: p.Environment.Python.Version,
 			CUDA: p.Environment.CUDA.Version, SystemPackages: p.Environment.SystemPackages,
 		},
-		Suites: p.Suites,
 	}
 	if p.Model != nil {
 		e.Model, e.Revision = p.Model.ID, p.Model.Revision
@@ -86,39 +98,70 @@ func (p *Plan) ComputeHash() string {
 	for _, r := range p.Environment.Requirements {
 		e.Environment.Requirements = append(e.Environment.Requirements, r.Spec)
 	}
-	if t := p.Environment.ExcludeNewer; t != nil {
-		e.Environment.ExcludeNewer = t.UTC().Format("2006-01-02T15:04:05Z")
+	for _, x := range p.Environment.Indexes {
+		e.Environment.Indexes = append(e.Environment.Indexes, Index{URL: x.URL, Kind: x.Kind})
 	}
-	for _, r := range p.Runs {
-		if !r.Selected {
-			continue
+	if t := p.Environment.ExcludeNewer; t != nil {
+		e.Environment.ExcludeNewer = t.UTC().Format(time.RFC3339Nano)
+	}
+	for i := range p.Runs {
+		if p.Runs[i].Selected {
+			e.Runs = append(e.Runs, executionOf(&p.Runs[i]))
 		}
-		patches := slices.Clone(r.Patches)
-		for i := range patches {
-			patches[i].Reason = ""
-		}
-		e.Runs = append(e.Runs, executionRun{
-			ID: r.ID, Kind: r.Kind, Argv: r.Argv, Script: r.Script, Cwd: r.Cwd, Setup: r.Setup,
-			Env: r.Env, Patches: patches, Placeholders: r.Placeholders, Assets: r.Assets,
-			GPUs: r.GPUs.Min, Collect: r.Collect, TimeoutS: r.TimeoutS, Seeds: r.Seeds,
-		})
 	}
 	for _, c := range p.Claims {
 		e.Claims = append(e.Claims, executionClaim{
-			ID: c.ID, Metric: c.Metric, Value: c.Value, ValueLo: c.ValueLo, ValueHi: c.ValueHi,
-			Relation: c.Relation, Baseline: c.Baseline, Direction: c.Direction, Tolerance: c.Tolerance,
+			ID: c.ID, Metric: c.Metric, Value: c.Value, ValueLo: c.ValueLo, ValueHi: c.ValueHi, Unit: c.Unit,
+			Relation: c.Relation, Baseline: c.Baseline, Dataset: c.Dataset, Direction: c.Direction,
+			Tolerance: width(c.Tolerance), Checkable: c.Checkable,
 		})
+	}
+	for _, s := range p.Suites {
+		s.Status, s.Reasons = "", nil
+		if len(s.Arms) == 0 {
+			s.Arms = nil
+		}
+		e.Suites = append(e.Suites, s)
 	}
 	// Struct order is fixed and map keys are sorted by encoding/json, so the
 	// bytes are canonical.
 	b, err := json.Marshal(e)
 	if err != nil {
-		// Only Sampling, a map of JSON values, could fail, and only if code put
-		// something into it that is not JSON; Validate refuses such a plan.
 		b = []byte("unencodable: " + err.Error())
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
+}
+
+func executionOf(r *Run) executionRun {
+	x := executionRun{
+		ID: r.ID, Kind: r.Kind, Route: r.Route, ClaimIDs: r.ClaimIDs, Argv: r.Argv, Cwd: r.Cwd, Setup: r.Setup, Env: r.Env,
+		Placeholders: r.Placeholders, GPUs: r.GPUs.Min, Collect: r.Collect, TimeoutS: r.TimeoutS, Seeds: r.Seeds,
+	}
+	if r.Script != nil {
+		x.Interpreter, x.Script = r.Script.Interpreter, r.Script.Text
+	}
+	for _, p := range r.Patches {
+		p.Reason = ""
+		x.Patches = append(x.Patches, p)
+	}
+	for _, a := range r.Assets {
+		x.Assets = append(x.Assets, Asset{Kind: a.Kind, Name: a.Name, URL: a.URL})
+	}
+	if r.Expects != nil {
+		e := *r.Expects
+		e.Tolerance = width(e.Tolerance)
+		x.Expects = &e
+	}
+	return x
+}
+
+// width is a tolerance without where it was read.
+func width(t *Tolerance) *Tolerance {
+	if t == nil {
+		return nil
+	}
+	return &Tolerance{Value: t.Value, Kind: t.Kind}
 }
 
 // Seal sets the schema and the hash.

@@ -34,7 +34,7 @@ type Run struct {
 type Script struct {
 	Interpreter string `json:"interpreter"` // bash|sh|python
 	Text        string `json:"text"`
-	SHA256      string `json:"sha256"` // of Text, lower-case hex
+	SHA256      string `json:"sha256"` // of Text, lower-case hex; the runner refuses another text, and checks nothing when it is empty
 }
 
 // Step is one command before the main one.

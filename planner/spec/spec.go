@@ -137,6 +137,7 @@ type Environment struct {
 	Framework         FrameworkFact     `json:"framework"`
 	DependencySources []DependencyFile  `json:"dependency_sources,omitempty"`
 	Requirements      []Requirement     `json:"requirements,omitempty"` // what prepare installs, in order
+	Indexes           []Index           `json:"indexes,omitempty"`      // where else the repository says to look for packages
 	SystemPackages    []string          `json:"system_packages,omitempty"`
 	NeedsCompile      bool              `json:"needs_compile,omitempty"`
 	SKUs              map[string]SKUFit `json:"skus,omitempty"` // keyed by the ids of estimators/sku
@@ -168,6 +169,14 @@ type DependencyFile struct {
 // Requirement is one line for the package installer.
 type Requirement struct {
 	Spec     string     `json:"spec"` // PEP 508, or a path below the checkout such as "-r requirements.txt" or "-e ."
+	Evidence []Evidence `json:"evidence,omitempty"`
+}
+
+// Index is a place with packages that the repository names beside the package
+// index of the site.
+type Index struct {
+	URL      string     `json:"url"`
+	Kind     string     `json:"kind"` // index|find_links|channel
 	Evidence []Evidence `json:"evidence,omitempty"`
 }
 

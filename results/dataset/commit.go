@@ -18,7 +18,9 @@ import (
 // Commit makes the run visible and durable, and ends the transaction. It is
 // idempotent by run id: when the run is committed already, by this or another
 // process, what was added is dropped and the manifest there is returned. On an
-// error nothing of the run is visible, and the run can be committed again.
+// error without a manifest nothing of the run is visible, and the run can be
+// committed again; a manifest beside an error means that the run is committed
+// and only tidying up failed.
 func (tx *Txn) Commit(ctx context.Context) (*Manifest, error) {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
@@ -34,10 +36,11 @@ func (tx *Txn) Commit(ctx context.Context) (*Manifest, error) {
 	if err == nil {
 		committed, err = tx.d.publish(m)
 	}
-	if err != nil {
-		if !committed {
-			err = errors.Join(err, tx.d.rollback(tx.runID))
-		}
+	switch {
+	case committed && err != nil:
+		return m, tx.fail(fmt.Errorf("commit run %s: %w", tx.runID, err))
+	case err != nil:
+		err = errors.Join(err, tx.d.rollback(tx.runID))
 		return nil, tx.fail(fmt.Errorf("commit run %s: %w", tx.runID, err))
 	}
 	return m, errors.Join(tx.d.clean(tx.runID), tx.end())

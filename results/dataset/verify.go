@@ -306,10 +306,6 @@ func checkContent(ctx context.Context, f *os.File, mf *File) ([]Problem, error) 
 }
 
 func checkRows[T schema.Row](ctx context.Context, f *os.File, mf *File) (out []Problem, err error) {
-	ck, err := schema.NewChecker[T]()
-	if err != nil {
-		return nil, err
-	}
 	r, err := schema.NewReader[T](f)
 	if err != nil {
 		return []Problem{{Kind: SchemaDiffers, Message: err.Error()}}, nil
@@ -331,7 +327,7 @@ func checkRows[T schema.Row](ctx context.Context, f *os.File, mf *File) (out []P
 			continue
 		}
 		rows += int64(len(batch))
-		if err := ck.Check(batch); err != nil {
+		if err := r.Check(batch); err != nil {
 			out = append(out, Problem{Kind: ValueRefused, RowGroup: &g, Message: err.Error()})
 		}
 	}

@@ -178,19 +178,12 @@ func (c *Claim) tolerance() string {
 	return s
 }
 
-// versus says how a relative value is meant: "lower than shared pool".
+// versus names what a relative value is against. Which way is better says
+// nothing about which way the value was meant, so it is not printed here: the
+// metric's name says whether a reduction or an increase is claimed.
 func (c *Claim) versus() string {
-	var parts []string
-	switch {
-	case c.Relation == "difference" || c.Relation == "ratio":
-		if c.Direction != "" {
-			parts = append(parts, c.Direction)
-		}
-		if c.Baseline != "" {
-			parts = append(parts, "than "+c.Baseline)
-		}
-	case c.Baseline != "":
-		parts = append(parts, "against "+c.Baseline)
+	if c.Baseline == "" {
+		return ""
 	}
-	return strings.Join(parts, " ")
+	return "against " + c.Baseline
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 )
@@ -212,19 +213,46 @@ type Hint struct {
 	Command string `json:"command"`
 }
 
-// JSON writes the document, indented.
+// JSON writes the document, indented. Numbers that JSON cannot hold are left
+// out.
 func (r *Report) JSON(w io.Writer) error {
-	if r.Schema == "" {
-		c := *r
-		c.Schema = SchemaV1
-		r = &c
+	c := *r
+	c.Schema = SchemaV1
+	c.Claims = append([]Claim{}, r.Claims...)
+	for i := range c.Claims {
+		c.Claims[i].Reported = c.Claims[i].Reported.finite()
+		c.Claims[i].Measured = c.Claims[i].Measured.finite()
 	}
-	b, err := json.MarshalIndent(r, "", "  ")
+	c.Runs = append([]Run{}, r.Runs...)
+	for i := range c.Runs {
+		c.Runs[i].WallS, c.Runs[i].CPUS = finite(c.Runs[i].WallS), finite(c.Runs[i].CPUS)
+	}
+	for _, a := range []*Amount{&c.Cost.GPUHours, &c.Cost.USD, &c.Cost.WallS, &c.Cost.CPUS} {
+		*a = Amount{finite(a.P10), finite(a.P50), finite(a.P90), finite(a.Measured)}
+	}
+	b, err := json.MarshalIndent(&c, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode report: %w", err)
 	}
 	_, err = w.Write(append(b, '\n'))
 	return err
+}
+
+// finite is p, or nil for what is no number.
+func finite(p *float64) *float64 {
+	if p == nil || math.IsNaN(*p) || math.IsInf(*p, 0) {
+		return nil
+	}
+	return p
+}
+
+func (q *Quantity) finite() *Quantity {
+	if q == nil {
+		return nil
+	}
+	c := *q
+	c.Value, c.Lo, c.Hi, c.Level = finite(q.Value), finite(q.Lo), finite(q.Hi), finite(q.Level)
+	return &c
 }
 
 // Parse reads a document that JSON wrote.

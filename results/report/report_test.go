@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -264,6 +265,27 @@ func TestClaimValues(t *testing.T) {
 		if got := c.claim.tolerance(); got != c.toll {
 			t.Errorf("%s: tolerance %q, want %q", name, got, c.toll)
 		}
+	}
+}
+
+func TestNumbersThatAreNone(t *testing.T) {
+	r := demo()
+	r.Claims[0].Measured = &Quantity{Value: f(math.NaN()), Lo: f(math.Inf(-1)), Hi: f(math.Inf(1))}
+	r.Claims[1].Tolerance.Value = 0
+	r.Cost.WallS.Measured = f(math.Inf(1))
+	var b bytes.Buffer
+	if err := r.JSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	back, err := Parse(b.Bytes())
+	if err != nil || back.Claims[0].Measured.Value != nil || back.Cost.WallS.Measured != nil {
+		t.Errorf("read back %+v, %v; want no value", back.Claims[0].Measured, err)
+	}
+	if !math.IsNaN(*r.Claims[0].Measured.Value) {
+		t.Error("JSON changed the report")
+	}
+	if out := terminal(t, r, Style{}); !strings.Contains(out, "n/a % [−∞, ∞]") {
+		t.Errorf("terminal:\n%s", out)
 	}
 }
 

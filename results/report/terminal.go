@@ -122,12 +122,21 @@ func (r *Report) claims(p *page) {
 	p.section("Claims")
 	shown, rest := cut(r.Claims, maxClaims)
 	for i := range shown {
-		shown[i].terminal(p)
+		shown[i].terminal(p, r.untold(shown[i].Reason))
 	}
 	p.labelled(2, "", rest, dim, maxReason)
 }
 
-func (c *Claim) terminal(p *page) {
+// untold is a reason, or a hint to the verdict's own where that tells it.
+func (r *Report) untold(reason string) string {
+	const telling = 60 // each copy may be cut at another place
+	if start := truncate(reason, telling); len(reason) > telling && strings.Contains(r.Reason, strings.TrimSuffix(start, "…")) {
+		return "as said above"
+	}
+	return reason
+}
+
+func (c *Claim) terminal(p *page, reason string) {
 	name := c.Metric
 	if name == "" {
 		name = c.ID
@@ -141,7 +150,7 @@ func (c *Claim) terminal(p *page) {
 		p.labelled(4, "tolerance", c.tolerance(), "", maxReason)
 	}
 	p.labelled(4, "read from", join("  ", c.Read.place(), c.Read.Quote), dim, maxQuote)
-	p.labelled(4, "because", c.Reason, "", maxReason)
+	p.labelled(4, "because", reason, "", maxReason)
 }
 
 func (r *Report) runs(p *page) {
@@ -153,7 +162,8 @@ func (r *Report) runs(p *page) {
 	for i := range shown {
 		run := &shown[i]
 		p.labelled(2, run.ID, run.Command, bold, maxReason)
-		p.labelled(2, "", join("  ", run.how(), run.Reason), "", maxReason)
+		p.labelled(2, "", run.how(), "", maxReason)
+		p.labelled(2, "", r.untold(run.Reason), "", maxReason)
 		if run.Cwd != "" && run.Cwd != "." {
 			p.labelled(2, "", "in "+run.Cwd, "", maxReason)
 		}

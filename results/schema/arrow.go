@@ -3,7 +3,6 @@ package schema
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -17,8 +16,7 @@ import (
 const (
 	MetaName    = "schema_name"    // "repromill.<table>"
 	MetaVersion = "schema_version" // Version
-	MetaColumns = "schema_columns" // JSON list of Column
-	metaArrow   = "ARROW:schema"   // the Arrow schema with field metadata, as pyarrow writes it
+	MetaArrow   = "ARROW:schema"   // the Arrow schema with each field's documentation, as pyarrow writes it
 )
 
 // Name is the schema's name in a file's metadata.
@@ -76,21 +74,13 @@ func arrowType(t Type) arrow.DataType {
 
 // fileMeta is the key-value metadata of every file of the table.
 func (l *layout) fileMeta() (keys, vals []string, err error) {
-	cols := make([]Column, len(l.cols))
-	for i, c := range l.cols {
-		cols[i] = c.Column
-	}
-	docs, err := json.Marshal(cols)
-	if err != nil {
-		return nil, nil, err
-	}
 	var buf bytes.Buffer
 	w := ipc.NewWriter(&buf, ipc.WithSchema(l.arrow()))
 	if err := w.Close(); err != nil {
 		return nil, nil, fmt.Errorf("serialise arrow schema: %w", err)
 	}
-	return []string{MetaName, MetaVersion, MetaColumns, metaArrow},
-		[]string{Name(l.table), Version, string(docs), base64.StdEncoding.EncodeToString(buf.Bytes())}, nil
+	return []string{MetaName, MetaVersion, MetaArrow},
+		[]string{Name(l.table), Version, base64.StdEncoding.EncodeToString(buf.Bytes())}, nil
 }
 
 // parquet returns the Parquet schema. It is built here and not by

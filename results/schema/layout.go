@@ -71,6 +71,9 @@ func layoutFor[T Row]() (*layout, error) {
 		if err != nil {
 			return nil, err
 		}
+		if c.Key && (c.opt || c.Type != String && c.Type != Int64) {
+			return nil, fmt.Errorf("key column %s is a %s, which has no exact identity", c.Name, c.Type)
+		}
 		if c.Key && c.Name != "run_id" {
 			l.keys = append(l.keys, c)
 		}

@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -134,13 +133,20 @@ func (r *Reader[T]) Meta(key string) string {
 	return ""
 }
 
-// Columns returns the columns with their documentation as the file states them.
-func (r *Reader[T]) Columns() ([]Column, error) {
-	var cols []Column
-	if err := json.Unmarshal([]byte(r.Meta(MetaColumns)), &cols); err != nil {
-		return nil, fmt.Errorf("read %s of the file: %w", MetaColumns, err)
+// Check is [Checker.Check] for rows that this reader returned: it leaves out
+// the columns that the file lacks.
+func (r *Reader[T]) Check(batch []T) error {
+	rs := rowsOf(batch)
+	for i := range r.l.checks {
+		c := &r.l.checks[i]
+		if _, ok := r.columns[c.Name]; !ok {
+			continue
+		}
+		if err := c.check(r.l.table, rs, 0); err != nil {
+			return err
+		}
 	}
-	return cols, nil
+	return nil
 }
 
 // NaN is the name of a column in which a NaN was stored, "" when there was none
@@ -190,14 +196,17 @@ func (r *Reader[T]) Next() (_ []T, err error) {
 var errShort = errors.New("ends before its last row")
 
 func (r *Reader[T]) readColumn(c *column, col file.ColumnChunkReader, rs rows) error {
-	nullable := col.Descriptor().MaxDefinitionLevel() > 0
+	var def []int16
+	if col.Descriptor().MaxDefinitionLevel() > 0 {
+		def = grown(&r.sc.def)
+	}
 	switch cr := col.(type) {
 	case *file.ByteArrayColumnChunkReader:
-		return readFlat(cr, nullable, r.sc.bytes(), rs.n, func(i int, v parquet.ByteArray) {
+		return readFlat(cr, def, grown(&r.sc.strs), rs.n, func(i int, v parquet.ByteArray) {
 			*at[string](rs, c.offset, i) = r.text(c, v)
 		})
 	case *file.BooleanColumnChunkReader:
-		return readFlat(cr, nullable, make([]bool, readBatch), rs.n, func(i int, v bool) {
+		return readFlat(cr, def, grown(&r.sc.bool), rs.n, func(i int, v bool) {
 			if c.opt {
 				*at[Opt[bool]](rs, c.offset, i) = Some(v)
 			} else {
@@ -205,7 +214,7 @@ func (r *Reader[T]) readColumn(c *column, col file.ColumnChunkReader, rs rows) e
 			}
 		})
 	case *file.Int64ColumnChunkReader:
-		return readFlat(cr, nullable, make([]int64, readBatch), rs.n, func(i int, v int64) {
+		return readFlat(cr, def, grown(&r.sc.i64), rs.n, func(i int, v int64) {
 			switch {
 			case c.Type == Timestamp:
 				*at[time.Time](rs, c.offset, i) = time.UnixMicro(v).UTC()
@@ -219,7 +228,7 @@ func (r *Reader[T]) readColumn(c *column, col file.ColumnChunkReader, rs rows) e
 		if c.Type == DoubleList {
 			return r.readLists(cr, rs, c)
 		}
-		return readFlat(cr, nullable, make([]float64, readBatch), rs.n, func(i int, v float64) {
+		return readFlat(cr, def, grown(&r.sc.f64), rs.n, func(i int, v float64) {
 			r.sawNaN(c, v)
 			*at[Opt[float64]](rs, c.offset, i) = Some(v)
 		})
@@ -227,11 +236,12 @@ func (r *Reader[T]) readColumn(c *column, col file.ColumnChunkReader, rs rows) e
 	return fmt.Errorf("has an unexpected reader %T", col)
 }
 
-func (s *scratch) bytes() []parquet.ByteArray {
-	if cap(s.strs) < readBatch {
-		s.strs = make([]parquet.ByteArray, readBatch)
+// grown is the scratch slice s with room for a batch.
+func grown[V any](s *[]V) []V {
+	if cap(*s) < readBatch {
+		*s = make([]V, readBatch)
 	}
-	return s.strs[:readBatch]
+	return (*s)[:readBatch]
 }
 
 // text copies v out of the page; texts of columns with few values are shared.
@@ -255,12 +265,8 @@ type flatReader[V any] interface {
 }
 
 // readFlat reads a column that is not repeated and calls set for each value
-// that is there.
-func readFlat[V any](cr flatReader[V], nullable bool, vals []V, rows int, set func(row int, v V)) error {
-	var def []int16
-	if nullable {
-		def = make([]int16, readBatch)
-	}
+// that is there. Def is nil for a column without NULLs.
+func readFlat[V any](cr flatReader[V], def []int16, vals []V, rows int, set func(row int, v V)) error {
 	for row := 0; row < rows; {
 		n, read, err := cr.ReadBatch(min(readBatch, int64(rows-row)), vals, def, nil)
 		if err != nil {
@@ -271,7 +277,7 @@ func readFlat[V any](cr flatReader[V], nullable bool, vals []V, rows int, set fu
 		}
 		k := 0
 		for i := range int(n) {
-			if nullable && def[i] == 0 {
+			if def != nil && def[i] == 0 {
 				continue
 			}
 			if k >= read {
@@ -287,7 +293,7 @@ func readFlat[V any](cr flatReader[V], nullable bool, vals []V, rows int, set fu
 
 // readLists reads list<double>; see Writer.lists for the levels.
 func (r *Reader[T]) readLists(cr *file.Float64ColumnChunkReader, rs rows, c *column) error {
-	vals, def, rep := make([]float64, readBatch), make([]int16, readBatch), make([]int16, readBatch)
+	vals, def, rep := grown(&r.sc.f64), grown(&r.sc.def), grown(&r.sc.rep)
 	row := -1
 	for {
 		n, read, err := cr.ReadBatch(readBatch, vals, def, rep)

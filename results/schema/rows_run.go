@@ -92,7 +92,7 @@ type MetricRow struct {
 	Model         string       `json:"model,omitzero" col:"dict" doc:"Model in the hub's form, owner/name."`
 	Revision      string       `json:"revision,omitzero" col:"dict" doc:"Commit of the model."`
 	Precision     string       `json:"precision,omitzero" col:"dict" doc:"Number format of the arm: nvfp4, fp8, bf16, …"`
-	SKU           string       `json:"sku,omitzero" col:"dict" doc:"GPU model, an id of the SKU catalogue."`
+	SKU           string       `json:"sku,omitzero" col:"dict,key" doc:"GPU model, an id of the SKU catalogue."`
 	GPUs          Opt[int64]   `json:"gpus,omitzero" doc:"GPUs the number was obtained on."`
 	Metric        string       `json:"metric" col:"req,dict,key" doc:"Name of the metric."`
 	Unit          string       `json:"unit,omitzero" col:"dict" doc:"Unit of value, stderr, ci_lo and ci_hi."`

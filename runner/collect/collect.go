@@ -143,7 +143,7 @@ func one(root *os.Root, src Source, rule spec.Collect) (Value, error) {
 	if math.IsInf(num, 0) || math.IsNaN(num) {
 		return Value{}, missing("%s line %d: the value is not finite after scaling", file, cands[i].line)
 	}
-	return Value{Metric: rule.Metric, Value: num, Unit: rule.Unit, Quote: clean(cands[i].quote()), File: file, Line: cands[i].line}, nil
+	return Value{Metric: rule.Metric, Value: num, Unit: rule.Unit, Quote: Clean(cands[i].quote()), File: file, Line: cands[i].line}, nil
 }
 
 func fromStdout(src Source, rule spec.Collect) ([]candidate, error) {
@@ -319,8 +319,10 @@ func thousands(s string) bool {
 	return true
 }
 
-// clean makes a line fit to be shown: no control characters, bounded, valid.
-func clean(s string) string {
+// Clean makes a line of foreign output fit to be shown: valid UTF-8 without
+// terminal sequences and control characters, at most 300 bytes and a "…".
+func Clean(s string) string {
+	s = ansi.ReplaceAllString(s, "")
 	s = strings.Map(func(r rune) rune {
 		if r == '\t' {
 			return ' '

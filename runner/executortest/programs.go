@@ -206,7 +206,8 @@ func bigFile(args []string) error {
 
 // snoop looks for a token in every place where it may not be. The arguments
 // are the token without its first part, so that finding it means finding the
-// original; the file that holds it; and the submitter's pid.
+// original; the file that holds it; and the pid of a process that has it in
+// its environment.
 func snoop(args []string) error {
 	token := "s3cr3t-" + args[0]
 	leak := func(where string, b []byte) {
@@ -218,7 +219,7 @@ func snoop(args []string) error {
 	if b, err := os.ReadFile(args[1]); err == nil {
 		leak("the file "+args[1], b)
 	}
-	// The submitter by its pid out there, and what is around this process in
+	// The submitter's neighbour by its pid out there, and what is around this process in
 	// here. Other processes of the machine are nobody's business.
 	for _, pid := range []string{args[2], "1", strconv.Itoa(os.Getppid())} {
 		if b, err := os.ReadFile("/proc/" + pid + "/environ"); err == nil {
@@ -293,6 +294,7 @@ func get(args []string) error {
 		if err != nil {
 			return err
 		}
+		req.Close = true
 		if err := req.WriteProxy(conn); err != nil {
 			return err
 		}

@@ -17,14 +17,19 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Not os.Exit, which a race detector lets wait a second in every process.
 	if len(os.Args) > 1 {
 		switch args := os.Args[2:]; os.Args[1] {
 		case "__worker":
-			os.Exit(WorkerMain(args))
+			syscall.Exit(WorkerMain(args))
 		case "__sandbox-init":
-			os.Exit(sandbox.InitMain(args))
+			syscall.Exit(sandbox.InitMain(args))
+		case "__worker-kill": // point, folder
+			syscall.Exit(Worker{Hook: killAt(args[0])}.Main(args[1:]))
+		case "__submit-kill": // folder, point, program…
+			syscall.Exit(submitAndDie(args[0], args[1], args[2:]))
 		case "__program":
-			os.Exit(executortest.Main(args))
+			syscall.Exit(executortest.Main(args))
 		}
 	}
 	os.Exit(m.Run())
@@ -114,10 +119,12 @@ func noLeftovers(t *testing.T, attempts string) {
 		}
 		return nil
 	})
-	groups, _ := filepath.Glob("/sys/fs/cgroup/pids/repromill-*")
-	for _, g := range groups {
-		if _, err := os.Stat(filepath.Join(attempts, strings.TrimPrefix(filepath.Base(g), "repromill-"))); err == nil {
-			t.Errorf("%s is left", g)
+	folders, _ := filepath.Glob(attempts + "/*")
+	for _, f := range folders {
+		for _, dir := range sandbox.Plan(folder{f}.name()).Cgroups {
+			if _, err := os.Stat(dir); err == nil {
+				t.Errorf("%s is left", dir)
+			}
 		}
 	}
 }

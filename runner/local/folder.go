@@ -1,6 +1,8 @@
 package local
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +31,12 @@ const (
 
 // folder is one attempt on disk.
 type folder struct{ dir string }
+
+// name is unique on the machine: two installations may hold the same key.
+func (at folder) name() string {
+	sum := sha256.Sum256([]byte(at.dir))
+	return filepath.Base(at.dir) + "-" + hex.EncodeToString(sum[:4])
+}
 
 // lock takes the attempt's lock if it is free at once; nil means that it is
 // not. Closing the file gives it back.

@@ -27,7 +27,8 @@ type Worker struct {
 // attempt's folder. Its result is the exit status.
 func WorkerMain(args []string) int { return Worker{}.Main(args) }
 
-// The descriptors that Submit hands to a worker.
+// The descriptors that Submit hands to a worker. The lock is held for as long
+// as its one is open.
 const (
 	lockFD  = 3
 	readyFD = 4
@@ -44,12 +45,10 @@ func (w Worker) Main(args []string) int {
 	if w.Hook == nil {
 		w.Hook = func(string) {}
 	}
-	// Neither descriptor may reach the command: the one would keep the lock
-	// held when this process is dead.
-	syscall.CloseOnExec(lockFD)
-	syscall.CloseOnExec(readyFD)
-	ready := os.NewFile(readyFD, "ready")
-	if len(args) != 1 || ready == nil {
+	// No descriptor may reach the command: the lock's would keep it held when
+	// this process is dead.
+	err := sandbox.KeepDescriptors()
+	if len(args) != 1 || err != nil || !holdsLock(args[0]) {
 		fmt.Fprintln(os.Stderr, "this command is started by repromill itself to run an attempt, and not by hand")
 		return 2
 	}
@@ -57,7 +56,7 @@ func (w Worker) Main(args []string) int {
 	signal.Notify(stop, syscall.SIGTERM)
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT)
 	r := &run{Worker: w, at: folder{args[0]}, stop: stop}
-	if err := r.take(ready); err != nil {
+	if err := r.take(os.NewFile(readyFD, "ready")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -68,6 +67,16 @@ func (w Worker) Main(args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// holdsLock reports whether this process was given the attempt's locked
+// descriptor, which only Submit does.
+func holdsLock(dir string) bool {
+	var want, got syscall.Stat_t
+	if syscall.Stat(filepath.Join(dir, fileLock), &want) != nil || syscall.Fstat(lockFD, &got) != nil {
+		return false
+	}
+	return want.Dev == got.Dev && want.Ino == got.Ino && syscall.Flock(lockFD, syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }
 
 // run is one attempt under way.
@@ -94,7 +103,7 @@ func (r *run) take(ready *os.File) error {
 	if err := sandbox.AdoptOrphans(); err != nil {
 		return err
 	}
-	r.work = work{PID: os.Getpid(), Taken: r.Now().UTC()}
+	r.work = work{PID: os.Getpid(), Taken: r.Now().UTC(), Remains: sandbox.Plan(r.at.name())}
 	// Not durable: after a loss of power nothing runs, and beginning again is right.
 	if err := r.at.write(fileWorker, r.work, false, r.Hook); err != nil {
 		return err
@@ -167,7 +176,7 @@ func (r *run) execute() runner.Status {
 func (r *run) spec(out *capture) sandbox.Spec {
 	a := r.rec.Attempt
 	spec := sandbox.Spec{
-		Name: filepath.Base(r.at.dir), Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable, ReadOnly: a.ReadOnly, GPUs: a.GPUs,
+		Name: r.at.name(), Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable, ReadOnly: a.ReadOnly, GPUs: a.GPUs,
 		Scratch: filepath.Join(r.at.dir, dirScratch), Stdout: out.stdout.w, Stderr: out.stderr.w,
 		Limits: sandbox.Limits{MemoryBytes: a.Limits.MemoryBytes, Processes: a.Limits.Processes, FileBytes: a.Limits.FileBytes},
 	}

@@ -100,25 +100,40 @@ func hasAll(controllers string) bool {
 	return slices.Contains(f, "memory") && slices.Contains(f, "pids")
 }
 
+// cgroupPrefix marks the folders that this package makes, and removes.
+const cgroupPrefix = "repromill-"
+
+// planCgroup says where groups of that name would be made.
+func planCgroup(name string) (v2 string, v1 map[string]string) {
+	own, parents := hierarchies()
+	if parent := cgroupParent(own); parent != "" {
+		v2 = filepath.Join(parent, cgroupPrefix+name)
+	}
+	v1 = map[string]string{}
+	for c, parent := range parents {
+		v1[c] = filepath.Join(parent, cgroupPrefix+name)
+	}
+	return v2, v1
+}
+
 // newCgroup makes a group with the limits. A nil group means that none can be
 // made here.
 func newCgroup(name string, l Limits) *cgroup {
-	name = "repromill-" + name
-	v2, v1 := hierarchies()
-	if parent := cgroupParent(v2); v2 != "" && parent != "" {
-		g := &cgroup{v2: filepath.Join(parent, name), limits: l}
-		if os.Mkdir(g.v2, 0o755) == nil && g.limitV2() == nil {
-			return g
+	v2, v1 := planCgroup(name)
+	if v2 != "" {
+		if err := os.Mkdir(v2, 0o755); err == nil {
+			g := &cgroup{v2: v2, limits: l}
+			if g.limitV2() == nil {
+				return g
+			}
+			g.remove()
 		}
-		g.remove()
 	}
 	g := &cgroup{v1: map[string]string{}, limits: l}
-	for _, c := range []string{"memory", "pids"} {
-		parent, ok := v1[c]
-		if !ok || os.Mkdir(filepath.Join(parent, name), 0o755) != nil {
-			continue
+	for c, dir := range v1 {
+		if os.Mkdir(dir, 0o755) == nil {
+			g.v1[c] = dir
 		}
-		g.v1[c] = filepath.Join(parent, name)
 	}
 	if len(g.v1) == 0 {
 		return nil
@@ -257,7 +272,7 @@ func (g *cgroup) remove() {
 // removeCgroup kills what is in the folder and removes it; it reports whether
 // the folder is gone. Only folders that this package made are touched.
 func removeCgroup(dir string) bool {
-	if !strings.HasPrefix(filepath.Base(dir), "repromill-") {
+	if !strings.HasPrefix(filepath.Base(dir), cgroupPrefix) {
 		return true
 	}
 	err := unix.Rmdir(dir)

@@ -90,9 +90,7 @@ type initProcess struct {
 }
 
 func openInit() (*initProcess, error) {
-	unix.CloseOnExec(controlFD)
-	unix.CloseOnExec(specFD)
-	if err := closeOthersOnExec(); err != nil {
+	if err := KeepDescriptors(); err != nil {
 		return nil, err
 	}
 	f := os.NewFile(specFD, "spec")
@@ -114,10 +112,11 @@ func openInit() (*initProcess, error) {
 	return in, nil
 }
 
-// closeOthersOnExec marks every descriptor that the program inherited from
-// whoever started it, so that none reaches the command.
-func closeOthersOnExec() error {
-	if unix.CloseRange(controlFD, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC) == nil {
+// KeepDescriptors marks every descriptor beyond the standard ones, also those
+// that this program inherited from whoever started it, so that no program
+// started from here on gets one.
+func KeepDescriptors() error {
+	if unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC) == nil {
 		return nil
 	}
 	fds, err := os.ReadDir("/proc/self/fd")

@@ -66,9 +66,7 @@ func confineSharedRoot(s *initSpec) error {
 		landlock.RWFiles(existing(devicePaths(0))...).WithIoctlDev(),
 	}
 	// Name service and account files are configuration, readable by everyone.
-	for _, f := range existing([]string{"/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf"}) {
-		roFiles = append(roFiles, f)
-	}
+	roFiles = append(roFiles, existing([]string{"/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf"})...)
 	if len(roFiles) > 0 {
 		rules = append(rules, landlock.ROFiles(roFiles...))
 	}

@@ -19,6 +19,7 @@ var systemPaths = []string{
 	"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives",
 	"/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted", "/etc/crypto-policies",
 	"/etc/localtime", "/etc/timezone", "/etc/mime.types", "/etc/protocols", "/etc/services", "/etc/fonts",
+	"/etc/os-release", "/etc/lsb-release", "/etc/debian_version", "/etc/redhat-release", "/etc/fedora-release", "/etc/alpine-release", "/etc/arch-release", "/etc/SuSE-release",
 	"/etc/OpenCL", "/etc/magic", "/etc/inputrc", "/etc/terminfo", "/etc/matplotlibrc",
 	"/sys/devices/system",
 }

@@ -90,7 +90,8 @@ func (c Config) tmpBytes() int64 {
 
 // Spec is one command.
 type Spec struct {
-	// Name appears in the names of kernel objects; letters, digits and '-'.
+	// Name names kernel objects and must be this sandbox's alone on the
+	// machine; letters, digits and '-'.
 	Name string
 	Argv []string
 	// Dir is the absolute working directory.

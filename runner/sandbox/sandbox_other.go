@@ -28,6 +28,9 @@ type Remains struct {
 	Init int `json:"init,omitempty"`
 }
 
+// Plan has nothing to name here.
+func Plan(string) Remains { return Remains{} }
+
 // Sweep kills the process group of the command.
 func (r Remains) Sweep(context.Context) error {
 	if r.Init > 1 {
@@ -49,6 +52,14 @@ func InitMain([]string) int { return 2 }
 
 // SweepOrphans has nothing to do here.
 func SweepOrphans() {}
+
+// KeepDescriptors marks every descriptor beyond the standard ones.
+func KeepDescriptors() error {
+	for fd := 3; fd < 256; fd++ {
+		syscall.CloseOnExec(fd)
+	}
+	return nil
+}
 
 // AdoptOrphans has nothing to do here.
 func AdoptOrphans() error { return nil }

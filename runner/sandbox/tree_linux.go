@@ -143,6 +143,20 @@ type Remains struct {
 	Cgroups []string `json:"cgroups,omitempty"`
 }
 
+// Plan names what a sandbox of that name may leave before its BeforeRun is
+// called, so that a caller can store it before the sandbox starts.
+func Plan(name string) Remains {
+	r := Remains{Boot: bootID()}
+	v2, v1 := planCgroup(name)
+	if v2 != "" {
+		r.Cgroups = append(r.Cgroups, v2)
+	}
+	for _, dir := range v1 {
+		r.Cgroups = append(r.Cgroups, dir)
+	}
+	return r
+}
+
 // Sweep kills what is left and returns when nothing is.
 func (r Remains) Sweep(ctx context.Context) error {
 	if r.Boot != "" && r.Boot != bootID() {

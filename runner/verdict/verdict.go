@@ -21,8 +21,8 @@
 //     interval must lie on that side.
 //  6. Everything else is inconclusive, and so is every result of a run that is
 //     not comparable: a smoke run, a shortened or demonstration run, a patched
-//     one, or one on another data set, unless the plan quotes a value that is
-//     stated for this very run ([spec.Expectation]).
+//     one, or one on another data set, unless the plan quotes somebody who says that
+//     this very run gives the claimed value ([spec.Expectation]).
 //
 // Where several runs speak to a claim, the comparable one is judged, then the
 // fuller one; the choice never looks at the verdict.
@@ -250,8 +250,7 @@ func incomparable(c spec.Claim, r *Run) (why []string) {
 		why = append(why, r.Reason)
 	}
 	e := r.Spec.Expects
-	if e != nil && e.Metric == c.Metric && (c.Dataset == "" || e.Dataset == "" || sameName(c.Dataset, e.Dataset)) {
-		// Somebody states the value of this very run, as small as it is.
+	if e != nil && statesClaim(*e, c, tolerance(c, r)) {
 		return why
 	}
 	if r.Spec.Kind == "smoke" {
@@ -265,13 +264,24 @@ func incomparable(c spec.Claim, r *Run) (why []string) {
 	case "demo":
 		why = append(why, "it is a demonstration")
 	}
-	if len(r.Spec.Patches) > 0 {
+	if slices.ContainsFunc(r.Spec.Patches, func(p spec.Patch) bool { return p.Kind == "flag" || p.Kind == "env" }) {
+		why = append(why, "its command was changed")
+	}
+	if slices.ContainsFunc(r.Spec.Patches, func(p spec.Patch) bool { return p.Kind != "flag" && p.Kind != "env" }) {
 		why = append(why, "the code was patched")
 	}
 	if e != nil && c.Dataset != "" && e.Dataset != "" && !sameName(c.Dataset, e.Dataset) {
 		why = append(why, fmt.Sprintf("it ran on %s instead of %s", e.Dataset, c.Dataset))
 	}
 	return why
+}
+
+// statesClaim reports whether somebody says of this very run, as small as it
+// is, that it gives the claimed value.
+func statesClaim(e spec.Expectation, c spec.Claim, tol spec.Tolerance) bool {
+	lo, hi := widen(c, tol)
+	return e.Metric == c.Metric && e.Value >= lo && e.Value <= hi &&
+		(c.Dataset == "" || e.Dataset == "" || sameName(c.Dataset, e.Dataset))
 }
 
 func sameName(a, b string) bool {
@@ -339,7 +349,9 @@ func bounds(c spec.Claim) (lo, hi float64) {
 	return lo, hi
 }
 
-func widen(lo, hi float64, t spec.Tolerance) (float64, float64) {
+// widen is the stated value or range with the tolerance around it.
+func widen(c spec.Claim, t spec.Tolerance) (float64, float64) {
+	lo, hi := bounds(c)
 	if t.Kind == "relative" {
 		return lo - t.Value*math.Abs(lo), hi + t.Value*math.Abs(hi)
 	}
@@ -350,7 +362,7 @@ func widen(lo, hi float64, t spec.Tolerance) (float64, float64) {
 // numbers stand in the row.
 func compare(c spec.Claim, s summary, tol spec.Tolerance) (Verdict, string) {
 	lo, hi := bounds(c)
-	tlo, thi := widen(lo, hi, tol)
+	tlo, thi := widen(c, tol)
 	// Half a unit in the last place of float64 arithmetic must not decide.
 	slack := 1e-12 * max(1, math.Abs(s.mean))
 	switch {

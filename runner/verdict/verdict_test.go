@@ -68,6 +68,10 @@ func TestJudge(t *testing.T) {
 			r.Spec.Patches = []spec.Patch{{File: "a.py"}}
 			r.Spec.Expects = &spec.Expectation{Metric: "m", Value: 0.9}
 		})}, Aligned, ""},
+		"patched, and another value stated for this run": {acc, []Run{with(run("full", "recompute", 0.9), func(r *Run) {
+			r.Spec.Patches = []spec.Patch{{Kind: "flag"}}
+			r.Spec.Expects = &spec.Expectation{Metric: "m", Value: 0.7}
+		})}, Inconclusive, "its command was changed"},
 		"other data set": {spec.Claim{Value: ptr(0.9), Dataset: "ImageNet"}, []Run{with(run("full", "recompute", 0.9), func(r *Run) {
 			r.Spec.Expects = &spec.Expectation{Metric: "other", Dataset: "CIFAR-10"}
 		})}, Inconclusive, "it ran on CIFAR-10 instead of ImageNet"},

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -88,8 +89,7 @@ func readManifest(b []byte) ([]fileEntry, error) {
 	return files, nil
 }
 
-// publish fills the stage's meta and manifest, makes its tree read-only and
-// renames it to dst. The caller holds dst's lock.
+// publish writes the stage's meta and manifest and renames it to dst. The caller holds dst's lock.
 func (c *Cloner) publish(s *stage, dst string, m *meta, files []fileEntry) error {
 	var manifest bytes.Buffer
 	if err := writeManifest(&manifest, files); err != nil {
@@ -108,9 +108,6 @@ func (c *Cloner) publish(s *stage, dst string, m *meta, files []fileEntry) error
 		}
 	}
 	c.hook("git:meta:after")
-	if err := makeReadOnly(filepath.Join(s.dir, "tree")); err != nil {
-		return err
-	}
 	c.hook("git:publish:before")
 	if err := os.Rename(s.dir, dst); err != nil {
 		return fmt.Errorf("publish checkout: %w", err)
@@ -137,21 +134,6 @@ func writeSynced(path string, b []byte) error {
 	return nil
 }
 
-// makeReadOnly takes the write bits of every folder. Files were created
-// without them.
-func makeReadOnly(dir string) error {
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			err = os.Chmod(p, 0o555)
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("make checkout read-only: %w", err)
-	}
-	return nil
-}
-
 // cached returns the checkout under a key, or nil when there is none or it is
 // damaged. A damaged one is left for whoever holds the key's lock to replace.
 func (c *Cloner) cached(key string) (*meta, error) {
@@ -165,6 +147,9 @@ func (c *Cloner) cached(key string) (*meta, error) {
 	var m meta
 	if json.Unmarshal(b, &m) != nil || m.Version != metaVersion {
 		return nil, nil
+	}
+	if slices.ContainsFunc(m.Skipped, func(s Skipped) bool { return s.Why == whyAbsent }) {
+		return nil, nil // the local repository may hold more by now
 	}
 	manifest, err := os.ReadFile(filepath.Join(dir, "manifest"))
 	if err != nil {

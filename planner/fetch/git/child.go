@@ -23,14 +23,7 @@ func (c *Cloner) work(ctx context.Context, req *workRequest, pack io.Reader, rep
 	if len(c.cfg.Child) > 0 {
 		return c.delegate(ctx, req, pack, report)
 	}
-	res, err := perform(ctx, req, pack, report)
-	if err != nil {
-		return nil, err
-	}
-	for i := range res.Tree.Files {
-		res.Tree.Files[i].ID = res.Tree.Files[i].Hash.String()
-	}
-	return res, nil
+	return perform(ctx, req, pack, report)
 }
 
 // delegate runs one request in a child: request and pack on its stdin, nothing
@@ -43,8 +36,8 @@ func (c *Cloner) delegate(ctx context.Context, req *workRequest, pack io.Reader,
 	cmd.Dir = req.Dir
 	cmd.SysProcAttr = dieWithParent()
 	cmd.WaitDelay = 5 * time.Second
-	var complaint tail
-	cmd.Stderr = &complaint
+	var stderr complaints
+	cmd.Stderr = &stderr
 	if req.stage != nil {
 		cmd.ExtraFiles = []*os.File{req.stage.lock}
 	}
@@ -67,34 +60,35 @@ func (c *Cloner) delegate(ctx context.Context, req *workRequest, pack io.Reader,
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start unpacker: %w", err)
 	}
-	fed := make(chan error, 1)
-	go func() { fed <- feed(stdin, append(line, '\n'), pack) }()
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		feed(stdin, append(line, '\n'), pack)
+	}()
 	res, err := listen(stdout, report)
 	if err != nil {
 		cancel()
-		if req.hangUp != nil {
-			req.hangUp()
-		}
+	}
+	if req.hangUp != nil {
+		req.hangUp() // whatever the server still has to say
 	}
 	waitErr := cmd.Wait()
-	if ferr := <-fed; err == nil && ferr != nil {
-		err = ferr
-	}
+	<-fed
 	if errors.Is(err, errNoResult) {
-		return nil, c.obituary(req, waitErr, complaint.String())
+		return nil, obituary(req, waitErr, stderr.kept.String())
 	}
 	return res, err
 }
 
 // feed writes the request and the pack. A child that hangs up early has said
-// why, or has died; neither is the feed's error.
-func feed(stdin io.WriteCloser, line []byte, pack io.Reader) error {
+// why, or has died, and a stream that breaks is noted by its reader: the feed
+// has no errors of its own.
+func feed(stdin io.WriteCloser, line []byte, pack io.Reader) {
 	_, err := stdin.Write(line)
 	if err == nil && pack != nil {
 		_, _ = io.CopyBuffer(struct{ io.Writer }{stdin}, struct{ io.Reader }{pack}, make([]byte, 256<<10))
 	}
 	_ = stdin.Close()
-	return nil
 }
 
 var errNoResult = errors.New("the unpacker said nothing")
@@ -123,21 +117,22 @@ func listen(r io.Reader, report func(Progress)) (*workResult, error) {
 }
 
 // obituary explains a child that ended without a result.
-func (c *Cloner) obituary(req *workRequest, err error, complaint string) error {
-	if strings.Contains(complaint, "out of memory") || strings.Contains(complaint, "cannot allocate memory") ||
-		strings.Contains(complaint, "failed to create new OS thread") {
-		return &LimitError{Cap: CapMemory, Limit: req.Limits.MemoryBytes}
+func obituary(req *workRequest, err error, complaint string) error {
+	for _, sign := range []string{"out of memory", "cannot allocate memory", "address space", "failed to create new OS thread"} {
+		if strings.Contains(complaint, sign) {
+			return &LimitError{Cap: CapMemory, Limit: req.Limits.MemoryBytes}
+		}
 	}
 	first, _, _ := strings.Cut(strings.TrimSpace(complaint), "\n")
 	return fmt.Errorf("the unpacker died: %v: %q", err, first)
 }
 
-// tail keeps the first part of what a child writes to stderr.
-type tail struct{ bytes.Buffer }
+// complaints keeps the first part of what a child writes to stderr.
+type complaints struct{ kept bytes.Buffer }
 
-func (t *tail) Write(p []byte) (int, error) {
-	if room := 8<<10 - t.Len(); room > 0 {
-		t.Buffer.Write(p[:min(room, len(p))])
+func (c *complaints) Write(p []byte) (int, error) {
+	if room := 8<<10 - c.kept.Len(); room > 0 {
+		c.kept.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
 }

@@ -2,6 +2,7 @@ package git
 
 import (
 	"fmt"
+	"os"
 	"runtime/debug"
 	"syscall"
 
@@ -14,8 +15,19 @@ func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 
-// goReserve is address space that the Go runtime reserves and never touches.
-const goReserve = 1 << 30
+// addressSpace is what this process has mapped, most of it reserved by the Go
+// runtime and never touched (proc(5), statm).
+func addressSpace() (uint64, error) {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0, fmt.Errorf("measure address space: %w", err)
+	}
+	var pages uint64
+	if _, err := fmt.Sscan(string(b), &pages); err != nil {
+		return 0, fmt.Errorf("measure address space: %w", err)
+	}
+	return pages * uint64(os.Getpagesize()), nil
+}
 
 // confine takes from this process, for good, all it does not need: memory,
 // processor time and file size beyond the request's limits, every file but the
@@ -23,13 +35,17 @@ const goReserve = 1 << 30
 // kernel has it.
 func confine(req *workRequest) error {
 	l := req.Limits
+	mapped, err := addressSpace()
+	if err != nil {
+		return err
+	}
 	cpu := uint64(2*l.Time.Seconds()) + 1
 	for _, r := range []struct {
 		what string
 		id   int
 		max  uint64
 	}{
-		{"address space", unix.RLIMIT_AS, uint64(l.MemoryBytes) + goReserve},
+		{"address space", unix.RLIMIT_AS, mapped + uint64(l.MemoryBytes)},
 		{"processor time", unix.RLIMIT_CPU, cpu},
 		{"file size", unix.RLIMIT_FSIZE, uint64(max(req.spoolLimit(), l.TransferBytes))},
 		{"core size", unix.RLIMIT_CORE, 0},

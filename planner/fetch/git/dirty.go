@@ -34,7 +34,7 @@ func (f *folderRepo) dirty(o *repoObjects, tree plumbing.Hash) bool {
 	}
 	budget := int64(maxRehash)
 	for _, e := range idx.Entries {
-		if committed[e.Name] != e.Hash || e.Stage != index.Merged {
+		if committed[e.Name] != e.Hash || e.Stage != 0 { // 0 is a merged entry
 			return true
 		}
 		if !e.SkipWorktree && f.changed(e, &budget) {

@@ -8,15 +8,16 @@
 // into a content-addressed cache. No hook, filter, attribute or LFS smudge is
 // ever run; what is not materialised is reported as a fact.
 //
-//	<CacheDir>/git/<key>/tree       the files, read-only, without .git
+//	<CacheDir>/git/<key>/tree       read-only files, without .git; folders stay writable, so that rm -r works
 //	<CacheDir>/git/<key>/manifest   mode, size, git blob id and path of every file
 //	<CacheDir>/git/<key>/meta.json  commit, date, facts, SHA-256 of manifest
+//	<CacheDir>/git/refs/<key>.json  what a ref of a remote pointed to, and when
 //	<CacheDir>/git/locks/<key>      flock(2): one writer per key
 //	<CacheDir>/git/tmp/<name>       staging; removed by whoever finds its lock free
 //
 // A checkout becomes visible by one rename. A cached one is hashed before it is
 // handed out; a damaged one is fetched again. A full commit id that is cached
-// needs no network.
+// needs no network, nor does a ref that was looked up within [Request.MaxAge].
 //
 // # What it accepts
 //

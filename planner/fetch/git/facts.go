@@ -8,6 +8,10 @@ import (
 	"github.com/go-git/go-git/v5/config"
 )
 
+// whyAbsent is said of a file whose content a local repository does not hold:
+// it is a partial clone (git clone --filter), whose server alone has the rest.
+const whyAbsent = "the local repository is partial and does not hold its content"
+
 // Skipped is a path of the commit that was not materialised, and why.
 type Skipped struct {
 	Path string `json:"path"`

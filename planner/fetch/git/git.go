@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -35,7 +34,8 @@ type Config struct {
 	// Transport replaces the built-in transport, DialControl only its check of
 	// the address about to be dialled (see net.Dialer.Control). With neither,
 	// only public addresses are dialled. The policy on schemes, hosts and ports
-	// holds for all of them.
+	// holds for all of them. A Transport must not cache, and must leave retries
+	// to the Cloner.
 	Transport   http.RoundTripper
 	DialControl func(network, address string, c syscall.RawConn) error
 	// Child is the command that calls [ChildMain]. Empty unpacks in this
@@ -62,10 +62,13 @@ type Request struct {
 	Repo       string // https address, or an absolute folder
 	Ref        string // branch, tag, full ref name or commit id; "" is the default branch
 	Submodules bool
+	// MaxAge is how old the knowledge of where Ref points may be; 0 asks the
+	// server in any case. A commit that is known by its id is never asked for.
+	MaxAge time.Duration
 }
 
-// Checkout is a read-only folder of files in the cache. Callers copy it before
-// they write.
+// Checkout is a folder of read-only files in the cache. Callers copy it before
+// they write: whatever differs from the commit has it fetched again.
 type Checkout struct {
 	Dir        string      `json:"dir"`
 	Repo       string      `json:"repo"`                 // canonical
@@ -90,10 +93,8 @@ type Cloner struct {
 	cfg       Config
 	dir       string // CacheDir/git
 	transport http.RoundTripper
-	exempt    map[string]bool // host:port
-	trees     map[string]string
-
-	swept sync.Once
+	exempt    map[string]bool   // host:port
+	trees     map[string]string // folder by canonical address
 }
 
 // New checks the configuration. It touches neither disk nor network.
@@ -111,6 +112,13 @@ func New(cfg Config) (*Cloner, error) {
 	}
 	if cfg.Sleep == nil {
 		cfg.Sleep = sleep
+	}
+	if len(cfg.Child) > 0 && strings.ContainsRune(cfg.Child[0], filepath.Separator) {
+		program, err := filepath.Abs(cfg.Child[0]) // it is started in another folder
+		if err != nil {
+			return nil, fmt.Errorf("locate unpacker: %w", err)
+		}
+		cfg.Child = append([]string{program}, cfg.Child[1:]...)
 	}
 	c := &Cloner{cfg: cfg, dir: dir, exempt: map[string]bool{}, trees: map[string]string{}}
 	for _, h := range cfg.AllowHTTPHosts {
@@ -171,6 +179,7 @@ type resolved struct {
 	commit string // the id of the commit; half of the cache key
 	ref    string // as a person writes it
 	full   string // refs/…, where known
+	head   bool   // it is the default branch
 	dirty  bool
 }
 
@@ -191,6 +200,7 @@ type job struct {
 	c        *Cloner
 	budget   *budget
 	progress *meter
+	visits   int // submodules, found or not
 }
 
 func (c *Cloner) newJob() *job {
@@ -222,11 +232,6 @@ func (j *job) explain(ctx context.Context, repo string, err error) error {
 
 func (j *job) checkout(ctx context.Context, req Request) (*Checkout, error) {
 	c := j.c
-	var err error
-	c.swept.Do(func() { err = sweep(c.path("tmp")) })
-	if err != nil {
-		return nil, err
-	}
 	src, err := j.locate(req.Repo)
 	if err != nil {
 		return nil, err
@@ -238,11 +243,27 @@ func (j *job) checkout(ctx context.Context, req Request) (*Checkout, error) {
 			return co, err
 		}
 	}
+	if r, ok := c.recall(src, req.Ref, req.MaxAge); ok {
+		if co, err := j.adopt(src, r, req.Submodules); co != nil || err != nil {
+			return co, err
+		}
+	}
 	j.progress.report(Progress{Repo: src.name(), Phase: "resolve"})
 	r, err := src.resolve(ctx, req.Ref)
 	if err != nil {
 		return nil, err
 	}
+	co, err := j.obtain(ctx, src, r, req)
+	if err != nil {
+		return nil, err
+	}
+	return co, c.remember(src, req.Ref, r)
+}
+
+// obtain gets a commit from the cache or, as the only one at it, from its
+// source.
+func (j *job) obtain(ctx context.Context, src source, r resolved, req Request) (*Checkout, error) {
+	c := j.c
 	if co, err := j.adopt(src, r, req.Submodules); co != nil || err != nil {
 		return co, err
 	}
@@ -293,6 +314,9 @@ func (j *job) result(key string, m *meta, r resolved) *Checkout {
 // found no sound checkout under the key.
 func (j *job) fetch(ctx context.Context, src source, r resolved, req Request, key string) (_ *Checkout, err error) {
 	c := j.c
+	if err := sweep(c.path("tmp")); err != nil {
+		return nil, err
+	}
 	c.hook("git:stage:before")
 	s, err := newStage(c.path("tmp"))
 	if err != nil {
@@ -328,7 +352,7 @@ func (c *Cloner) discard(key, stage string) error {
 	if err := os.Rename(old, trash); err != nil {
 		return fmt.Errorf("move damaged checkout away: %w", err)
 	}
-	return removeTree(trash)
+	return os.RemoveAll(trash)
 }
 
 // fill writes the tree and its submodules into the stage.

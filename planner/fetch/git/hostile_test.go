@@ -39,6 +39,7 @@ func (r *repo) commitTree(tree string) string {
 }
 
 func TestHostileTree(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		s := newServer(t)
 		r := s.repo(t, "proj")
@@ -111,6 +112,7 @@ func TestHostileTree(t *testing.T) {
 
 // Trees that are small on the wire and huge, or endless, when walked.
 func TestTreeBombs(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	bombs := map[string]func(r *repo) string{
 		"files": func(r *repo) string { // 10^10 files
@@ -164,6 +166,12 @@ func TestTreeBombs(t *testing.T) {
 			nothingStaged(t, cfg.CacheDir)
 		})
 	}
+}
+
+// Trees that git would refuse to make.
+func TestOddTrees(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
 	t.Run("deep", func(t *testing.T) {
 		r := s.repo(t, "deep")
 		at := r.tree([3]string{"100644", "bottom", r.blob("x")})
@@ -194,6 +202,7 @@ func TestTreeBombs(t *testing.T) {
 }
 
 func TestSubmodules(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, child []string) {
 		s := newServer(t)
 		inner := s.repo(t, "org/inner")
@@ -234,6 +243,7 @@ func modules(nameFolderURL ...string) string {
 // No address of a .gitmodules runs anything, reads a local file, loops, or
 // goes deeper than allowed.
 func TestHostileSubmodules(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	secret := newRepo(t, t.TempDir())
 	secret.write("secret", "s")
@@ -280,6 +290,11 @@ func TestHostileSubmodules(t *testing.T) {
 	if co.Files != 2 || len(co.Submodules) != 0 || len(co.Skipped) != len(urls) {
 		t.Errorf("checkout %+v", co)
 	}
+}
+
+func TestSubmoduleBounds(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
 	t.Run("depth", func(t *testing.T) {
 		at := ""
 		for i := range 6 {
@@ -298,6 +313,18 @@ func TestHostileSubmodules(t *testing.T) {
 		co := checkout(t, newCloner(t, s.config(t, nil)), Request{Repo: s.URL + "/level5", Submodules: true})
 		if len(co.Submodules) != 3 || len(co.Skipped) != 1 || !strings.Contains(co.Skipped[0].Why, "deeper") {
 			t.Errorf("submodules %+v, skipped %+v", co.Submodules, co.Skipped)
+		}
+	})
+	t.Run("many", func(t *testing.T) {
+		r := s.repo(t, "many")
+		var lines [][3]string
+		for i := range maxSubmodules + 6 {
+			lines = append(lines, [3]string{"160000", fmt.Sprintf("s%03d", i), strings.Repeat("12", 20)})
+		}
+		r.commitTree(r.tree(lines...))
+		co := checkout(t, newCloner(t, s.config(t, nil)), Request{Repo: s.URL + "/many", Submodules: true})
+		if last := co.Skipped[len(co.Skipped)-1]; len(co.Skipped) != len(lines) || !strings.Contains(last.Why, "more than 64") {
+			t.Errorf("%d skipped, last %+v", len(co.Skipped), last)
 		}
 	})
 	t.Run("budget", func(t *testing.T) {

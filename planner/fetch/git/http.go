@@ -8,47 +8,15 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/repromill/repromill/planner/fetch"
 )
 
-// reserved lists the ranges that no public server lives in and netip has no
-// predicate for (IANA special-purpose registries; NAT64, 6to4 and Teredo
-// because they wrap an IPv4 address that would escape the check).
-var reserved = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),
-	netip.MustParsePrefix("100.64.0.0/10"),
-	netip.MustParsePrefix("192.0.0.0/24"),
-	netip.MustParsePrefix("192.0.2.0/24"),
-	netip.MustParsePrefix("192.88.99.0/24"),
-	netip.MustParsePrefix("198.18.0.0/15"),
-	netip.MustParsePrefix("198.51.100.0/24"),
-	netip.MustParsePrefix("203.0.113.0/24"),
-	netip.MustParsePrefix("240.0.0.0/4"),
-	netip.MustParsePrefix("::/96"),
-	netip.MustParsePrefix("64:ff9b::/96"),
-	netip.MustParsePrefix("64:ff9b:1::/48"),
-	netip.MustParsePrefix("100::/64"),
-	netip.MustParsePrefix("2001::/32"),
-	netip.MustParsePrefix("2001:db8::/32"),
-	netip.MustParsePrefix("2002::/16"),
-	netip.MustParsePrefix("fec0::/10"),
-}
-
 // publicAddr reports whether ip is an address of the public Internet.
-func publicAddr(ip netip.Addr) bool {
-	ip = ip.Unmap()
-	if !ip.IsValid() || ip.IsPrivate() || ip.IsLoopback() || ip.IsUnspecified() ||
-		ip.IsMulticast() || ip.IsLinkLocalUnicast() {
-		return false
-	}
-	for _, p := range reserved {
-		if p.Contains(ip.WithZone("")) {
-			return false
-		}
-	}
-	return true
-}
+func publicAddr(ip netip.Addr) bool { return fetch.NotPublic(ip.Unmap()) == "" }
 
 // publicOnly is the default [Config.DialControl]: it sees the address that is
 // about to be dialled, so a name that resolves differently at each look-up
@@ -97,6 +65,8 @@ type wire struct {
 	repo   string
 	budget *budget
 	onRead func(total int64)
+
+	preamble atomic.Bool // what comes before a pack is read into memory: keep it small
 
 	mu     sync.Mutex
 	fault  error  // a refusal of ours
@@ -153,6 +123,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, w.first(err)
 	}
 	timer.Stop()
+	w.preamble.Store(true)
 	res.Body = &countedBody{ReadCloser: res.Body, w: w, timer: timer, idle: idle, cancel: cancel}
 	if res.StatusCode >= 400 {
 		// An error page is quoted, never needed whole.
@@ -164,9 +135,14 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
+// maxPreamble bounds the list of refs and what precedes a pack: some 500,000
+// refs.
+const maxPreamble = 32 << 20
+
 type countedBody struct {
 	io.ReadCloser
 	w      *wire
+	n      int64 // read so far
 	timer  *time.Timer
 	idle   time.Duration
 	cancel context.CancelFunc
@@ -176,6 +152,9 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	b.timer.Reset(b.idle)
 	n, err := b.ReadCloser.Read(p)
 	b.timer.Stop() // what the reader does with the bytes is not the server's time
+	if b.n += int64(n); b.n > maxPreamble && b.w.preamble.Load() {
+		return 0, b.w.fail(&LimitError{Repo: b.w.repo, Cap: CapTransfer, Limit: maxPreamble, What: "before the pack"})
+	}
 	total := b.w.budget.received.Add(int64(n))
 	if limit := b.w.budget.limits.TransferBytes; total > limit {
 		return 0, b.w.fail(&LimitError{Repo: b.w.repo, Cap: CapTransfer, Limit: limit, Got: total})

@@ -13,7 +13,7 @@ type Limits struct {
 	Files          int           `json:"files"`           // files in the tree; 50,000
 	TotalBytes     int64         `json:"total_bytes"`     // of all files; 2 GiB
 	FileBytes      int64         `json:"file_bytes"`      // of one file; 512 MiB
-	MemoryBytes    int64         `json:"memory_bytes"`    // address space of the child; 4 GiB
+	MemoryBytes    int64         `json:"memory_bytes"`    // address space the child may add to what it starts with; 4 GiB
 	Time           time.Duration `json:"time"`            // wall clock of the checkout; 10 min
 	Idle           time.Duration `json:"idle"`            // without one byte from the server; 60 s
 	SubmoduleDepth int           `json:"submodule_depth"` // submodules within submodules; 3
@@ -97,7 +97,10 @@ func (e *LimitError) Error() string {
 
 // UserError returns how to raise the cap.
 func (e *LimitError) UserError() string {
-	return fmt.Sprintf("raise the git limit %q if this repository is meant to be that large", e.Cap)
+	if e.Cap == CapTime || e.Cap == CapIdle {
+		return fmt.Sprintf("try again, or set git.%s higher in the configuration", e.Cap)
+	}
+	return fmt.Sprintf("set git.%s higher in the configuration if this repository is meant to be that large", e.Cap)
 }
 
 // size prints bytes the way a person reads them.

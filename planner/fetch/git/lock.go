@@ -67,15 +67,19 @@ type stage struct {
 
 // newStage makes a staging folder under tmp. Its lock exists before it does.
 func newStage(tmp string) (*stage, error) {
-	if err := os.MkdirAll(tmp, 0o700); err != nil {
-		return nil, fmt.Errorf("create staging area: %w", err)
-	}
 	name := make([]byte, 8)
 	if _, err := rand.Read(name); err != nil {
 		return nil, fmt.Errorf("name staging folder: %w", err)
 	}
 	dir := filepath.Join(tmp, hex.EncodeToString(name))
-	lock, err := lockFile(context.Background(), dir+".lock", true)
+	var lock *os.File
+	err := fs.ErrNotExist
+	for try := 0; try < 3 && errors.Is(err, fs.ErrNotExist); try++ { // whoever empties a mirror's tmp removes it
+		if err := os.MkdirAll(tmp, 0o700); err != nil {
+			return nil, fmt.Errorf("create staging area: %w", err)
+		}
+		lock, err = lockFile(context.Background(), dir+".lock", true)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +92,7 @@ func newStage(tmp string) (*stage, error) {
 
 // remove deletes what is left of the stage; after a publish, its lock alone.
 func (s *stage) remove() error {
-	err := removeTree(s.dir)
+	err := os.RemoveAll(s.dir)
 	if rerr := os.Remove(s.dir + ".lock"); err == nil && !errors.Is(rerr, fs.ErrNotExist) {
 		err = rerr
 	}
@@ -107,7 +111,9 @@ func sweep(tmp string) error {
 	for _, e := range entries {
 		dir := filepath.Join(tmp, strings.TrimSuffix(e.Name(), ".lock"))
 		lock, err := lockFile(context.Background(), dir+".lock", false)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the area itself is gone: somebody found it empty
+		} else if err != nil {
 			return err
 		}
 		if lock == nil {
@@ -118,22 +124,4 @@ func sweep(tmp string) error {
 		}
 	}
 	return nil
-}
-
-// removeTree removes a folder whose folders may be read-only.
-func removeTree(dir string) error {
-	err := os.RemoveAll(dir)
-	if err == nil || !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	err = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			err = os.Chmod(p, 0o700)
-		}
-		return err
-	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return os.RemoveAll(dir)
 }

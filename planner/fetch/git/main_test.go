@@ -19,6 +19,9 @@ import (
 	"time"
 )
 
+// programs are further ones, of one system only.
+var programs = map[string]func(args []string) int{}
+
 // The test binary plays the programs that the package needs: the child, and
 // other processes that share a cache.
 func TestMain(m *testing.M) {
@@ -28,6 +31,9 @@ func TestMain(m *testing.M) {
 			os.Exit(ChildMain(context.Background(), os.Stdin, os.Stdout))
 		case "__checkout":
 			os.Exit(otherProcess(os.Args[2]))
+		}
+		if f, ok := programs[os.Args[1]]; ok {
+			os.Exit(f(os.Args[2:]))
 		}
 	}
 	os.Exit(m.Run())
@@ -257,3 +263,9 @@ func noise(n int) string {
 }
 
 func noSleep(context.Context, time.Duration) error { return nil }
+
+// brief is what a failure needs to show of a checkout.
+func brief(co *Checkout) string {
+	return fmt.Sprintf("%s at %q is %s, %d files, plain %v, dirty %v, cached %v",
+		co.Repo, co.Ref, co.Commit, co.Files, co.Plain, co.Dirty, co.FromCache)
+}

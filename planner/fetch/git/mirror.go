@@ -109,8 +109,11 @@ func (j *job) addToMirror(ctx context.Context, mirror string, req Request, chain
 func (j *job) mirrorSubmodules(ctx context.Context, mirror string, e *MirrorEntry, links []gitlink, chain []string) error {
 	for _, l := range links {
 		at, why := submoduleURL(e.Repo, l.URL)
+		if j.visits++; why == "" && j.visits > maxSubmodules {
+			why = fmt.Sprintf("more than %d submodules", maxSubmodules)
+		}
 		if why == "" && len(chain) > j.budget.limits.SubmoduleDepth {
-			why = "nested too deep"
+			why = fmt.Sprintf("nested deeper than %d", j.budget.limits.SubmoduleDepth)
 		}
 		if r, err := j.c.parseRemote(at); why == "" && err == nil && slices.Contains(chain, r.name) {
 			why = "submodule loop"
@@ -204,7 +207,10 @@ func (j *job) fillBare(st *stage, bare string, at resolved, res *workResult, sha
 	if err := os.MkdirAll(filepath.Dir(ref), 0o755); err != nil {
 		return fmt.Errorf("create ref: %w", err)
 	}
-	return replace(st, ref, at.want+"\n")
+	if err := replace(st, ref, at.want+"\n"); err != nil || !at.head {
+		return err
+	}
+	return replace(st, filepath.Join(bare, "HEAD"), "ref: "+at.full+"\n")
 }
 
 // replace writes a file by rename.

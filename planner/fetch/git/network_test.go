@@ -1,11 +1,13 @@
 package git
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"os"
@@ -14,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-git/go-git/v5/plumbing/format/pktline"
 )
 
 // cutWriter breaks the connection after n bytes of body.
@@ -48,6 +52,7 @@ func onPost(f func(h http.Handler, w http.ResponseWriter, r *http.Request)) func
 }
 
 func TestConnectionDropsAtByteN(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	r := s.repo(t, "proj")
 	r.write("data.bin", noise(200_000))
@@ -72,6 +77,20 @@ func TestConnectionDropsAtByteN(t *testing.T) {
 				}
 				nothingStaged(t, cfg.CacheDir)
 			})
+		}
+	})
+	t.Run("list of refs", func(t *testing.T) {
+		var tries atomic.Int32
+		s.setWrap(func(h http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if n := tries.Add(1); n <= 2 {
+					w = &cutWriter{w, 20 * int(n)}
+				}
+				h.ServeHTTP(w, r)
+			})
+		})
+		if co := checkout(t, newCloner(t, s.config(t, nil)), Request{Repo: s.URL + "/proj"}); co.Commit != want {
+			t.Errorf("commit %s", co.Commit)
 		}
 	})
 	t.Run("for good", func(t *testing.T) {
@@ -121,6 +140,7 @@ func TestServerBusy(t *testing.T) {
 }
 
 func TestSlowServer(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	r := s.repo(t, "proj")
 	r.write("data.bin", noise(200_000))
@@ -194,6 +214,49 @@ func (s *stallWriter) Write(p []byte) (int, error) {
 		panic(http.ErrAbortHandler)
 	}
 	return s.ResponseWriter.Write(p)
+}
+
+// A server that never ends its list of refs, or what comes before its pack,
+// is cut off long before the budget of the transfer.
+func TestEndlessPreamble(t *testing.T) {
+	t.Parallel()
+	_, _, cid := oneFile(id("blob", "x"))
+	for _, part := range []string{"refs", "shallow"} {
+		t.Run(part, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				var b bytes.Buffer
+				e := pktline.NewEncoder(&b)
+				if r.Method == http.MethodGet {
+					_ = e.EncodeString("# service=git-upload-pack\n")
+					_ = e.Flush()
+					_ = e.Encodef("%x HEAD\x00shallow agent=test\n", cid)
+					if part == "shallow" {
+						_ = e.Flush()
+					}
+					_, _ = w.Write(b.Bytes())
+					b.Reset()
+				}
+				if part == "refs" {
+					_ = e.Encodef("%x refs/heads/main\n", cid)
+				} else {
+					_ = e.Encodef("shallow %x", cid)
+				}
+				line := bytes.Repeat(b.Bytes(), 10_000)
+				for r.Method == http.MethodPost || part == "refs" {
+					if _, err := w.Write(line); err != nil {
+						return
+					}
+				}
+			}))
+			defer s.Close()
+			cfg := Config{CacheDir: t.TempDir(), AllowHTTPHosts: []string{strings.TrimPrefix(s.URL, "http://")}, Sleep: noSleep}
+			_, err := newCloner(t, cfg).Checkout(t.Context(), Request{Repo: s.URL + "/x"})
+			var limit *LimitError
+			if !errors.As(err, &limit) || limit.Cap != CapTransfer || limit.Limit != maxPreamble {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
 }
 
 func TestTokens(t *testing.T) {

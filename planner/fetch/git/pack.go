@@ -188,8 +188,8 @@ func (s entrySink) Write(b []byte) (int, error) {
 	}
 	if !s.keep {
 		s.p.dropped += int64(len(b))
-		if limit := s.p.spool.limit; s.p.dropped > limit {
-			return 0, &LimitError{Cap: CapTotal, Limit: limit, What: "files over the cap of one file"}
+		if s.p.dropped > s.p.spool.limit {
+			return 0, &LimitError{Cap: CapTotal, Limit: s.p.spool.total, What: "files over the cap of one file"}
 		}
 		return len(b), nil
 	}

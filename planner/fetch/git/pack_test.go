@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -134,28 +135,35 @@ func packServer(t testing.TB, commit []byte, pack []byte) *httptest.Server {
 	return s
 }
 
-// hostilePacks are packs, the commit to ask for, and what comes of them.
-func hostilePacks() map[string]struct {
+// packCase is a pack, the commit to ask for, and what comes of it.
+type packCase struct {
 	pack, commit []byte
-	want         string // a cap, "damaged", or "ok"
-} {
-	type c = struct {
-		pack, commit []byte
-		want         string
+	want         string // a cap, "damaged", "ref" or "ok"
+}
+
+const helloText = "hello\n"
+
+// soundPack holds a commit of one file, and what mangle adds. It returns the
+// commit's id.
+func soundPack(mangle func(p *packBuilder)) (pack, commit []byte) {
+	body, tree, cid := oneFile(id("blob", helloText))
+	p := newPack()
+	p.add(typeCommit, int64(len(body)), nil, []byte(body))
+	p.add(typeTree, int64(len(tree)), nil, []byte(tree))
+	p.add(typeBlob, int64(len(helloText)), nil, []byte(helloText))
+	if mangle != nil {
+		mangle(p)
 	}
-	text := "hello\n"
-	commit, tree, cid := oneFile(id("blob", text))
+	return p.done(), cid
+}
+
+// hostilePacks are small packs that no git would make.
+func hostilePacks() map[string]packCase {
+	good, cid := soundPack(nil)
 	sound := func(mangle func(p *packBuilder)) []byte {
-		p := newPack()
-		p.add(typeCommit, int64(len(commit)), nil, []byte(commit))
-		p.add(typeTree, int64(len(tree)), nil, []byte(tree))
-		p.add(typeBlob, int64(len(text)), nil, []byte(text))
-		if mangle != nil {
-			mangle(p)
-		}
-		return p.done()
+		pack, _ := soundPack(mangle)
+		return pack
 	}
-	good := sound(nil)
 	flipped := bytes.Clone(good)
 	flipped[40] ^= 4
 	lying := bytes.Clone(good)
@@ -163,7 +171,7 @@ func hostilePacks() map[string]struct {
 	many := bytes.Clone(good)
 	binary.BigEndian.PutUint32(many[8:], 1<<32-1)
 	ghost, other := bytes.Repeat([]byte{1}, 20), bytes.Repeat([]byte{2}, 20)
-	return map[string]c{
+	return map[string]packCase{
 		"sound":          {good, cid, "ok"},
 		"empty":          {nil, cid, "damaged"},
 		"half":           {good[:len(good)/2], cid, "damaged"},
@@ -178,28 +186,6 @@ func hostilePacks() map[string]struct {
 		"declares less":  {sound(func(p *packBuilder) { p.add(typeBlob, 1, nil, []byte("xxxxxx")) }), cid, "damaged"},
 		"huge tree":      {sound(func(p *packBuilder) { p.add(typeTree, 1<<31, nil, []byte("x")) }), cid, CapFile},
 		"type 5":         {sound(func(p *packBuilder) { p.add(5, 1, nil, []byte("x")) }), cid, "damaged"},
-		"zlib bomb": {sound(func(p *packBuilder) {
-			for range 12 { // each below the cap of one file, 1000:1
-				p.add(typeBlob, 20<<20, nil, make([]byte, 20<<20))
-			}
-		}), cid, CapTotal},
-		"dropped bombs": {sound(func(p *packBuilder) {
-			for range 6 {
-				p.add(typeBlob, 40<<20, nil, make([]byte, 40<<20))
-			}
-		}), cid, CapTotal},
-		"delta bomb": {sound(func(p *packBuilder) {
-			at := p.add(typeBlob, 1<<20, nil, make([]byte, 1<<20))
-			for range 20 {
-				d := copyDelta(1<<20, 16)
-				p.add(typeOFS, int64(len(d)), ofs(p.Len()-at), d)
-			}
-		}), cid, CapTotal},
-		"delta too large": {sound(func(p *packBuilder) {
-			at := p.add(typeBlob, 1<<20, nil, make([]byte, 1<<20))
-			d := copyDelta(1<<20, 33)
-			p.add(typeOFS, int64(len(d)), ofs(p.Len()-at), d)
-		}), cid, CapFile},
 		"delta cycle": {sound(func(p *packBuilder) {
 			d := copyDelta(10, 1)
 			p.add(typeREF, int64(len(d)), ghost, d)
@@ -216,20 +202,57 @@ func hostilePacks() map[string]struct {
 		"deltas both ways": {sound(func(p *packBuilder) { // REF before its base, and a chain
 			b := "hello hello\n"
 			first := append(append(varint(6), varint(12)...), append([]byte{12}, b...)...)
-			p.add(typeREF, int64(len(first)), id("blob", text), first)
+			p.add(typeREF, int64(len(first)), id("blob", helloText), first)
 			d := copyDelta(len(b), 2)
 			p.add(typeREF, int64(len(d)), id("blob", b), d)
 		}), cid, "ok"},
 	}
 }
 
+// packBombs are packs that inflate to far more than they are. They are slow to
+// make.
+func packBombs() map[string]packCase {
+	_, cid := soundPack(nil)
+	sound := func(mangle func(p *packBuilder)) []byte {
+		pack, _ := soundPack(mangle)
+		return pack
+	}
+	return map[string]packCase{
+		"zlib bomb": {sound(func(p *packBuilder) {
+			for range 12 { // each below the cap of one file, 1000:1
+				p.add(typeBlob, 4<<20, nil, make([]byte, 4<<20))
+			}
+		}), cid, CapTotal},
+		"dropped bombs": {sound(func(p *packBuilder) {
+			for range 6 {
+				p.add(typeBlob, 8<<20, nil, make([]byte, 8<<20))
+			}
+		}), cid, CapTotal},
+		"delta bomb": {sound(func(p *packBuilder) {
+			at := p.add(typeBlob, 1<<18, nil, make([]byte, 1<<18))
+			for range 20 {
+				d := copyDelta(1<<18, 16)
+				p.add(typeOFS, int64(len(d)), ofs(p.Len()-at), d)
+			}
+		}), cid, CapTotal},
+		"delta too large": {sound(func(p *packBuilder) {
+			at := p.add(typeBlob, 1<<18, nil, make([]byte, 1<<18))
+			d := copyDelta(1<<18, 17)
+			p.add(typeOFS, int64(len(d)), ofs(p.Len()-at), d)
+		}), cid, CapFile},
+	}
+}
+
 func TestHostilePacks(t *testing.T) {
-	for name, tc := range hostilePacks() {
+	t.Parallel()
+	cases := hostilePacks()
+	maps.Copy(cases, packBombs())
+	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			for _, child := range [][]string{nil, childCommand()} {
 				s := packServer(t, tc.commit, tc.pack)
 				cfg := Config{CacheDir: t.TempDir(), AllowHTTPHosts: []string{strings.TrimPrefix(s.URL, "http://")}, Child: child,
-					Sleep: noSleep, Limits: Limits{TotalBytes: 64 << 20, FileBytes: 32 << 20, Files: 100}}
+					Sleep: noSleep, Limits: Limits{TotalBytes: 8 << 20, FileBytes: 4 << 20, Files: 100}}
 				co, err := newCloner(t, cfg).Checkout(t.Context(), Request{Repo: s.URL + "/x"})
 				var (
 					limit *LimitError
@@ -238,7 +261,7 @@ func TestHostilePacks(t *testing.T) {
 				)
 				switch tc.want {
 				case "ok":
-					if err != nil || content(t, co.Dir, "f") != "hello\n" {
+					if err != nil || content(t, co.Dir, "f") != helloText {
 						t.Errorf("child %v: %+v, %v", child != nil, co, err)
 					}
 				case "damaged":
@@ -263,17 +286,14 @@ func TestHostilePacks(t *testing.T) {
 // A pack made to exhaust memory kills the child alone, and is reported as a
 // limit.
 func TestChildDiesOfMemory(t *testing.T) {
-	text := "hello\n"
-	commit, tree, cid := oneFile(id("blob", text))
-	p := newPack()
-	p.add(typeCommit, int64(len(commit)), nil, []byte(commit))
-	p.add(typeTree, int64(len(tree)), nil, []byte(tree))
-	p.add(typeBlob, int64(len(text)), nil, []byte(text))
-	const n = 400 << 20
-	at := p.add(typeBlob, n, nil, make([]byte, n))
-	d := copyDelta(n, 1)
-	p.add(typeOFS, int64(len(d)), ofs(p.Len()-at), d)
-	s := packServer(t, cid, p.done())
+	t.Parallel()
+	pack, cid := soundPack(func(p *packBuilder) {
+		const n = 160 << 20
+		at := p.add(typeBlob, n, nil, make([]byte, n))
+		d := copyDelta(n, 1)
+		p.add(typeOFS, int64(len(d)), ofs(p.Len()-at), d)
+	})
+	s := packServer(t, cid, pack)
 	cfg := Config{CacheDir: t.TempDir(), AllowHTTPHosts: []string{strings.TrimPrefix(s.URL, "http://")}, Child: childCommand(),
 		Limits: Limits{MemoryBytes: 128 << 20}}
 	_, err := newCloner(t, cfg).Checkout(t.Context(), Request{Repo: s.URL + "/x"})
@@ -288,14 +308,12 @@ func TestChildDiesOfMemory(t *testing.T) {
 // an object whose content does not match its id.
 func FuzzPack(f *testing.F) {
 	for _, tc := range hostilePacks() {
-		if len(tc.pack) < 10_000 {
-			f.Add(tc.pack)
-		}
+		f.Add(tc.pack)
 	}
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := filepath.Join(dir, fmt.Sprintf("spool-%d", os.Getpid()))
-		s, err := newSpool(path, 4<<20)
+		s, err := newSpool(path, 4<<20, 4<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -329,6 +347,7 @@ func FuzzPack(f *testing.F) {
 // A pack of a real history holds exactly the objects git lists, and the index
 // we write for it is the one git writes.
 func TestPackAgainstGit(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t, t.TempDir())
 	for i := range 30 {
 		r.write("a.txt", strings.Repeat(fmt.Sprintf("line of the file number %d\n", i/7), 200+i))
@@ -341,7 +360,7 @@ func TestPackAgainstGit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newSpool(filepath.Join(t.TempDir(), "spool"), 1<<30)
+	s, err := newSpool(filepath.Join(t.TempDir(), "spool"), 1<<30, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,7 +430,7 @@ func BenchmarkUnpack(b *testing.B) {
 	}
 	b.SetBytes(int64(len(pack)))
 	for b.Loop() {
-		s, err := newSpool(filepath.Join(b.TempDir(), "spool"), 1<<30)
+		s, err := newSpool(filepath.Join(b.TempDir(), "spool"), 1<<30, 1<<30)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -83,9 +83,6 @@ func (s *plainSource) extract(ctx context.Context, r resolved, st *stage, prefix
 	if err != nil {
 		return nil, fmt.Errorf("copy folder (if it changed meanwhile, try again): %w", err)
 	}
-	for i := range res.Tree.Files {
-		res.Tree.Files[i].ID = res.Tree.Files[i].Hash.String()
-	}
 	for _, skip := range s.skipped {
 		res.Tree.Skipped = append(res.Tree.Skipped, Skipped{Path: path.Join(prefix, skip.Path), Why: skip.Why})
 	}

@@ -61,7 +61,7 @@ func lookup(adv *packp.AdvRefs, repo, ref string) (r resolved, ok bool, err erro
 		}
 		id := adv.Head.String()
 		full := defaultBranch(adv)
-		return resolved{want: id, commit: id, ref: shortName(full), full: full}, true, nil
+		return resolved{want: id, commit: id, ref: shortName(full), full: full, head: true}, true, nil
 	}
 	if isCommitID(ref) {
 		id := strings.ToLower(ref)

@@ -1,12 +1,15 @@
 package git
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,14 +72,23 @@ func (s *remoteSource) connect(ctx context.Context, w *wire) (transport.UploadPa
 	return session, adv, nil
 }
 
+// tokenVariable is where the tools of a host look for its token.
+var tokenVariable = map[string]string{"github.com": "GITHUB_TOKEN", "gitlab.com": "GITLAB_TOKEN"}
+
 // refusal turns what a server answers on first contact into an error for the
 // user where it is final.
 func (s *remoteSource) refusal(w *wire, err error) error {
 	final := func(why, fix string) error { return &RepoError{Repo: s.remote.name, Why: why, Fix: fix, Gone: true} }
-	private := "check the address; for a private repository configure a token for " + s.remote.host
+	private := "check the address; of a private repository give the folder that you cloned it to"
+	if name := tokenVariable[s.remote.host]; name != "" {
+		private += ", or set " + name
+	}
+	var dns *net.DNSError
 	switch {
 	case w.first(nil) != nil:
 		return w.first(err)
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return final("its host does not exist", "check the address")
 	case errors.Is(err, transport.ErrRepositoryNotFound):
 		return final("not found", private)
 	case errors.Is(err, transport.ErrAuthenticationRequired):
@@ -145,15 +157,18 @@ func (s *remoteSource) search(ctx context.Context, ref string) (r resolved, err 
 	return resolved{want: res.Matches[0], commit: res.Matches[0], ref: ref}, nil
 }
 
-// tips lists what the branches point to, the default branch first.
+// tips lists what branches, then tags, point to, the default branch first.
 func (s *remoteSource) tips() []plumbing.Hash {
 	var tips []plumbing.Hash
 	if s.adv.Head != nil {
 		tips = append(tips, *s.adv.Head)
 	}
-	for name, h := range s.adv.References {
-		if strings.HasPrefix(name, "refs/heads/") && len(tips) < maxWants {
-			tips = append(tips, h)
+	names := slices.Sorted(maps.Keys(s.adv.References))
+	for _, kind := range []string{"refs/heads/", "refs/tags/"} {
+		for _, name := range names {
+			if strings.HasPrefix(name, kind) && len(tips) < maxWants {
+				tips = append(tips, s.adv.References[name])
+			}
 		}
 	}
 	return tips
@@ -191,7 +206,7 @@ func (s *remoteSource) unpack(ctx context.Context, r resolved, req *workRequest)
 			break
 		}
 	}
-	return nil, &RefError{Repo: s.remote.name, Ref: r.ref, Why: fmt.Sprintf("commit %s is on none of its branches", r.want)}
+	return nil, &RefError{Repo: s.remote.name, Ref: cmp.Or(r.ref, r.want), Why: "the commit is on none of its branches and tags"}
 }
 
 // refusedWant reports an answer of upload-pack to an id it does not give out.
@@ -238,6 +253,7 @@ func (s *remoteSource) receive(ctx context.Context, w *wire, q query, req *workR
 		return nil, false, w.first(err)
 	}
 	defer func() { _ = answer.Close() }()
+	w.preamble.Store(false)
 	s.shallow = nil
 	for _, h := range answer.Shallows {
 		s.shallow = append(s.shallow, h.String())
@@ -299,7 +315,6 @@ func (w *wire) transient(err error) bool {
 	var (
 		user    interface{ UserError() string }
 		damaged *damagedError
-		dns     *net.DNSError
 		network net.Error
 		op      *net.OpError
 	)
@@ -313,8 +328,6 @@ func (w *wire) transient(err error) bool {
 		return true
 	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status >= 500:
 		return true
-	case errors.As(raw, &dns):
-		return !dns.IsNotFound
 	}
 	return errors.Is(raw, io.ErrUnexpectedEOF) || errors.As(raw, &op) || errors.As(raw, &network) && network.Timeout() ||
 		errors.Is(raw, io.EOF)

@@ -44,6 +44,7 @@ type spool struct {
 	buf     []byte // not yet in f
 	flushed int64  // bytes in f
 	limit   int64  // of bytes in all
+	total   int64  // the user's limit that limit follows from
 	index   map[plumbing.Hash]spooled
 	over    map[plumbing.Hash]int64
 }
@@ -55,12 +56,12 @@ type spooled struct {
 
 // newSpool creates the spool's file. The file is unlinked by whoever removes
 // the staging folder.
-func newSpool(path string, limit int64) (*spool, error) {
+func newSpool(path string, limit, total int64) (*spool, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("create spool: %w", err)
 	}
-	return &spool{f: f, limit: limit, buf: make([]byte, 0, spoolBuffer),
+	return &spool{f: f, limit: limit, total: total, buf: make([]byte, 0, spoolBuffer),
 		index: map[plumbing.Hash]spooled{}, over: map[plumbing.Hash]int64{}}, nil
 }
 
@@ -69,7 +70,7 @@ func (s *spool) len() int64 { return s.flushed + int64(len(s.buf)) }
 
 func (s *spool) Write(p []byte) (int, error) {
 	if s.len()+int64(len(p)) > s.limit {
-		return 0, &LimitError{Cap: CapTotal, Limit: s.limit, What: "all objects, unpacked"}
+		return 0, &LimitError{Cap: CapTotal, Limit: s.total, What: "all objects, unpacked"}
 	}
 	if len(s.buf)+len(p) > cap(s.buf) {
 		if err := s.flush(); err != nil {

@@ -8,6 +8,9 @@ import (
 	"slices"
 )
 
+// maxSubmodules bounds how many addresses one checkout can be made to visit.
+const maxSubmodules = 64
+
 // submodules adds the submodules of a tree to it, within the bounds of the
 // whole checkout.
 type submodules struct {
@@ -34,6 +37,10 @@ func (s *submodules) add(ctx context.Context, parent string, chain []string, lin
 			skip(fmt.Sprintf("submodule of %q is nested deeper than %d", l.URL, s.job.budget.limits.SubmoduleDepth))
 			continue
 		}
+		if s.job.visits++; s.job.visits > maxSubmodules {
+			skip(fmt.Sprintf("submodule of %q: more than %d submodules", l.URL, maxSubmodules))
+			continue
+		}
 		at, refused := submoduleURL(parent, l.URL)
 		if refused != "" {
 			skip(fmt.Sprintf("%s: %q", refused, l.URL))
@@ -42,6 +49,10 @@ func (s *submodules) add(ctx context.Context, parent string, chain []string, lin
 		src, err := s.job.locate(at)
 		if err == nil && slices.Contains(chain, src.name()) {
 			skip(fmt.Sprintf("submodule loop: %s contains itself", src.name()))
+			continue
+		}
+		if _, plain := src.(*plainSource); plain {
+			skip(fmt.Sprintf("submodule of %q: a folder without .git has no commit %s", at, l.Commit))
 			continue
 		}
 		var res *workResult

@@ -21,7 +21,7 @@ const (
 	maxLinkCopy   = 16 << 20 // a symbolic link's target, to be copied
 	maxLinkChain  = 8
 	maxLinkTarget = 4096
-	maxModules    = 1 << 20 // .gitmodules
+	maxModules    = 256 << 10 // .gitmodules; its reader is quadratic
 	modulesFile   = ".gitmodules"
 )
 
@@ -31,7 +31,7 @@ type fileEntry struct {
 	Exec bool          `json:"x,omitempty"`
 	Size int64         `json:"s"`
 	Hash plumbing.Hash `json:"-"`
-	ID   string        `json:"h"` // Hash in hex
+	ID   string        `json:"h"` // Hash in hex; what travels
 }
 
 // treeResult is what came of one tree. Paths are relative to the checkout's
@@ -203,6 +203,10 @@ func (t *treeWriter) folder(ctx context.Context, dir *os.Root, p string, e objec
 // file writes one regular file into the folder it belongs to.
 func (t *treeWriter) file(dir *os.Root, f fileEntry) error {
 	o, err := t.objs.object(f.Hash)
+	if _, local := t.objs.(*repoObjects); local && errors.Is(err, plumbing.ErrObjectNotFound) {
+		t.skip(f.Path, whyAbsent)
+		return nil
+	}
 	if err != nil {
 		return t.missing(f.Path, f.Hash, err)
 	}
@@ -226,7 +230,7 @@ func (t *treeWriter) file(dir *os.Root, f fileEntry) error {
 	}
 	t.out.Bytes += f.Size
 	t.byPath[f.Path] = f
-	f.Path = t.prefixSlash() + f.Path
+	f.Path, f.ID = t.prefixSlash()+f.Path, f.Hash.String()
 	t.out.Files = append(t.out.Files, f)
 	if t.onFile != nil {
 		t.onFile(len(t.out.Files))

@@ -134,6 +134,8 @@ func submoduleURL(parent, raw string) (abs, refused string) {
 		return "", "submodule url names a remote helper"
 	case err != nil:
 		return "", "submodule url cannot be read"
+	case u.Host == "" && (u.Scheme == "https" || u.Scheme == "http"):
+		return "", "submodule url has no host"
 	case u.Scheme == "https":
 		return raw, ""
 	case u.Scheme == "http" && sameOrigin(parent, u):

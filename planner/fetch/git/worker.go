@@ -83,7 +83,7 @@ func (r *workRequest) spoolLimit() int64 {
 	if r.Deep {
 		n *= 4
 	}
-	return n + 64<<20
+	return n + 16<<20
 }
 
 func (r *workRequest) reader(s *spool, report func(Progress)) *packReader {
@@ -116,7 +116,7 @@ func (r interruptible) Read(p []byte) (int, error) {
 
 // load spools a pack.
 func (r *workRequest) load(ctx context.Context, pack io.Reader, report func(Progress)) (*spool, *packReader, plumbing.Hash, error) {
-	s, err := newSpool(filepath.Join(r.Dir, "spool"), r.spoolLimit())
+	s, err := newSpool(filepath.Join(r.Dir, "spool"), r.spoolLimit(), r.Limits.TotalBytes)
 	if err != nil {
 		return nil, nil, plumbing.ZeroHash, err
 	}
@@ -241,9 +241,6 @@ func ChildMain(ctx context.Context, stdin io.Reader, stdout io.Writer) int {
 	if err != nil {
 		err = enc.Encode(message{Error: toWire(err)})
 	} else {
-		for i := range res.Tree.Files {
-			res.Tree.Files[i].ID = res.Tree.Files[i].Hash.String()
-		}
 		err = enc.Encode(message{Result: res})
 	}
 	if err != nil {

@@ -33,6 +33,9 @@ var (
 	// commandRE matches the programs that a line of research code starts with.
 	commandRE = regexp.MustCompile(`^(?:(?:[A-Za-z_][A-Za-z0-9_]*=(?:'[^']*'|"[^"]*"|\S*)\s+)*)(?:(?:sudo|time|nohup|env|srun|poetry run|uv run|pdm run|pipenv run|pixi run|xvfb-run(?:\s+-\S+)*|conda run(?:\s+-\S+\s+\S+)*)\s+)*` +
 		`(?:python[0-9.]*|pip[0-9]*|uv|uvx|poetry|pdm|pipenv|conda|mamba|micromamba|bash|sh|zsh|source|\.|cd|mkdir|wget|curl|git|unzip|tar|gunzip|make|cmake|export|sbatch|srun|salloc|torchrun|accelerate|deepspeed|horovodrun|mpirun|mpiexec|ray|jupyter|papermill|pytest|tox|nox|apt|apt-get|brew|docker|nvidia-docker|cog|huggingface-cli|hf|gsutil|aws|gdown|kaggle|streamlit|gradio|tensorboard|flask|uvicorn|gunicorn|wandb|Rscript|julia|matlab|ln|cp|mv|rm|for|while|if|module|lm_eval|vllm|just|snakemake|dvc|modal|xvfb-run|time|nohup|\./[\w./\-]+|[\w./\-]+\.(?:sh|py))(?:\s|$|;)`)
+	// shownRE matches a paragraph that is nothing but what a program printed: a
+	// dictionary, or one name and one number.
+	shownRE      = regexp.MustCompile(`^(?:\{[^{}]*\d[^{}]*\}|[A-Za-z][\w@/.\- ]{0,40}\s*[:=]\s*[-+]?\d+(?:\.\d+)?\s*%?)$`)
 	comparisonRE = regexp.MustCompile(`^(?:for|while|if)\b.*:\s*$`)
 )
 
@@ -50,14 +53,27 @@ var notShell = map[string]bool{
 }
 
 // Shell splits the blocks of the document into commands and the output that is
-// shown with them.
-func (d *Doc) Shell() ([]Command, []Output) {
+// shown with them, in the block or in the paragraph right after it. What own
+// says of a line, which may be nil, is that it starts a program of the project.
+func (d *Doc) Shell(own func(line string) bool) ([]Command, []Output) {
 	var cmds []Command
 	var outs []Output
+	para := 0
 	for n := range d.Blocks {
-		c, o := d.Blocks[n].shell(n)
+		b := &d.Blocks[n]
+		c, o := b.shell(n, own)
 		cmds = append(cmds, c...)
 		outs = append(outs, o...)
+		if len(c) == 0 {
+			continue
+		}
+		end := b.Line + len(b.Text)
+		for para < len(d.Paras) && d.Paras[para].Line < end {
+			para++
+		}
+		if para < len(d.Paras) && d.Paras[para].Line <= end+3 && d.Paras[para].Text == b.After && shownRE.MatchString(b.After) {
+			outs = append(outs, Output{Text: b.After, Line: d.Paras[para].Line, Block: n})
+		}
 	}
 	for _, sp := range d.Spans {
 		if LooksLikeCommand(sp.Text) && strings.ContainsAny(sp.Text, " .") {
@@ -70,11 +86,11 @@ func (d *Doc) Shell() ([]Command, []Output) {
 // Shell splits one shell script into commands.
 func Shell(src string) []Command {
 	b := Block{Kind: Fenced, Lang: "sh", Line: 1, Text: strings.Split(strings.ReplaceAll(src, "\r\n", "\n"), "\n")}
-	c, _ := b.shell(0)
+	c, _ := b.shell(0, nil)
 	return c
 }
 
-func (b *Block) shell(n int) ([]Command, []Output) {
+func (b *Block) shell(n int, own func(string) bool) ([]Command, []Output) {
 	var cmds []Command
 	var outs []Output
 	prompts := false
@@ -113,6 +129,7 @@ func (b *Block) shell(n int) ([]Command, []Output) {
 			line = strings.TrimSpace(line[len(p):])
 		}
 		is := p != "" || !prompts && LooksLikeCommand(line) && !notShell[b.Lang] || !prompts && shellLang && shellish(line)
+		is = is || own != nil && !prompts && !notShell[b.Lang] && own(line)
 		if is && b.Lang == "python" && p == "" && !pythonBlockCommand(line) {
 			is = false
 		}

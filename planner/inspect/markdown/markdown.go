@@ -293,7 +293,7 @@ func (s *scanner) literal(i int) int {
 // must also look like a command.
 func (s *scanner) indentedCode(i int) bool {
 	l := s.lines[i]
-	if len(s.para) > 0 || indent(l) < 4 || (i > 0 && strings.TrimSpace(s.lines[i-1]) != "" && s.pending < 0) {
+	if len(s.para) > 0 || indent(l) < 4 {
 		return false
 	}
 	if s.list > 0 {

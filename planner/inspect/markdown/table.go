@@ -68,7 +68,7 @@ func (s *scanner) table(i int) int {
 }
 
 func startsTag(t, tag string) bool {
-	return len(t) > len(tag) && strings.EqualFold(t[:len(tag)], tag) && strings.IndexByte(" >\t", t[len(tag)]) >= 0 ||
+	return len(t) > len(tag) && strings.EqualFold(t[:len(tag)], tag) && strings.IndexByte(" >\t/", t[len(tag)]) >= 0 ||
 		strings.EqualFold(t, tag)
 }
 

@@ -234,6 +234,17 @@ func (m *Module) Leaves(w Write, lookup func(fn string) *Module) []Leaf {
 	return r.out
 }
 
+// LeavesOf resolves an expression in the same way.
+func (m *Module) LeavesOf(expr string, lookup func(fn string) *Module) []Leaf {
+	r := &resolver{lookup: lookup}
+	toks := Lex(expr)
+	for len(toks) > 0 && (toks[len(toks)-1].Kind == Newline || toks[len(toks)-1].Text == "") {
+		toks = toks[:len(toks)-1]
+	}
+	r.expr(m, toks, nil, 0)
+	return r.out
+}
+
 type resolver struct {
 	lookup func(string) *Module
 	out    []Leaf

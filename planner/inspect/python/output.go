@@ -106,6 +106,9 @@ func template(toks []Token) []Part {
 		strEnd++
 	}
 	if strEnd == 0 {
+		if len(toks) > 3 && toks[0].Text == "str" && toks[1].Text == "(" && toks[len(toks)-1].Depth == toks[1].Depth {
+			toks = toks[2 : len(toks)-1]
+		}
 		return []Part{{Expr: source(toks)}}
 	}
 	var parts []Part
@@ -145,9 +148,6 @@ func concat(toks []Token) []Part {
 		if t.Text == "+" && t.Depth == d {
 			return append(template(toks[:i]), concat(toks[i+1:])...)
 		}
-	}
-	if toks[0].Text == "str" && len(toks) > 3 {
-		return []Part{{Expr: source(toks[2 : len(toks)-1])}}
 	}
 	return template(toks)
 }

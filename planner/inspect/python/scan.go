@@ -12,6 +12,7 @@ type Module struct {
 	Prints  []Print
 	Writes  []Write
 	Env     []Literal // names read from the environment
+	Needs   []Literal // of those, the ones without which the program fails
 	Main    bool      // has a __main__ block
 	Calls   map[string]int
 	// Assigns holds the last assignment of each plain name, at any depth.
@@ -246,6 +247,9 @@ func (s *scanner) token(i int) {
 	if next.Text == "[" && t.Text == "environ" && i+2 < len(s.toks) && s.toks[i+2].Kind == String {
 		if e := s.close(i + 1); e+1 >= len(s.toks) || s.toks[e+1].Text != "=" {
 			s.m.Env = append(s.m.Env, Literal{s.toks[i+2].Text, t.Line})
+			if len(s.guard) == 0 {
+				s.m.Needs = append(s.m.Needs, Literal{s.toks[i+2].Text, t.Line})
+			}
 		}
 		return
 	}

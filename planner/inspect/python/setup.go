@@ -10,6 +10,7 @@ type Setup struct {
 	PythonRequires Literal
 	Reads          []Literal // requirement files it names
 	Extensions     bool      // builds C, C++ or CUDA code
+	Consoles       []Literal // "name = module:function" of its programs
 	Executes       []Literal // starts other programs while it is run
 }
 
@@ -46,6 +47,18 @@ func (s *scanner) setupArgs(out *Setup, args []arg) {
 		case "python_requires":
 			if t, ok := text1(a.value); ok {
 				out.PythonRequires = Literal{t, a.value[0].Line}
+			}
+		case "entry_points":
+			v := a.value
+			if len(v) == 1 && v[0].Kind == Name {
+				v = s.m.Assigns[v[0].Text].toks
+			}
+			if d := display(v, 0); d != nil {
+				for _, k := range d.Keys {
+					if k.Name == "console_scripts" {
+						out.Consoles = append(out.Consoles, s.strings(k.Value.toks, 0)...)
+					}
+				}
 			}
 		case "extras_require":
 			v := a.value

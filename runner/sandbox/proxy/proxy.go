@@ -22,6 +22,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/repromill/repromill/planner/fetch"
 )
 
 // Config says what may pass. It is plain data but for the functions, which
@@ -299,8 +301,8 @@ func (p *Proxy) fail(c net.Conn, rec *Record, err error) {
 		rec.Allowed = true
 	}
 	rec.Why = err.Error()
-	refuse(c, status, rec.Why)
 	p.log(*rec)
+	refuse(c, status, rec.Why)
 }
 
 func refuse(c net.Conn, status int, why string) {
@@ -366,23 +368,5 @@ func listed(list []string, host, port string) bool {
 	})
 }
 
-// reserved are ranges that netip has no word for: shared address space (RFC
-// 6598), protocol assignments and documentation (RFC 6890), benchmarking (RFC
-// 2544), class E, and the prefixes that carry an IPv4 address inside
-// (RFC 6052, RFC 3056, RFC 4380).
-var reserved = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"),
-	netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("198.51.100.0/24"),
-	netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("240.0.0.0/4"),
-	netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"),
-	netip.MustParsePrefix("2001::/32"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("fec0::/10"), netip.MustParsePrefix("::/96"),
-}
-
 // Public reports whether a is an address on the public internet.
-func Public(a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
-	if !a.IsGlobalUnicast() || a.IsPrivate() {
-		return false
-	}
-	return !slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Contains(a) })
-}
+func Public(a netip.Addr) bool { return fetch.NotPublic(a.Unmap().WithZone("")) == "" }

@@ -16,14 +16,13 @@ const maxBatch = 100_000
 
 // batchItem is one target of a batch and what became of it.
 type batchItem struct {
-	Line    int    `json:"line"`
-	Target  string `json:"target"`
-	Status  string `json:"status"` // ok|failed|not_started, or a verdict
-	Detail  string `json:"detail,omitempty"`
-	Fix     string `json:"fix,omitempty"`
-	RunID   string `json:"run_id,omitempty"`
-	code    int
-	payload any
+	Line   int    `json:"line"`
+	Target string `json:"target"`
+	Status string `json:"status"` // ok|failed|not_started, or a verdict
+	Detail string `json:"detail,omitempty"`
+	Fix    string `json:"fix,omitempty"`
+	RunID  string `json:"run_id,omitempty"`
+	code   int
 }
 
 // readTargets reads one target a line from a file, or from standard input for

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,6 +43,8 @@ type app struct {
 	noColor bool
 	quiet   bool
 	mirror  string
+
+	shown atomic.Pointer[ui] // what progress goes to
 }
 
 // Main runs one invocation and returns the process's exit code. args[0] is the
@@ -144,9 +147,10 @@ commits the verdict as Parquet.
 
 Exit codes: 0 done; 1 a failure of ours; 2 the input has to change (the message
 says how); 3 an outcome named with --fail-on; 130 interrupted.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          cobra.ArbitraryArgs,
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		SuggestionsMinimumDistance: 2,
+		Args:                       cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()
@@ -164,9 +168,11 @@ says how); 3 an outcome named with --fail-on; 130 interrupted.`,
 			}
 			a.cfg = cfg
 			if a.mirror != "" {
-				return cfg.SetFlag("mirror", a.mirror, "mirror")
+				if err := cfg.SetFlag("mirror", a.mirror, "mirror"); err != nil {
+					return err
+				}
 			}
-			return nil
+			return cfg.Absolute("mirror", "paths.cache", "paths.state", "paths.results")
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -183,7 +189,7 @@ says how); 3 an outcome named with --fail-on; 130 interrupted.`,
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.resolveCmd(), a.planCmd(), a.runCmd(), a.statusCmd(), a.watchCmd(), a.logsCmd(), a.cancelCmd(),
-		a.resultsCmd(), a.mirrorCmd(), a.configCmd(), a.doctorCmd(), a.versionCmd(),
+		a.resultsCmd(), a.gradeCmd(), a.mirrorCmd(), a.configCmd(), a.doctorCmd(), a.versionCmd(),
 	}
 }
 

@@ -86,7 +86,7 @@ func (a *app) mirrorAdd(ctx context.Context, dir string, items []batchItem, repo
 			it.Detail = fmt.Sprintf("%s @ %s, %d files", e.Repo, short(e.Commit), e.Files)
 		}
 	})
-	ui.finish("")
+	ui.abandon()
 	if a.jsonOut {
 		if err := a.printJSON(items); err != nil {
 			return err

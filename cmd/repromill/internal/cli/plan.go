@@ -45,6 +45,9 @@ was read from. The plan is a JSON document that can be edited and run.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
+			case schema:
+				_, err := a.stdout.Write(spec.SchemaJSON)
+				return err
 			case f.from != "" && len(args) == 0:
 				return a.planBatch(cmd.Context(), &f, workers)
 			case len(args) == 1 && f.from == "":
@@ -72,7 +75,7 @@ func (a *app) planOne(ctx context.Context, f *planFlags, target, out string) err
 	}
 	ui := a.ui()
 	p, err := pl.Plan(ctx, f.request(a, target), ui.emit)
-	ui.finish("")
+	ui.abandon()
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ type planView struct {
 }
 
 func (v planView) print(p *spec.Plan) {
+	p = printable(p)
 	v.head(p)
 	v.environment(&p.Environment)
 	v.runs(p.Runs)
@@ -41,22 +42,22 @@ func (v planView) print(p *spec.Plan) {
 		v.row(label(i, "why"), text)
 	}
 	for i, w := range p.Warnings {
-		v.row(label(i, "warning"), v.paint.yellow(clean(w.Message)))
+		v.row(label(i, "warning"), v.paint.yellow(w.Message))
 	}
 	v.row("hash", p.Hash)
 }
 
 func (v planView) head(p *spec.Plan) {
 	if p.Source.Note != "" {
-		v.row("note", v.paint.yellow(clean(p.Source.Note)))
+		v.row("note", v.paint.yellow(p.Source.Note))
 	}
 	if p.Paper != nil {
-		v.row("paper", fmt.Sprintf("%s%s  %s", p.Paper.ID, p.Paper.Version, v.paint.bold(clean(p.Paper.Title))))
+		v.row("paper", fmt.Sprintf("%s%s  %s", p.Paper.ID, p.Paper.Version, v.paint.bold(p.Paper.Title)))
 	}
 	if m := p.Model; m != nil {
 		v.row("model", fmt.Sprintf("%s @ %s", v.paint.bold(m.ID), short(m.Revision)))
 		for i, f := range m.Facts {
-			v.row(label(i, "facts"), fmt.Sprintf("%s = %s (%s%s)", f.Name, clean(f.Value), f.Kind, where(f.Evidence)))
+			v.row(label(i, "facts"), fmt.Sprintf("%s = %s (%s)", f.Name, f.Value, f.Kind))
 			if i == 11 && len(m.Facts) > 12 {
 				v.row("", fmt.Sprintf("… %d more with --json", len(m.Facts)-12))
 				break
@@ -69,7 +70,7 @@ func (v planView) head(p *spec.Plan) {
 		if p.Source.StatedBy != "" {
 			text += "  (stated by: " + strings.ReplaceAll(p.Source.StatedBy, "_", " ") + ")"
 		}
-		v.row("code", clean(text))
+		v.row("code", text)
 	case p.Model == nil:
 		v.row("code", v.paint.yellow("none found"))
 	}
@@ -106,7 +107,7 @@ func (v planView) environment(e *spec.Environment) {
 	if e.Manager == "none" {
 		parts[0] = "nothing to install"
 	}
-	v.row("environment", clean(strings.Join(parts, " · ")))
+	v.row("environment", strings.Join(parts, " · "))
 }
 
 func (v planView) runs(runs []spec.Run) {
@@ -116,7 +117,7 @@ func (v planView) runs(runs []spec.Run) {
 			continue
 		}
 		shown++
-		v.row("run", v.paint.bold(clean(oneLine(r.Command)))+where(r.Evidence))
+		v.row("run", v.paint.bold(oneLine(r.Command))+where(r.Evidence))
 		detail := []string{r.Kind, strings.ReplaceAll(r.Route, "_", " "), "status " + r.Status}
 		if r.Cwd != "" && r.Cwd != "." {
 			detail = append(detail, "in "+r.Cwd)
@@ -124,18 +125,12 @@ func (v planView) runs(runs []spec.Run) {
 		detail = append(detail, fmt.Sprintf("%d GPUs", r.GPUs.Min), fmt.Sprintf("at most %d s", r.TimeoutS))
 		v.row("", strings.Join(detail, " · "))
 		for _, s := range r.Setup {
-			v.row("", "first: "+clean(strings.Join(s.Argv, " ")))
+			v.row("", "first: "+strings.Join(s.Argv, " "))
 		}
 		for _, p := range r.Patches {
-			v.row("", fmt.Sprintf("changed %s:%d  %s → %s  (%s)", p.File, p.Line, clean(p.Before), clean(p.After), p.Reason))
+			v.row("", fmt.Sprintf("changed %s:%d  %s → %s  (%s)", p.File, p.Line, p.Before, p.After, p.Reason))
 		}
-		for _, c := range r.Collect {
-			from := c.Path + c.Pointer
-			if c.Kind == "stdout_regex" {
-				from = "output matching " + c.Pattern
-			}
-			v.row("", "reads "+c.Metric+" from "+clean(from))
-		}
+		v.collects(r.Collect)
 	}
 	others := 0
 	for _, r := range runs {
@@ -146,9 +141,9 @@ func (v planView) runs(runs []spec.Run) {
 		if others > 4 {
 			continue
 		}
-		text := r.Kind + " · " + r.Status + " · " + clean(oneLine(r.Command)) + where(r.Evidence)
+		text := r.Kind + " · " + r.Status + " · " + oneLine(r.Command) + where(r.Evidence)
 		if len(r.Reasons) > 0 {
-			text += ": " + clean(strings.Join(r.Reasons, "; "))
+			text += ": " + strings.Join(r.Reasons, "; ")
 		}
 		v.row(label(others-1, "not run"), text)
 	}
@@ -157,6 +152,25 @@ func (v planView) runs(runs []spec.Run) {
 	}
 	if shown == 0 {
 		v.row("run", v.paint.yellow("nothing can be run"))
+	}
+}
+
+// collects says for each metric where it is read, the first place first.
+func (v planView) collects(rules []spec.Collect) {
+	var order []string
+	from := map[string][]string{}
+	for _, c := range rules {
+		at := strings.TrimSpace(c.Path + " " + c.Pointer)
+		if c.Kind == "stdout_regex" {
+			at = "its output"
+		}
+		if from[c.Metric] == nil {
+			order = append(order, c.Metric)
+		}
+		from[c.Metric] = append(from[c.Metric], at)
+	}
+	for _, m := range order {
+		v.row("", "reads "+m+" from "+strings.Join(from[m], ", else "))
 	}
 }
 
@@ -175,7 +189,7 @@ func (v planView) claims(claims []spec.Claim) {
 			text += " on " + c.Dataset
 		}
 		text += fmt.Sprintf("  (%s, %s)", at, strings.ReplaceAll(c.Checkable, "_", " "))
-		v.row(label(i, "claims"), clean(text))
+		v.row(label(i, "claims"), text)
 	}
 }
 

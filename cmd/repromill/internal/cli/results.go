@@ -51,15 +51,17 @@ func (a *app) resultsListCmd() *cobra.Command {
 				fmt.Fprintf(a.stdout, "nothing is committed in %s yet\n", ds.Root())
 			} else {
 				w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
-				fmt.Fprintln(w, "RUN\tCOMMITTED (UTC)\tTABLES\tROWS\tBYTES")
+				fmt.Fprintln(w, "RUN\tCOMMITTED (UTC)\tVERDICT\tROWS\tBYTES\tTARGET")
 				for _, m := range list {
+					target, verdict := "-", "-"
+					if rep, err := readReport(ds, m.RunID); err == nil {
+						target, verdict = firstOf(rep.Target.Input, "-"), firstOf(rep.Verdict, "-")
+					}
 					var rows int64
-					tables := map[string]bool{}
 					for _, f := range m.Files {
 						rows += f.Rows
-						tables[f.Table] = true
 					}
-					fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\n", m.RunID, m.Committed.UTC().Format("2006-01-02 15:04"), len(tables), rows, m.Bytes())
+					fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", m.RunID, m.Committed.UTC().Format("2006-01-02 15:04"), verdict, rows, m.Bytes(), clean(target))
 				}
 				w.Flush()
 			}

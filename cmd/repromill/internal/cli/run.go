@@ -225,7 +225,10 @@ func (a *app) driveOne(ctx context.Context, st *stack, f *runFlags, id string) (
 	ok := f.yes
 	if !ok {
 		if ok, err = a.ask(ctx, "run this"); err != nil {
-			return out, fmt.Errorf("run %s waits for approval: %w", id, err)
+			if ctx.Err() != nil {
+				return out, a.afterDrive(err, id)
+			}
+			return out, usererrf("approve it with: repromill run --resume "+id+" --yes", "run %s is planned and waits for approval, and %v", id, err)
 		}
 	}
 	if !ok {
@@ -249,9 +252,9 @@ func (a *app) afterDrive(err error, id string) error {
 // ask puts a yes-or-no question to the person at the terminal.
 func (a *app) ask(ctx context.Context, what string) (bool, error) {
 	if f, ok := a.stdin.(*os.File); !ok {
-		return false, usererrf("add --yes to approve in advance", "nobody can be asked")
+		return false, errors.New("nobody can be asked")
 	} else if _, tty := isTerminal(f); !tty {
-		return false, usererrf("add --yes to approve in advance", "standard input is no terminal, so nobody can be asked")
+		return false, errors.New("standard input is no terminal, so nobody can be asked")
 	}
 	fmt.Fprintf(a.stderr, "\n%s? [y/N] ", what)
 	answer := make(chan string, 1)

@@ -11,8 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
+	"time"
 
 	"github.com/repromill/repromill/cmd/repromill/internal/pipeline"
 	"github.com/repromill/repromill/planner/fetch"
@@ -75,8 +75,9 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	if err != nil {
 		return err
 	}
-	private := slices.DeleteFunc([]string{indexHost(a.cfg.String("indexes.url"))}, func(h string) bool { return h == "" })
-	private = append(private, a.cfg.List("indexes.hosts")...)
+	// Sites that are cut off often answer for the index's own names at a private
+	// address; the index is the user's choice, so those hosts may have one.
+	private := append(indexHosts(a.cfg.String("indexes.url")), a.cfg.List("indexes.hosts")...)
 	s.executor, err = local.New(local.Config{
 		Dir: filepath.Join(state, "attempts"), Self: worker, Sandbox: sandbox.Config{Init: sandboxInit},
 		AllowPrivate: private, Now: a.now, Hook: hook,
@@ -122,18 +123,20 @@ func (a *app) lookPath(name string) (string, error) {
 	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
 }
 
-func indexHost(index string) string {
+// indexHosts are the host:port pairs of a package index and of its files.
+func indexHosts(index string) []string {
 	u, err := url.Parse(index)
-	if err != nil || u.Host == "" {
-		return ""
+	switch {
+	case err != nil || u.Host == "":
+		return nil
+	case u.Port() != "":
+		return []string{u.Host}
+	case u.Scheme == "http":
+		return []string{u.Host + ":80"}
+	case u.Host == "pypi.org":
+		return []string{"pypi.org:443", "files.pythonhosted.org:443"}
 	}
-	if u.Port() != "" {
-		return u.Host
-	}
-	if u.Scheme == "http" {
-		return u.Host + ":80"
-	}
-	return u.Host + ":443"
+	return []string{u.Host + ":443"}
 }
 
 // checkouts gives the runner the code of a plan.
@@ -160,19 +163,19 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	cfg.Mirror = a.cfg.String("mirror")
 	cfg.Record = record
 	cfg.Now, cfg.Hook = a.now, a.failpoint()
-	cfg.UserAgent = "repromill/" + buildVersion().Version
-	cfg.Endpoints = map[fetch.Site]string{}
-	for site, v := range a.cfg.Group("endpoints") {
-		if v.Source != "default" {
-			cfg.Endpoints[fetch.Site(site)] = v.Value
+	cfg.Progress = func(p fetch.Progress) {
+		switch p.Phase {
+		case "body":
+			a.fetching(p.Bytes, p.Total, "B", p.URL)
+		default:
+			a.fetching(0, 0, "", fmt.Sprintf("%s %s (%s)", p.Phase, p.Wait.Round(100*time.Millisecond), p.Reason))
 		}
 	}
+	cfg.UserAgent = "repromill/" + buildVersion().Version
+	cfg.Endpoints, cfg.Limits = a.endpoints()
 	if cfg.Mirror != "" {
 		if info, err := os.Stat(cfg.Mirror); err != nil || !info.IsDir() {
 			return nil, usererrf("name a folder filled by `repromill mirror add TARGET`", "the mirror %q is not a folder", cfg.Mirror)
-		}
-		if cfg.Mirror, err = filepath.Abs(cfg.Mirror); err != nil {
-			return nil, err
 		}
 	}
 	client, err := fetch.New(cfg)
@@ -185,30 +188,26 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	}
 	gitCfg := git.Config{
 		CacheDir: cfg.CacheDir, Mirror: cfg.Mirror, Trees: client.Overlay().Trees, Child: child,
-		Token: a.gitToken, Now: a.now, Hook: a.failpoint(),
+		Limits: a.gitLimits(), Endpoints: gitEndpoints(cfg.Endpoints), Now: a.now, Hook: a.failpoint(),
+		Progress: func(p git.Progress) {
+			if p.Phase == "receive" {
+				a.fetching(p.Bytes, 0, "B", p.Repo)
+			} else {
+				a.fetching(int64(p.Files), 0, "files", p.Phase+" "+p.Repo)
+			}
+		},
 	}
-	if base := cfg.Endpoints["github"]; base != "" {
-		gitCfg.Endpoints = map[string]string{"github.com": base}
-		gitCfg.AllowHTTPHosts = []string{pipeline.HostOf(base)}
+	gitCfg.Token = func(host string) string {
+		if gitCfg.Endpoints[host] != "" {
+			return "" // a token is for the host that gave it, not for who stands in for it
+		}
+		return a.gitToken(host)
 	}
 	cloner, err := git.New(gitCfg)
 	if err != nil {
 		return nil, err
 	}
 	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Cloner: cloner, CreatedBy: createdBy()}, nil
-}
-
-// gitToken is the token for a git host, by the conventions of its own tools.
-func (a *app) gitToken(host string) string {
-	switch host {
-	case "github.com":
-		return firstOf(a.env["GITHUB_TOKEN"], a.env["GH_TOKEN"])
-	case "gitlab.com":
-		return a.env["GITLAB_TOKEN"]
-	case "huggingface.co":
-		return a.env["HF_TOKEN"]
-	}
-	return ""
 }
 
 // useMirrorOf makes a resumed run use the mirror it was made with, unless
@@ -232,7 +231,11 @@ func (s *stack) report(runID string) (*report.Report, error) {
 		}
 		return nil, err
 	}
-	b, err := s.data.Attachment(runID, "report.json")
+	return readReport(s.data, runID)
+}
+
+func readReport(data *dataset.Dataset, runID string) (*report.Report, error) {
+	b, err := data.Attachment(runID, "report.json")
 	if err != nil {
 		return nil, err
 	}

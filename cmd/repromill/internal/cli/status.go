@@ -240,7 +240,7 @@ func (a *app) copyLog(ctx context.Context, st *stack, t store.Attempt, from int6
 		return 0, err
 	}
 	defer r.Close()
-	return io.Copy(a.stdout, r)
+	return io.Copy(shown(a.stdout), r)
 }
 
 func (a *app) cancelCmd() *cobra.Command {

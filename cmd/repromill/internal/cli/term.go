@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"bytes"
+	"encoding/json"
 	"io"
 	"os"
 	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/repromill/repromill/planner/spec"
 )
 
 // painter colours text, or does not.
@@ -86,4 +90,80 @@ func columns(s string) int {
 		n -= j + 1
 		rest = rest[i+j+1:]
 	}
+}
+
+// printable is a copy of a plan with every text made safe for a terminal: all
+// of them may come from outside.
+func printable(p *spec.Plan) *spec.Plan {
+	var doc any
+	out := new(spec.Plan)
+	b, err := json.Marshal(p)
+	if err == nil {
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		err = d.Decode(&doc)
+	}
+	if err == nil {
+		b, err = json.Marshal(cleanAll(doc))
+	}
+	if err == nil {
+		err = json.Unmarshal(b, out)
+	}
+	if err != nil { // a number without a JSON form, which no valid plan holds
+		return &spec.Plan{Warnings: []spec.Warning{{Code: "unprintable", Message: clean(err.Error())}}}
+	}
+	return out
+}
+
+func cleanAll(v any) any {
+	switch v := v.(type) {
+	case string:
+		return clean(v)
+	case []any:
+		for i := range v {
+			v[i] = cleanAll(v[i])
+		}
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for k, x := range v {
+			m[clean(k)] = cleanAll(x)
+		}
+		return m
+	}
+	return v
+}
+
+// shown is where text of foreign programs is printed: as it is to a pipe, and
+// made safe to a terminal.
+func shown(w io.Writer) io.Writer {
+	if _, tty := isTerminal(w); tty {
+		return &cleanWriter{w: w}
+	}
+	return w
+}
+
+// cleanWriter passes text on without what a terminal would obey. A character
+// that is cut between two writes waits for its end.
+type cleanWriter struct {
+	w    io.Writer
+	tail []byte
+}
+
+func (c *cleanWriter) Write(b []byte) (int, error) {
+	text := append(c.tail, b...)
+	keep := 0
+	for i := 1; i < utf8.UTFMax && i <= len(text); i++ {
+		if at := len(text) - i; utf8.RuneStart(text[at]) {
+			if !utf8.FullRune(text[at:]) {
+				keep = i
+			}
+			break
+		}
+	}
+	c.tail = bytes.Clone(text[len(text)-keep:])
+	s := strings.ReplaceAll(string(text[:len(text)-keep]), "\r\n", "\n")
+	if _, err := io.WriteString(c.w, clean(strings.ReplaceAll(s, "\r", "\n"))); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }

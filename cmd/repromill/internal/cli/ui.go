@@ -20,12 +20,22 @@ type ui struct {
 	bar   *progressbar.ProgressBar
 	what  string
 	since time.Time
-	last  time.Time // of the last plain progress line
+	last  time.Time     // of the last plain progress line
+	tick  chan struct{} // closed when the bar goes
 }
 
 func (a *app) ui() *ui {
 	_, tty := isTerminal(a.stderr)
-	return &ui{w: a.stderr, tty: tty && a.env["TERM"] != "dumb", off: a.quiet || a.jsonOut, now: a.now}
+	u := &ui{w: a.stderr, tty: tty && a.env["TERM"] != "dumb", off: a.quiet || a.jsonOut, now: a.now}
+	a.shown.Store(u)
+	return u
+}
+
+// fetching shows what the way to the outside is doing, on whatever is shown.
+func (a *app) fetching(done, total int64, unit, message string) {
+	if u := a.shown.Load(); u != nil {
+		u.progress(done, total, unit, message)
+	}
 }
 
 // start begins a piece of work.
@@ -34,6 +44,35 @@ func (u *ui) start(what string) {
 	defer u.mu.Unlock()
 	u.clear()
 	u.what, u.since, u.last = what, u.now(), u.now()
+	if u.tty && !u.off {
+		u.spin(-1, false)
+	}
+}
+
+// spin puts a bar, or a spinner for an unknown total, on the terminal and keeps
+// it moving.
+func (u *ui) spin(total int64, bytes bool) {
+	u.bar = progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(u.w), progressbar.OptionSetWidth(24), progressbar.OptionClearOnFinish(),
+		progressbar.OptionShowBytes(bytes), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionSetDescription(u.what), progressbar.OptionSpinnerType(14))
+	u.tick = make(chan struct{})
+	go func(bar *progressbar.ProgressBar, stop chan struct{}) {
+		t := time.NewTicker(200 * time.Millisecond)
+		defer t.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-t.C:
+				u.mu.Lock()
+				if u.bar == bar {
+					_ = bar.Add(0)
+				}
+				u.mu.Unlock()
+			}
+		}
+	}(u.bar, u.tick)
 }
 
 // progress shows how far the work is: done of total, where total is not known
@@ -51,15 +90,12 @@ func (u *ui) progress(done, total int64, unit, message string) {
 		}
 		return
 	}
-	if u.bar == nil {
-		limit := total
-		if limit <= 0 {
-			limit = -1
-		}
-		u.bar = progressbar.NewOptions64(limit,
-			progressbar.OptionSetWriter(u.w), progressbar.OptionSetWidth(24), progressbar.OptionClearOnFinish(),
-			progressbar.OptionShowBytes(unit == "B"), progressbar.OptionThrottle(100*time.Millisecond),
-			progressbar.OptionSetDescription(u.what), progressbar.OptionSpinnerType(14))
+	if total <= 0 {
+		total = -1
+	}
+	if u.bar == nil || u.bar.GetMax64() != total {
+		u.clear()
+		u.spin(total, unit == "B")
 	}
 	u.bar.Describe(u.what + " " + clean(oneLine(message)))
 	_ = u.bar.Set64(done)
@@ -93,6 +129,14 @@ func (u *ui) finish(result string) {
 	u.what = ""
 }
 
+// abandon forgets the present piece of work; what went wrong is said elsewhere.
+func (u *ui) abandon() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.clear()
+	u.what = ""
+}
+
 // note prints one line above the bar.
 func (u *ui) note(text string) {
 	u.mu.Lock()
@@ -105,6 +149,7 @@ func (u *ui) note(text string) {
 
 func (u *ui) clear() {
 	if u.bar != nil {
+		close(u.tick)
 		_ = u.bar.Clear()
 		u.bar = nil
 	}

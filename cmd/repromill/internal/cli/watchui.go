@@ -47,7 +47,7 @@ func (a *app) driveWatched(ctx context.Context, st *stack, ui *ui, id string) (r
 			ui.event(e)
 		}
 	}
-	ui.finish("")
+	ui.abandon()
 	return out, err
 }
 
@@ -65,6 +65,11 @@ func (u *ui) event(e runner.Event) {
 		u.finish(firstOf(d.Reason, "nothing to do"))
 	case runner.StageRetried:
 		u.note(fmt.Sprintf("%s is tried again: %s", e.Stage, firstOf(d.Cause, d.Reason, d.Message)))
+	case runner.PhaseChanged:
+		var p struct{ Arm, Phase string }
+		if json.Unmarshal(e.Data, &p) == nil && p.Arm != "" {
+			u.progress(0, 0, "", p.Arm+" "+p.Phase)
+		}
 	case runner.Progress:
 		u.progress(d.Done, d.Total, d.Unit, d.Message)
 	case runner.Log:

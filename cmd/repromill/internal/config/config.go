@@ -41,6 +41,17 @@ func Keys() []Key {
 		{Name: "endpoints.arxiv", Default: "https://arxiv.org", Help: "arXiv pages", check: checkURL},
 		{Name: "endpoints.hf", Env: []string{"HF_ENDPOINT"}, Default: "https://huggingface.co", Help: "the hub", check: checkURL},
 		{Name: "endpoints.github", Default: "https://github.com", Help: "GitHub pages and git", check: checkURL},
+		{Name: "endpoints.gitlab", Default: "https://gitlab.com", Help: "GitLab pages and git", check: checkURL},
+		{Name: "endpoints.codeberg", Default: "https://codeberg.org", Help: "Codeberg pages and git", check: checkURL},
+		{Name: "endpoints.bitbucket", Default: "https://bitbucket.org", Help: "Bitbucket pages and git", check: checkURL},
+		{Name: "endpoints.alphaxiv", Default: "https://api.alphaxiv.org", Help: "aggregator of code links, asked when the authors state none", check: checkURL},
+		{Name: "git.files", Help: "most files of a repository (50000)", check: checkAmount},
+		{Name: "git.file_bytes", Help: "largest file of a repository in bytes (512 MiB)", check: checkAmount},
+		{Name: "git.total_bytes", Help: "all files of a repository in bytes (2 GiB)", check: checkAmount},
+		{Name: "git.transfer_bytes", Help: "most to receive for a repository in bytes (2 GiB)", check: checkAmount},
+		{Name: "git.memory_bytes", Help: "memory for unpacking a repository in bytes (4 GiB)", check: checkAmount},
+		{Name: "git.time", Help: "longest time for a repository (10m)", check: checkDuration},
+		{Name: "git.idle", Help: "longest silence of a git server (1m)", check: checkDuration},
 		{Name: "indexes.url", Env: []string{"UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"}, Default: "https://pypi.org/simple", Help: "package index for prepared environments", check: checkURL},
 		{Name: "indexes.hosts", Help: "further host:port pairs that installing may reach, comma separated (a file host of the index)"},
 		{Name: "indexes.ca_bundle", Env: []string{"PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}, Help: "CA bundle for the package index"},
@@ -217,6 +228,23 @@ func (c *Config) walk(prefix string, n *yaml.Node, depth int) error {
 	return nil
 }
 
+// Absolute makes settings that are paths mean the same in every folder.
+func (c *Config) Absolute(names ...string) error {
+	for _, name := range names {
+		v := c.values[name]
+		if v.Value == "" || filepath.IsAbs(v.Value) {
+			continue
+		}
+		abs, err := filepath.Abs(v.Value)
+		if err != nil {
+			return fmt.Errorf("locate %s: %w", name, err)
+		}
+		v.Value = abs
+		c.values[name] = v
+	}
+	return nil
+}
+
 // String returns a setting's value, "" when it is not set.
 func (c *Config) String(name string) string { return c.values[name].Value }
 
@@ -224,6 +252,15 @@ func (c *Config) String(name string) string { return c.values[name].Value }
 func (c *Config) Float(name string) (v float64, ok bool) {
 	v, err := strconv.ParseFloat(c.values[name].Value, 64)
 	return v, err == nil
+}
+
+// Int returns a whole number, 0 when it is not set.
+func (c *Config) Int(name string) int64 {
+	n, err := strconv.ParseInt(c.values[name].Value, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // Duration returns a duration setting, 0 when it is not set.
@@ -279,6 +316,13 @@ func checkNumber(s string) error {
 func checkCount(s string) error {
 	if n, err := strconv.Atoi(s); err != nil || n < 1 || n > 64 {
 		return errors.New("not a whole number from 1 to 64")
+	}
+	return nil
+}
+
+func checkAmount(s string) error {
+	if n, err := strconv.ParseInt(s, 10, 64); err != nil || n < 1 {
+		return errors.New("not a whole number of at least 1")
 	}
 	return nil
 }

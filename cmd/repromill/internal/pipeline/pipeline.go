@@ -7,8 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
+	"time"
 
 	"github.com/repromill/repromill/planner"
 	"github.com/repromill/repromill/planner/fetch"
@@ -106,18 +106,20 @@ func (j *job) resolve(ctx context.Context) (string, error) {
 	}
 }
 
-// Error is a mistake in the input, with the fix.
-type Error struct{ Msg, Fix string }
-
-func (e *Error) Error() string { return e.Msg + "; " + e.Fix }
-
-// UserError returns the fix.
-func (e *Error) UserError() string { return e.Fix }
+// notInMirror says once, and shortly, that a mirror lacks the target.
+func (j *job) notInMirror(err error) error {
+	var missing *fetch.NotInMirrorError
+	if !errors.As(err, &missing) {
+		return err
+	}
+	return &Error{Msg: fmt.Sprintf("the mirror does not hold %s: the file %s is missing", j.target.ID, missing.File),
+		Fix: "fill it where there is a network with `repromill mirror add --dir MIRROR " + j.target.ID + "`, or leave out --mirror"}
+}
 
 func (j *job) paper(ctx context.Context) (string, error) {
 	p, err := j.Intake.Paper(ctx, j.target.ID, j.target.Version)
 	if err != nil {
-		return "", err
+		return "", outside(ctx, j.notInMirror(err))
 	}
 	j.target.Version = p.Version
 	j.target.URL = p.URL
@@ -134,7 +136,7 @@ func (j *job) paper(ctx context.Context) (string, error) {
 func (j *job) model(ctx context.Context) (string, error) {
 	m, err := j.Intake.Model(ctx, j.target.ID, j.target.Revision)
 	if err != nil {
-		return "", err
+		return "", outside(ctx, j.notInMirror(err))
 	}
 	j.target.Revision = m.Revision
 	j.in.Model = &m.Model
@@ -207,15 +209,23 @@ func unavailable(err error) bool {
 	return errors.As(err, &repo) || errors.As(err, &ref) || errors.As(err, &limit) || errors.As(err, &mirror) || errors.As(err, &missing)
 }
 
+// refAge is how long it is believed where the branch of a linked repository
+// stands: as long as the page that links it.
+const refAge = 24 * time.Hour
+
 // take checks out a candidate and makes it the plan's source.
 func (j *job) take(ctx context.Context, c *spec.Candidate, t spec.Target) (string, error) {
 	ref := j.req.Commit
 	if ref == "" {
 		ref = t.Ref
 	}
-	co, err := j.Cloner.Checkout(ctx, git.Request{Repo: target.CloneURL(t), Ref: ref})
+	req := git.Request{Repo: target.CloneURL(t), Ref: ref}
+	if c.StatedBy != "user" { // who names a repository wants it as it is at this moment
+		req.MaxAge = refAge
+	}
+	co, err := j.Cloner.Checkout(ctx, req)
 	if err != nil {
-		return "", err
+		return "", outside(ctx, err)
 	}
 	j.checkout = co
 	c.Chosen = true
@@ -230,7 +240,28 @@ func (j *job) take(ctx context.Context, c *spec.Candidate, t spec.Target) (strin
 		src.CommitDate = &d
 	}
 	j.sourceFacts(co)
-	return fmt.Sprintf("%s @ %s, %d files, %.1f MB", co.Repo, co.Commit[:12], co.Files, float64(co.Bytes)/1e6), nil
+	return fmt.Sprintf("%s @ %s, %s, %s", co.Repo, co.Commit[:12], count(co.Files, "file"), size(co.Bytes)), nil
+}
+
+// count is a number of things in words.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// size is a number of bytes the way a person reads them.
+func size(n int64) string {
+	switch {
+	case n >= 1e9:
+		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	case n >= 1e6:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	case n >= 1e3:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	}
+	return fmt.Sprintf("%d bytes", n)
 }
 
 // sourceFacts records what of the commit is not in the checkout.
@@ -247,10 +278,10 @@ func (j *job) sourceFacts(co *git.Checkout) {
 		fact("lfs_pointer", fmt.Sprintf("%d bytes, sha256 %s", l.Size, l.OID), l.Path)
 	}
 	if n := len(co.Skipped); n > 0 {
-		j.warn("files_skipped", "%d paths of the commit were not checked out; see source.facts", n)
+		j.warn("files_skipped", "not checked out of the commit: %s (links, unsafe names, submodules); see source.facts", count(n, "path"))
 	}
 	if n := len(co.LFS); n > 0 {
-		j.warn("lfs_pointers", "%d files are git LFS pointers whose content was not fetched", n)
+		j.warn("lfs_pointers", "not fetched: the content of %s that git LFS keeps elsewhere", count(n, "file"))
 	}
 	if co.Dirty {
 		j.warn("dirty_worktree", "the folder has changes that are not committed; what runs is commit %s", co.Commit[:12])
@@ -281,13 +312,4 @@ func summary(p *spec.Plan) string {
 		}
 	}
 	return "nothing can be run"
-}
-
-// HostOf returns the host and port of a configured endpoint.
-func HostOf(endpoint string) string {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return ""
-	}
-	return u.Host
 }
