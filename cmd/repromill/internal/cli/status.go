@@ -120,6 +120,8 @@ func (a *app) statusOne(ctx context.Context, st *stack, id string) error {
 		fmt.Fprintf(a.stdout, "\nthe report: repromill results show %s\n", run.ID)
 	case s.DrivenBy != 0:
 		fmt.Fprintf(a.stdout, "\ndriven by process %d; follow it: repromill watch %s\n", s.DrivenBy, run.ID)
+	case run.State == store.Planned:
+		fmt.Fprintf(a.stdout, "\nit waits for approval; look at it and approve with: repromill run --resume %s\n", run.ID)
 	case !run.State.Final():
 		fmt.Fprintf(a.stdout, "\nnobody drives it; go on with: repromill run --resume %s\n", run.ID)
 	}
