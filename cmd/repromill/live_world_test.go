@@ -167,6 +167,9 @@ func (w *world) finish(cmd *exec.Cmd, stdout, stderr *bytes.Buffer) outcome {
 		w.t.Fatalf("%v: %v", cmd.Args, err)
 	}
 	o := outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	if testing.Verbose() {
+		w.t.Logf("%v → %d\n%s%s", cmd.Args[1:], o.code, o.stdout, o.stderr)
+	}
 	bad := []string{"goroutine ", "panic:", "runtime error", "\x1b"}
 	if !slices.Contains(cmd.Args, "--json") {
 		bad = append(bad, "\u202e")
@@ -195,11 +198,7 @@ func (w *world) run(env []string, args ...string) outcome {
 	cmd := w.command(args...)
 	cmd.Env = append(cmd.Env, env...)
 	stdout, stderr := w.start(cmd)
-	o := w.finish(cmd, stdout, stderr)
-	if testing.Verbose() {
-		w.t.Logf("%v → %d\n%s%s", args, o.code, o.stdout, o.stderr)
-	}
-	return o
+	return w.finish(cmd, stdout, stderr)
 }
 
 // must is run with an exit code that is promised to t, a test of the world's

@@ -123,6 +123,8 @@ func (s *Store) fileError(err error) error {
 		return &FileError{s.path, "it cannot be opened", "check that the folder exists and may be written", err}
 	case sqlite3.SQLITE_READONLY:
 		return &FileError{s.path, "it cannot be written", "check the rights of the file and its folder", err}
+	case sqlite3.SQLITE_IOERR:
+		return &FileError{s.path, "it cannot be read or written: the disk is full or failing", "free some space and run again; nothing that was finished is lost", err}
 	case sqlite3.SQLITE_FULL:
 		return &FileError{s.path, "the disk is full", "free some space and run again; nothing that was finished is lost", err}
 	}

@@ -88,6 +88,7 @@ type exitError struct{ code int }
 func (e *exitError) Error() string { return fmt.Sprintf("exit %d", e.code) }
 
 func (a *app) exit(ctx context.Context, err error) int {
+	err = a.explain(err)
 	var code *exitError
 	var user interface{ UserError() string }
 	switch {

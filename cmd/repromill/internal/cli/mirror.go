@@ -73,14 +73,14 @@ func (a *app) mirrorAdd(ctx context.Context, dir string, items []batchItem, repo
 	batch(ctx, items, 1, func(ctx context.Context, it *batchItem) {
 		p, err := pl.Plan(ctx, runner.PlanRequest{Target: it.Target, Repo: repo, Commit: commit}, ui.emit)
 		if err != nil {
-			it.fail(err)
+			it.fail(a.explain(err))
 			return
 		}
 		it.Status, it.Detail = "added", "no code"
 		if p.Source.Repo != "" && !filepath.IsAbs(p.Source.Repo) {
 			e, err := pl.Cloner.AddToMirror(ctx, abs, git.Request{Repo: p.Source.Repo, Ref: firstOf(p.Source.Ref, p.Source.Commit)})
 			if err != nil {
-				it.fail(fmt.Errorf("the pages are added, the code is not: %w", err))
+				it.fail(a.explain(fmt.Errorf("the pages are added, the code is not: %w", err)))
 				return
 			}
 			it.Detail = fmt.Sprintf("%s @ %s, %d files", e.Repo, short(e.Commit), e.Files)

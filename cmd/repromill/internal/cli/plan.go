@@ -123,7 +123,7 @@ func (a *app) planBatch(ctx context.Context, f *planFlags, workers int) error {
 	batch(ctx, items, workers, func(ctx context.Context, it *batchItem) {
 		p, err := pl.Plan(ctx, f.request(a, it.Target), func(string, runner.EventKind, any) {})
 		if err != nil {
-			it.fail(err)
+			it.fail(a.explain(err))
 			return
 		}
 		it.Status, it.Detail = "planned", "nothing can be run"

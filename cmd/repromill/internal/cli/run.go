@@ -130,6 +130,9 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	if given != 1 {
 		return usererrf("see `repromill run --help`", "run takes one of TARGET, -f PLAN, --resume ID and --from FILE")
 	}
+	if err := a.checkFolder("paths.results"); err != nil {
+		return err
+	}
 	st, err := a.open(ctx)
 	if err != nil {
 		return err
@@ -212,7 +215,7 @@ func (a *app) driveOne(ctx context.Context, st *stack, f *runFlags, id string) (
 	ui.note("run " + id)
 	out, err := a.driveWatched(ctx, st, ui, id)
 	if err != nil || out.State != store.Planned {
-		return out, a.afterDrive(err, id)
+		return out, a.afterDrive(ctx, st, err, id)
 	}
 	p, err := st.runner.Plan(ctx, id)
 	if err != nil {
@@ -226,7 +229,7 @@ func (a *app) driveOne(ctx context.Context, st *stack, f *runFlags, id string) (
 	if !ok {
 		if ok, err = a.ask(ctx, "run this"); err != nil {
 			if ctx.Err() != nil {
-				return out, a.afterDrive(err, id)
+				return out, a.afterDrive(ctx, st, err, id)
 			}
 			return out, usererrf("approve it with: repromill run --resume "+id+" --yes", "run %s is planned and waits for approval, and %v", id, err)
 		}
@@ -239,12 +242,21 @@ func (a *app) driveOne(ctx context.Context, st *stack, f *runFlags, id string) (
 		return out, err
 	}
 	out, err = a.driveWatched(ctx, st, ui, id)
-	return out, a.afterDrive(err, id)
+	return out, a.afterDrive(ctx, st, err, id)
 }
 
-func (a *app) afterDrive(err error, id string) error {
-	if errors.Is(err, context.Canceled) {
+// afterDrive says how to go on with a run that was not brought to its end.
+func (a *app) afterDrive(ctx context.Context, st *stack, err error, id string) error {
+	var driven *runner.DrivenError
+	switch {
+	case err == nil || a.jsonOut || errors.As(err, &driven):
+	case errors.Is(err, context.Canceled):
 		fmt.Fprintf(a.stderr, "stopped; go on with: repromill run --resume %s\n", id)
+	default:
+		// A run that failed before it had a plan is begun anew just as well.
+		if _, perr := st.runner.Plan(ctx, id); perr == nil {
+			fmt.Fprintf(a.stderr, "run %s stopped by an error; what was finished is kept, go on with: repromill run --resume %s\n", id, id)
+		}
 	}
 	return err
 }
@@ -302,7 +314,7 @@ func (a *app) runBatch(ctx context.Context, st *stack, f *runFlags) error {
 		req.Key = hex.EncodeToString(sum[:])
 		run, created, err := st.runner.Create(ctx, req)
 		if err != nil {
-			it.fail(err)
+			it.fail(a.explain(err))
 			return
 		}
 		it.RunID = run.ID
@@ -315,7 +327,7 @@ func (a *app) runBatch(ctx context.Context, st *stack, f *runFlags) error {
 		}
 		out, err := st.runner.Drive(ctx, run.ID)
 		if err != nil {
-			it.fail(err)
+			it.fail(a.explain(err))
 			return
 		}
 		it.Status, it.Detail = string(out.State), out.Reason

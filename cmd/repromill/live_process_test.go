@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// started waits until the code of some run has printed its first line, n times
+// over all attempts, and returns the id of the newest run.
+func (w *world) started(n int) string {
+	w.t.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		files, _ := filepath.Glob(filepath.Join(w.home, "state/repromill/attempts/*/stdout"))
+		found := 0
+		for _, f := range files {
+			if b, err := os.ReadFile(f); err == nil && bytes.Contains(b, []byte("starting")) {
+				found++
+			}
+		}
+		if found >= n {
+			return w.lastRun()
+		}
+	}
+	w.t.Fatal("nothing was started")
+	return ""
+}
+
+// runState is what the tests look at of `status ID --json`.
+type runState struct {
+	ID, State, Verdict string
+	Attempts           []struct{ Key string }
+	DrivenBy           int `json:"driven_by"`
+}
+
+func (w *world) state(id string) runState {
+	w.t.Helper()
+	return decode[runState](w.t, w.must(w.t, 0, "status", id, "--json").stdout)
+}
+
+// TestInterruptAndResume is Ctrl-C in the middle of the code, and going on.
+func TestInterruptAndResume(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cmd := w.command("run", "--yes", w.folder("slow", smallPaper(1)))
+	stdout, stderr := w.start(cmd)
+	id := w.started(1)
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	o := w.finish(cmd, stdout, stderr)
+	if o.code != 130 {
+		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	has(t, o.stderr, "repromill run --resume "+id)
+	if left := processesWith(w.home); len(left) > 0 {
+		t.Errorf("still running: %v", left)
+	}
+	if s := w.state(id); s.State != "interrupted" {
+		t.Errorf("state %+v", s)
+	}
+	has(t, w.must(t, 0, "status", id).stdout, "nobody drives it", "--resume")
+	has(t, w.must(t, 0, "run", "--resume", id).stdout, "aligned", "93.4")
+	has(t, w.must(t, 0, "results", "verify").stdout, "1 run", "clean")
+	// A finished run is not done again, only shown.
+	has(t, w.must(t, 0, "run", "--resume", id).stdout, "aligned", "93.4")
+}
+
+// TestKilledDriver: the code goes on without its driver, others can watch it
+// or try to drive it, and whoever resumes adopts it.
+func TestKilledDriver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cmd := w.command("run", "--yes", w.folder("slow", smallPaper(4)))
+	stdout, stderr := w.start(cmd)
+	id := w.started(1)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	w.finish(cmd, stdout, stderr)
+	if s := w.state(id); s.DrivenBy != 0 || len(s.Attempts) != 1 {
+		t.Errorf("after the kill: %+v", s)
+	}
+	watch := w.command("watch", "--json", id)
+	watched, watchErr := w.start(watch)
+	resume := w.command("run", "--yes", "--resume", id)
+	resumed, resumeErr := w.start(resume)
+	for end := time.Now().Add(20 * time.Second); w.state(id).DrivenBy != resume.Process.Pid; {
+		if time.Now().After(end) {
+			t.Fatal("nobody took the run up")
+		}
+	}
+	o := w.must(t, 2, "run", "--yes", "--resume", id)
+	has(t, o.stderr, "is being driven by process", "repromill watch "+id)
+	has(t, w.must(t, 0, "status", id).stdout, "driven by process")
+	o = w.finish(resume, resumed, resumeErr)
+	if o.code != 0 || !strings.Contains(o.stdout, "93.4") {
+		t.Errorf("resumed: exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	if s := w.state(id); s.State != "done" || s.Verdict != "aligned" || len(s.Attempts) != 1 {
+		t.Errorf("after the resume: %+v", s)
+	}
+	if logs := w.must(t, 0, "logs", id).stdout; strings.Count(logs, "starting") != 1 {
+		t.Errorf("the code ran more than once:\n%s", logs)
+	}
+	if o := w.finish(watch, watched, watchErr); o.code != 0 {
+		t.Errorf("watch: exit %d\n%s", o.code, o.stderr)
+	}
+	seq, last := int64(0), ""
+	for line := range strings.Lines(watched.String()) {
+		var e struct {
+			Seq  int64
+			Kind string
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Seq != seq+1 {
+			t.Errorf("after event %d comes %s", seq, line)
+		}
+		seq, last = e.Seq, e.Kind
+	}
+	if last != "run.finished" {
+		t.Errorf("the last event is %q of %d", last, seq)
+	}
+}
+
+// TestCancelFromOutside ends a run that another process drives.
+func TestCancelFromOutside(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cmd := w.command("run", "--yes", w.folder("slow", smallPaper(60)))
+	stdout, stderr := w.start(cmd)
+	id := w.started(1)
+	has(t, w.must(t, 0, "cancel", id).stdout, id)
+	o := w.finish(cmd, stdout, stderr)
+	if o.code != 0 {
+		t.Errorf("the driver: exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	has(t, o.stdout, "cancelled by tester")
+	if left := processesWith(w.home); len(left) > 0 {
+		t.Errorf("still running: %v", left)
+	}
+	has(t, w.must(t, 0, "cancel", id).stdout, "is cancelled")
+	has(t, w.must(t, 0, "run", "--resume", id).stdout, "cancelled")
+	has(t, w.must(t, 2, "cancel", "01ARZ3NDEKTSV4RRFFQ69G5FAV").stderr, "there is no run", "repromill status")
+	has(t, w.must(t, 2, "run", "--resume", "01ARZ3NDEKTSV4RRFFQ69G5FAV").stderr, "there is no run", "repromill status")
+}
+
+// TestFoldersThatCannotBeWritten names the folder and what to set, for each
+// kind of folder and each way in which it fails.
+func TestFoldersThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	repo := w.folder("repo", smallPaper(0))
+	w.write("a-file", "x")
+	names := map[string]string{"REPROMILL_STATE": "paths.state", "REPROMILL_RESULTS": "paths.results", "REPROMILL_CACHE": "paths.cache"}
+	for name, setting := range names {
+		o := w.run([]string{name + "=" + filepath.Join(w.home, "a-file", "below")}, "run", "--yes", repo)
+		if o.code != 2 {
+			t.Errorf("%s: exit %d\n%s%s", name, o.code, o.stdout, o.stderr)
+		}
+		has(t, o.stderr, setting, "fix: ")
+	}
+	for _, options := range []string{"ro", "size=8k"} {
+		for name, setting := range names {
+			at := filepath.Join(w.home, strings.ToLower(name)+options[:2])
+			if err := os.MkdirAll(at, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			// A mount of its own, seen by this command alone.
+			inner := w.command("run", "--yes", repo)
+			cmd := exec.Command("sh", append([]string{"-c", `mount -t tmpfs -o "$0" none "$1" || exit 99; shift; exec "$@"`, options, at}, inner.Args...)...)
+			cmd.Dir, cmd.Env = inner.Dir, append(inner.Env, name+"="+at)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Unshareflags: syscall.CLONE_NEWNS}
+			stdout, stderr := &bytes.Buffer{}, &bytes.Buffer{}
+			cmd.Stdout, cmd.Stderr = stdout, stderr
+			if err := cmd.Start(); err != nil {
+				t.Skipf("a small file system cannot be mounted here: %v", err)
+			}
+			o := w.finish(cmd, stdout, stderr)
+			if o.code == 99 {
+				t.Skipf("a small file system cannot be mounted here: %s", o.stderr)
+			}
+			if o.code != 2 || !strings.Contains(o.stderr, setting) {
+				t.Errorf("%s with %s: exit %d\n%s%s", name, options, o.code, o.stdout, o.stderr)
+			}
+			if _, id, ok := strings.Cut(o.stderr, "run --resume "); ok { // elsewhere it can still be committed
+				id = strings.Fields(id)[0]
+				has(t, w.must(t, 0, "run", "--resume", id).stdout, "aligned", "93.4")
+				if s := w.state(id); len(s.Attempts) != 1 {
+					t.Errorf("the code ran again: %+v", s)
+				}
+			} else if name == "REPROMILL_RESULTS" && options != "ro" {
+				t.Errorf("no word on how to go on: %s", o.stderr)
+			}
+		}
+	}
+}
