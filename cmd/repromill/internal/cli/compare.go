@@ -103,9 +103,9 @@ func points(flag, s string) (float64, error) {
 	return v / scale, nil
 }
 
-func (f *compareFlags) options(pairs int) (compare.Options, error) {
+func (f *compareFlags) options() (compare.Options, error) {
 	margin, err := points("margin", f.margin)
-	return compare.Options{Margin: margin, Alpha: f.alpha, Total: max(f.total, pairs), Look: f.look, OneSided: f.oneSided, Seed: f.seed}, err
+	return compare.Options{Margin: margin, Alpha: f.alpha, Total: f.total, Look: f.look, OneSided: f.oneSided, Seed: f.seed}, err
 }
 
 func (f *compareFlags) methods() ([]compare.Method, error) {
@@ -156,7 +156,7 @@ func (a *app) compare(f *compareFlags, baseFile, candFile string) error {
 	if err != nil {
 		return err
 	}
-	o, err := f.options(len(p.Pairs))
+	o, err := f.options()
 	if err != nil {
 		return err
 	}
