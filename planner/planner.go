@@ -196,6 +196,9 @@ func (p *planning) bonus(paper int) func(*recipe.Command) (float64, string) {
 	return func(c *recipe.Command) (float64, string) {
 		points, why := 0.0, ""
 		for _, cl := range p.claims[paper:] {
+			if !recipe.Result(&cl.Claim) {
+				continue
+			}
 			switch recipe.Near(p.in.Repo, c, cl.file, &cl.Claim) {
 			case 3:
 				if points < 30 {
