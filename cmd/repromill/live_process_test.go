@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,6 +71,47 @@ func TestInterruptAndResume(t *testing.T) {
 	has(t, w.must(t, 0, "results", "verify").stdout, "1 run", "clean")
 	// A finished run is not done again, only shown.
 	has(t, w.must(t, 0, "run", "--resume", id).stdout, "aligned", "93.4")
+}
+
+// TestInterruptWhileAsking is Ctrl-C while a server takes its time.
+func TestInterruptWhileAsking(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.queueLens(0)
+	hang := func(rw http.ResponseWriter, r *http.Request) {
+		rw.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(rw).Flush()
+		<-r.Context().Done()
+	}
+	for i, at := range [][2]string{{"arxiv_api", apiPath("2511.50000")}, {"github", "/ada-example/queue_lens/git-upload-pack"}} {
+		w.handle(at[0], at[1], hang)
+		args := []string{"plan", "2511.50000"}
+		if i == 1 {
+			args = []string{"run", "--yes", "2511.98765"}
+		}
+		cmd := w.command(args...)
+		stdout, stderr := w.start(cmd)
+		for end := time.Now().Add(20 * time.Second); len(w.requests(at[0], at[1])) == 0; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s was not asked", at)
+			}
+		}
+		begun := time.Now()
+		_ = cmd.Process.Signal(os.Interrupt)
+		o := w.finish(cmd, stdout, stderr)
+		if o.code != 130 || time.Since(begun) > 10*time.Second {
+			t.Errorf("%v: exit %d after %s\n%s%s", args, o.code, time.Since(begun), o.stdout, o.stderr)
+		}
+		has(t, o.stderr, "interrupted")
+	}
+	left, _ := filepath.Glob(filepath.Join(w.home, "cache/repromill/*/tmp/*"))
+	if len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	w.mu.Lock()
+	delete(w.answers, "github /ada-example/queue_lens/git-upload-pack")
+	w.mu.Unlock()
+	has(t, w.must(t, 0, "run", "--yes", "--resume", w.lastRun()).stdout, "aligned")
 }
 
 // TestKilledDriver: the code goes on without its driver, others can watch it

@@ -209,7 +209,7 @@ func TestMirrorOfTheWorld(t *testing.T) {
 	w := newWorld(t)
 	w.queueLens(0)
 	w.lensModel()
-	targets := []string{"2511.98765", modelID}
+	targets := []string{"2511.98765", modelID, "https://github.com/ada-example/queue_lens"}
 	live := map[string]planOf{}
 	for _, target := range targets {
 		live[target] = decode[planOf](t, w.must(t, 0, "plan", "--json", target).stdout)

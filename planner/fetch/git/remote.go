@@ -88,7 +88,7 @@ func (s *remoteSource) refusal(w *wire, err error) error {
 	case w.first(nil) != nil:
 		return w.first(err)
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return final("its host does not exist", "check the address")
+		return final("no host of the name "+s.remote.host+" was found", "check the address and the network")
 	case errors.Is(err, transport.ErrRepositoryNotFound):
 		return final("not found", private)
 	case errors.Is(err, transport.ErrAuthenticationRequired):

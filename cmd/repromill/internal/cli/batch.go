@@ -93,7 +93,7 @@ func batchTable(w io.Writer, items []batchItem) {
 			run = "-"
 		}
 		detail := it.Detail
-		if it.Fix != "" {
+		if it.Fix != "" && !strings.Contains(detail, it.Fix) {
 			detail += " (" + it.Fix + ")"
 		}
 		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%s\n", it.Line, clean(it.Target), it.Status, run, clean(oneLine(detail)))

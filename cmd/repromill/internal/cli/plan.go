@@ -3,8 +3,9 @@ package cli
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -69,6 +70,10 @@ func (f *planFlags) request(a *app, target string) runner.PlanRequest {
 }
 
 func (a *app) planOne(ctx context.Context, f *planFlags, target, out string) error {
+	const fix = "give -o a file in a folder that can be written"
+	if info, err := os.Stat(filepath.Dir(out)); err != nil || !info.IsDir() {
+		return usererrf(fix, "cannot write the plan to %q: %s is no folder", out, filepath.Dir(out))
+	}
 	pl, err := a.pipeline()
 	if err != nil {
 		return err
@@ -85,7 +90,7 @@ func (a *app) planOne(ctx context.Context, f *planFlags, target, out string) err
 			return err
 		}
 		if err := atomicfile.Write(out, b.Bytes(), atomicfile.Options{}); err != nil {
-			return fmt.Errorf("write plan: %w", err)
+			return usererrf(fix, "cannot write the plan: %v", err)
 		}
 	}
 	return a.showPlan(a.stdout, p)
