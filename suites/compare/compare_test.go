@@ -67,6 +67,9 @@ func TestEveryMethodDecidesThePlainCases(t *testing.T) {
 				if m.Name() != "mcnemar_e" && !(r.Lo <= r.Diff && r.Diff <= r.Hi) {
 					t.Errorf("%s: %v is not in [%v, %v]", name, r.Diff, r.Lo, r.Hi)
 				}
+				if r.EValue != nil && r.Verdict != compare.Undecided && *r.EValue < 20 {
+					t.Errorf("%s: decided on e = %v", name, *r.EValue)
+				}
 				if len(r.Assumptions) == 0 || r.Used+r.Saved > r.Total {
 					t.Errorf("%s: %+v", name, r)
 				}

@@ -26,8 +26,7 @@ type Set struct {
 
 // scored is one question's samples.
 type scored struct {
-	sum      float64
-	n        int
+	scores   []float64
 	item     suites.Item
 	prompt   map[int]string // by repeat
 	position *int64
@@ -87,14 +86,22 @@ func (s *Set) Add(x Sample) error {
 		q = &scored{item: x.Item, prompt: map[int]string{}, position: x.Position}
 		s.questions[x.Item.ID] = q
 	}
-	q.sum += score
-	q.n++
+	q.scores = append(q.scores, score)
 	q.prompt[x.Repeat] = x.PromptSHA
 	return nil
 }
 
 // Len returns how many questions have a score.
 func (s *Set) Len() int { return len(s.questions) }
+
+// Scores returns the scores of every question's repeats, by id.
+func (s *Set) Scores() map[string][]float64 {
+	out := make(map[string][]float64, len(s.questions))
+	for id, q := range s.questions {
+		out[id] = q.scores
+	}
+	return out
+}
 
 // Paired is two arms on the same questions.
 type Paired struct {
@@ -124,7 +131,7 @@ func Pair(base, cand *Set, seed uint64) (Paired, error) {
 		if err := b.same(c, id); err != nil {
 			return p, err
 		}
-		if b.n != c.n {
+		if len(b.scores) != len(c.scores) {
 			uneven++
 		}
 		if b.position == nil {
@@ -132,7 +139,7 @@ func Pair(base, cand *Set, seed uint64) (Paired, error) {
 		} else {
 			position[id] = *b.position
 		}
-		p.Pairs = append(p.Pairs, compare.Pair{ID: id, Cluster: b.item.Cluster, Base: b.sum / float64(b.n), Cand: c.sum / float64(c.n)})
+		p.Pairs = append(p.Pairs, compare.Pair{ID: id, Cluster: b.item.Cluster, Base: suites.Mean([][]float64{b.scores}), Cand: suites.Mean([][]float64{c.scores})})
 		p.Category[id] = b.item.Category
 	}
 	if len(p.Pairs) == 0 {

@@ -38,6 +38,7 @@ type suitePower struct {
 	StdErr   float64 `json:"stderr"`
 	Resolves float64 `json:"resolves"` // smallest difference shown at alpha per side with the power asked
 	Enough   bool    `json:"enough"`
+	Measured bool    `json:"within_measured"` // else assumed
 	Repeats  int     `json:"repeats_needed"`
 	Samples  int     `json:"samples_needed"` // per model
 }
@@ -51,6 +52,7 @@ type game struct {
 
 type powerFlags struct {
 	margin, diff, discordant, suite, method string
+	from                                    string
 	alpha, power, within                    float64
 	total, repeats, runs, look              int
 	seed                                    uint64
@@ -92,6 +94,7 @@ Suites: ` + strings.Join(known, ", ") + `.`,
 	fl.IntVar(&f.total, "total", 0, "questions of the benchmark; that of the suite, or 12,032")
 	fl.IntVar(&f.repeats, "repeats", 0, "repeats per question; the suite's usual ones if not given")
 	fl.Float64Var(&f.within, "within", 0, "mean variance p(1-p) of one answer around its question's own rate; assumed if not given")
+	fl.StringVar(&f.from, "from", "", "estimate --within from the repeats in `FILE` of graded answers")
 	fl.IntVar(&f.runs, "simulate", 0, "play this many comparisons with each sequential method")
 	fl.StringVar(&f.method, "method", "", "simulate this method only")
 	fl.IntVar(&f.look, "look", 1, "questions between looks")
@@ -105,6 +108,9 @@ func (a *app) power(f *powerFlags, changed func(string) bool) error {
 	if err != nil {
 		return err
 	}
+	if f.from != "" && f.suite == "" {
+		return usererrf("add --suite", "--from says how answers to one question vary, which needs a suite")
+	}
 	out := powered{Margin: plan.Margin, Diff: plan.Diff, Discordant: plan.Discordant, Alpha: plan.Alpha, Power: plan.Power}
 	total := 12032
 	if f.suite != "" {
@@ -113,9 +119,15 @@ func (a *app) power(f *powerFlags, changed func(string) bool) error {
 			return err
 		}
 		total = facts.Questions
+		if f.from != "" {
+			if facts.Within, err = a.within(f.from); err != nil {
+				return err
+			}
+		}
 		if out.Suite, err = f.suitePower(facts, plan, changed); err != nil {
 			return err
 		}
+		out.Suite.Measured = f.from != "" && !changed("within")
 	}
 	if f.total != 0 {
 		if total = f.total; total < 1 {
@@ -146,6 +158,24 @@ func (a *app) power(f *powerFlags, changed func(string) bool) error {
 	}
 	a.printPower(out, total)
 	return nil
+}
+
+// within estimates the variance within questions from stored repeats.
+func (a *app) within(file string) (float64, error) {
+	set, err := a.readSet(file, "")
+	if err != nil {
+		return 0, err
+	}
+	byID := set.Scores()
+	scores := make([][]float64, 0, len(byID))
+	for _, id := range sortedKeys(byID) {
+		scores = append(scores, byID[id])
+	}
+	w, n := compare.Within(scores)
+	if n == 0 || w == 0 {
+		return 0, usererrf("give graded answers with several repeats of a question, or --within", "%s does not tell how answers to one question vary", file)
+	}
+	return w, nil
 }
 
 func (f *powerFlags) plan() (compare.Plan, error) {
@@ -234,12 +264,16 @@ func (a *app) printPower(p powered, total int) {
 	}
 	w.Flush()
 	if s := p.Suite; s != nil {
+		kind := "assumed"
+		if s.Measured {
+			kind = "measured"
+		}
 		verdict := "resolves the margin"
 		if !s.Enough {
 			verdict = "cannot resolve the margin"
 		}
-		fmt.Fprintf(a.stdout, "%s: %d questions × %d repeats give a standard error of %.2f pt (within-question variance %v, assumed): %s, it shows %.2f pt\n",
-			s.Suite, s.Questions, s.Facts.Repeats, 100*s.StdErr, s.Within, verdict, 100*s.Resolves)
+		fmt.Fprintf(a.stdout, "%s: %d questions × %d repeats give a standard error of %.2f pt (within-question variance %.3g, %s): %s, it shows %.2f pt\n",
+			s.Suite, s.Questions, s.Facts.Repeats, 100*s.StdErr, s.Within, kind, verdict, 100*s.Resolves)
 		fmt.Fprintf(a.stdout, "  for the margin: %d repeats, %d answers of each model\n", s.Repeats, s.Samples)
 		for _, n := range s.Needs {
 			fmt.Fprintf(a.stdout, "  needs %s\n", n)
