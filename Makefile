@@ -36,8 +36,8 @@ lint: ## gofmt, go vet, staticcheck, go.mod
 	@go mod verify >/dev/null
 
 .PHONY: e2e
-e2e: build ## end-to-end tests of the real command: kill at every step
-	@go test -count=1 -json -tags e2e -timeout 30m ./cmd/repromill/... | go run ./cmd/testreport
+e2e: build ## kill the command and the runner at every durable step and resume
+	@go test -count=1 -json -tags e2e -timeout 40m ./cmd/repromill ./runner | go run ./cmd/testreport
 
 .PHONY: bench
 bench: ## benchmarks of the hot paths

@@ -40,6 +40,9 @@ type Passage struct {
 type Options struct {
 	CreatedBy string // name and version of the program
 	MaxClaims int    // 0 means 40
+	// GPUs are the models that the environment is judged for; nil means
+	// [recipe.GPUs].
+	GPUs []recipe.GPU
 }
 
 // Plan makes the plan and seals it. The error is for a plan that breaks its own
@@ -47,6 +50,9 @@ type Options struct {
 func Plan(in Input) (*spec.Plan, error) {
 	if in.Options.MaxClaims == 0 {
 		in.Options.MaxClaims = 40
+	}
+	if in.Options.GPUs == nil {
+		in.Options.GPUs = recipe.GPUs()
 	}
 	p := &planning{in: in, plan: &spec.Plan{
 		CreatedBy: in.Options.CreatedBy, Target: in.Target, Source: in.Source, Paper: in.Paper, Model: in.Model,
@@ -60,7 +66,9 @@ func Plan(in Input) (*spec.Plan, error) {
 		p.paperClaims()
 		p.noCode()
 	default:
-		p.repository()
+		if err := p.repository(); err != nil {
+			return nil, err
+		}
 	}
 	p.plan.Seal()
 	if err := p.plan.Validate(); err != nil {
@@ -108,7 +116,7 @@ func (p *planning) noCode() {
 	}
 }
 
-func (p *planning) repository() {
+func (p *planning) repository() error {
 	f := p.in.Repo
 	p.plan.Warnings = append(p.plan.Warnings, f.Warnings...)
 	if f.Readme == "" {
@@ -123,7 +131,7 @@ func (p *planning) repository() {
 	if f.Unsupported != "" {
 		p.warn("unsupported_language", fmt.Sprintf("the repository is written in %s (%d files) and holds no Python; this version plans Python only", f.Unsupported, f.Languages[f.Unsupported]))
 		p.emitAll("paper_only")
-		return
+		return nil
 	}
 	cmds := recipe.Commands(f)
 	p.commands, p.givers = cmds, map[*stated]map[string]bool{}
@@ -131,21 +139,35 @@ func (p *planning) repository() {
 	p.plan.Decisions = append(p.plan.Decisions, choice.Decisions...)
 	p.plan.Warnings = append(p.plan.Warnings, choice.Warnings...)
 	p.plan.Runs = append(p.plan.Runs, choice.Runs...)
-	p.environment(choice)
+	if err := p.environment(choice); err != nil {
+		return err
+	}
 	p.tie(choice, paper)
 	p.blocked(choice)
+	return nil
 }
 
 // environment plans what the minimal run needs.
-func (p *planning) environment(choice *recipe.Choice) {
+func (p *planning) environment(choice *recipe.Choice) error {
 	cmd := &recipe.Command{Cwd: "."}
 	if choice.Minimal != nil {
 		cmd = choice.Minimal.Command
 	}
 	env := recipe.ForEntry(p.in.Repo, cmd, p.in.Source.CommitDate)
+	for i := range p.plan.Runs {
+		if run := &p.plan.Runs[i]; run.Kind == "minimal" {
+			fit, err := recipe.Fit(p.in.Repo, env, cmd, run, p.in.Options.GPUs, p.in.Source.CommitDate)
+			if err != nil {
+				return err
+			}
+			env.SKUs = fit
+			break
+		}
+	}
 	p.plan.Environment = env.Environment
 	p.plan.Decisions = append(p.plan.Decisions, env.Decisions...)
 	p.plan.Warnings = append(p.plan.Warnings, env.Warnings...)
+	return nil
 }
 
 // blocked says why no run is selected.
@@ -174,6 +196,9 @@ func (p *planning) bonus(paper int) func(*recipe.Command) (float64, string) {
 	return func(c *recipe.Command) (float64, string) {
 		points, why := 0.0, ""
 		for _, cl := range p.claims[paper:] {
+			if !recipe.Result(&cl.Claim) {
+				continue
+			}
 			switch recipe.Near(p.in.Repo, c, cl.file, &cl.Claim) {
 			case 3:
 				if points < 30 {

@@ -53,13 +53,16 @@ func (d *drive) attempt(ctx context.Context, a Attempt) (Status, error) {
 		}
 		a = r.Attempt
 	}
-	if err := d.submit(ctx, &rec, a); err != nil {
-		if ctx.Err() != nil { // it may have started all the same
-			return Status{}, d.interrupt(ctx, &rec)
-		}
-		return Status{}, err
+	var st Status
+	err := d.submit(ctx, &rec, a)
+	if err == nil {
+		st, err = d.await(ctx, &rec, a)
 	}
-	return d.await(ctx, &rec, a)
+	if err != nil && ctx.Err() != nil {
+		// Wherever the context's end struck, the command may be running.
+		return st, d.interrupt(ctx, &rec)
+	}
+	return st, err
 }
 
 func decodeStatus(rec store.Attempt) (st Status, err error) {
@@ -125,7 +128,7 @@ func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Statu
 		st, err := d.exec.Observe(ctx, Handle(rec.Handle))
 		switch {
 		case ctx.Err() != nil:
-			return seen, d.interrupt(ctx, rec)
+			return seen, ctx.Err()
 		case err != nil:
 			if !blind {
 				blind = true
@@ -158,7 +161,7 @@ func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Statu
 			wait = d.cfg.PollMin
 		}
 		if err := d.cfg.Sleep(ctx, wait); err != nil {
-			return seen, d.interrupt(ctx, rec)
+			return seen, err
 		}
 		wait = min(wait*3/2, d.cfg.PollMax)
 	}

@@ -211,6 +211,34 @@ func TestInterruptAndResume(t *testing.T) {
 	b.consistent(id)
 }
 
+// TestInterruptedAnywhere ends the context right before each kind of write
+// that happens while a command runs: the command never runs on.
+func TestInterruptedAnywhere(t *testing.T) {
+	for _, point := range []string{"store:put_attempt:before", "store:put_attempt:after", "store:set_handle:before", "store:set_handle:after", "store:set_status:before", "store:set_status:after"} {
+		b := newBench(t, map[string]string{"main.sh": "sleep 0.3; echo acc=0.9\n"}, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		b.hook = func(p string) {
+			if p == point {
+				cancel()
+			}
+		}
+		id := b.create(Request{Plan: simple("sh", "main.sh"), Yes: true})
+		out, err := b.Drive(ctx, id)
+		if !errors.Is(err, context.Canceled) || out.State != store.Interrupted {
+			t.Errorf("%s: %+v, %v", point, out, err)
+		}
+		for key, j := range b.exec.jobs {
+			if !j.st.Phase.Final() {
+				t.Errorf("%s: %s runs on", point, key)
+			}
+		}
+		if out, err = b.Drive(t.Context(), id); err != nil || out.Verdict != verdict.Aligned {
+			t.Errorf("%s: after the resume %+v, %v", point, out, err)
+		}
+		b.consistent(id)
+	}
+}
+
 func TestCancel(t *testing.T) {
 	b := newBench(t, map[string]string{"main.sh": "touch started; sleep 60\n"}, nil)
 	id := b.create(Request{Plan: simple("sh", "main.sh"), Yes: true})

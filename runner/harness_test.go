@@ -170,18 +170,20 @@ type bench struct {
 	res   *kept
 	store *store.Store
 	src   string
+	hook  func(point string) // of the store
 }
 
 // newBench lays out a checkout and a runner over it.
 func newBench(t *testing.T, files map[string]string, edit func(*Config)) *bench {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := store.Open(t.Context(), filepath.Join(dir, "store.db"), store.Config{})
+	b := &bench{t: t, hook: func(string) {}}
+	s, err := store.Open(t.Context(), filepath.Join(dir, "store.db"), store.Config{Hook: func(p string) { b.hook(p) }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	b := &bench{t: t, store: s, src: filepath.Join(dir, "src"), res: &kept{recs: map[string]*Record{}},
+	*b = bench{t: t, hook: b.hook, store: s, src: filepath.Join(dir, "src"), res: &kept{recs: map[string]*Record{}},
 		exec: &process{dir: t.TempDir(), jobs: map[string]*job{}, lose: map[string]int{}}}
 	for name, body := range files {
 		p := filepath.Join(b.src, name)

@@ -311,8 +311,8 @@ func processes(dir string) (out []string) {
 }
 
 // TestKilledAtEveryStep kills the driver at every hit of every hook point once
-// and resumes. With -short it takes the first hit of this package's own points
-// only.
+// and resumes. Without the tag e2e it takes the first hit of this package's own
+// points only.
 func TestKilledAtEveryStep(t *testing.T) {
 	dir := layOut(t, once)
 	points := steps(t, dir, "run")
@@ -325,7 +325,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 	t.Logf("%d steps", len(points))
 	for k, p := range points {
-		if testing.Short() && (slices.Index(points, p) != k || !strings.HasPrefix(p, "runner:")) {
+		if !everyStep && (slices.Index(points, p) != k || !strings.HasPrefix(p, "runner:")) {
 			continue
 		}
 		t.Run(fmt.Sprintf("%03d/%s", k+1, p), func(t *testing.T) {
@@ -398,7 +398,7 @@ func TestKilledWhileStopping(t *testing.T) {
 					n++
 				}
 			}
-			if testing.Short() && !strings.HasPrefix(p, "runner:") {
+			if !everyStep && !strings.HasPrefix(p, "runner:") {
 				continue
 			}
 			t.Run(mode+"/"+p, func(t *testing.T) {

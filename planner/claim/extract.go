@@ -24,6 +24,8 @@ type Claim struct {
 	Decimals  int  // digits after the point as stated
 	Line      int
 	Source    Source
+	Links     []string // addresses that its row links to
+	Names     []string // what else its row says: the model, the data set, the setting
 	// Group tells claims of one table or block from others; 0 in prose.
 	Group int
 }

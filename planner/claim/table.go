@@ -37,6 +37,7 @@ func FromTable(t markdown.Table, group int) []Claim {
 				c.Text = strings.TrimSpace(label + ": " + t.Header[i] + " " + cell)
 				c.Dataset = first(Dataset(t.Header[i]), Dataset(label), Dataset(strings.Join(row.Cells, " ")), Dataset(t.Intro))
 				c.Line, c.Group, c.Source = row.Line, group, Table
+				c.Links, c.Names = linksOf(row, i), row.Cells
 				out = append(out, c)
 			}
 		}
@@ -44,48 +45,122 @@ func FromTable(t markdown.Table, group int) []Claim {
 	if len(out) == 0 {
 		out = transposed(t, group)
 	}
+	if len(out) == 0 {
+		out = captioned(t, group)
+	}
+	return out
+}
+
+// linksOf are the addresses of a cell, or of its whole row when it has none
+// itself.
+func linksOf(row markdown.Row, i int) []string {
+	if i < len(row.Links) && len(row.Links[i]) > 0 {
+		return row.Links[i]
+	}
+	var out []string
+	for _, l := range row.Links {
+		out = append(out, l...)
+	}
+	return out
+}
+
+var oursRE = regexp.MustCompile(`(?i)\.py\b|\bours?\b|\bthis (?:repo|work|code|implementation)|reproduced`)
+
+// captioned reads a table whose headers name no metric, where the words before
+// it name exactly one: of its numeric columns the one that names a script or
+// says that it is the authors' own, or the only one.
+func captioned(t markdown.Table, group int) []Claim {
+	ms := Mentions(t.Intro)
+	if len(ms) == 0 {
+		return nil
+	}
+	k := ms[0].Key
+	for _, m := range ms[1:] {
+		if m.Key != k {
+			return nil
+		}
+	}
+	column, numeric := -1, 0
+	for i := 1; i < len(t.Header); i++ {
+		filled := len(t.Rows) > 0
+		for _, row := range t.Rows {
+			if i >= len(row.Cells) {
+				filled = false
+				break
+			}
+			_, ok := fromCell(row.Cells[i], k)
+			filled = filled && ok
+		}
+		if !filled {
+			continue
+		}
+		numeric++
+		if column < 0 || oursRE.MatchString(t.Header[i]) && !oursRE.MatchString(t.Header[column]) {
+			column = i
+		}
+	}
+	if column < 0 || numeric > 1 && !oursRE.MatchString(t.Header[column]) {
+		return nil
+	}
+	var out []Claim
+	for n, row := range t.Rows {
+		if n >= maxRows {
+			break
+		}
+		c, _ := fromCell(row.Cells[column], k)
+		c.Text = strings.TrimSpace(row.Cells[0] + ": " + t.Header[column] + " " + row.Cells[column])
+		c.Dataset = first(Dataset(row.Cells[0]), Dataset(t.Intro))
+		c.Line, c.Group, c.Source, c.Names, c.Links = row.Line, group, Table, row.Cells, linksOf(row, column)
+		out = append(out, c)
+	}
 	return out
 }
 
 var metricHeaderRE = regexp.MustCompile(`(?i)^(?:metrics?|measures?|measurement|quantity|results?|score|)$`)
 
-// transposed reads a table whose first column names metrics, when one and only
-// one other column holds numbers: with more it is not clear whose numbers
-// those are.
+// transposed reads a table whose rows name metrics, when one and only one other
+// column holds numbers: with more it is not clear whose numbers those are,
+// unless a number links to what it was measured with.
 func transposed(t markdown.Table, group int) []Claim {
 	if len(t.Header) == 0 || !metricHeaderRE.MatchString(t.Header[0]) {
 		return nil
 	}
-	column := -1
+	columns := map[int]bool{}
 	for _, row := range t.Rows {
 		for i, cell := range row.Cells {
-			if i == 0 || i == column {
-				continue
-			}
-			if _, ok := fromCell(cell, Key{}); ok {
-				if column > 0 {
-					return nil
-				}
-				column = i
+			if _, ok := fromCell(cell, Key{}); ok && i > 0 {
+				columns[i] = true
 			}
 		}
-	}
-	if column < 0 {
-		return nil
 	}
 	var out []Claim
 	for n, row := range t.Rows {
-		if n >= maxRows || column >= len(row.Cells) {
-			continue
+		if n >= maxRows {
+			break
 		}
-		k, ok := ParseLabel(row.Cells[0])
+		at := 0
+		for at+1 < len(row.Cells) && row.Cells[at] == "" {
+			at++
+		}
+		k, ok := ParseLabel(row.Cells[at])
 		if !ok {
 			continue
 		}
-		if c, ok := fromCell(row.Cells[column], k); ok {
-			c.Text = strings.TrimSpace(row.Cells[0] + ": " + row.Cells[column])
-			c.Dataset = first(Dataset(row.Cells[0]), Dataset(t.Intro))
+		for i := at + 1; i < len(row.Cells); i++ {
+			linked := i < len(row.Links) && len(row.Links[i]) > 0
+			if !columns[i] || len(columns) > 1 && !linked {
+				continue
+			}
+			c, ok := fromCell(row.Cells[i], k)
+			if !ok {
+				continue
+			}
+			c.Text = strings.TrimSpace(row.Cells[at] + ": " + row.Cells[i])
+			c.Dataset = first(Dataset(row.Cells[at]), Dataset(t.Intro))
 			c.Line, c.Group, c.Source = row.Line, group, Table
+			if linked {
+				c.Links = row.Links[i]
+			}
 			out = append(out, c)
 		}
 	}

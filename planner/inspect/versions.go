@@ -21,6 +21,11 @@ var (
 	proseFrameRE  = regexp.MustCompile(`(?i)\b(pytorch|torch|tensorflow(?:-gpu)?|jax)\s*(?:version\s*)?(>=|==|=|<=|>|~=|≥|v)?\s*(\d{1,2}\.\d{1,2}(?:\.\d{1,2})?)\b\s*(\+|or (?:later|higher|above|newer))?`)
 )
 
+// environmentRE are words by which a sentence says what the authors used.
+var environmentRE = regexp.MustCompile(`(?i)\b(?:tested|train(?:ed)? (?:with|on)|develop\w*|implement\w*|environment|requir\w*|install\w*|depend\w*|prerequisites?|verified|conducted|ran|need\w*|support\w*|compatible|ubuntu|cuda|python)\b`)
+
+var historyRE = regexp.MustCompile(`(?i)^(?:changelog|changes|history|news|releases?)\b`)
+
 // frameworkOf names the framework that a distribution is.
 var frameworkOf = map[string]string{
 	"torch": "pytorch", "pytorch": "pytorch", "pytorch-gpu": "pytorch", "tensorflow": "tensorflow", "tensorflow-gpu": "tensorflow",
@@ -53,7 +58,7 @@ func (f *Facts) versions() {
 		}
 	}
 	for i := range f.Docs {
-		if doc := &f.Docs[i]; !doc.CI && depth(doc.Path) <= 3 {
+		if doc := &f.Docs[i]; !doc.CI && depth(doc.Path) <= 3 && !historyRE.MatchString(path.Base(doc.Path)) {
 			f.proseVersions(doc)
 		}
 	}
@@ -83,6 +88,9 @@ func (f *Facts) proseVersions(doc *Document) {
 			f.CUDA = append(f.CUDA, Version{Spec: p.Text[m[4]:m[5]], Kind: spec.Published, At: at(m)})
 		}
 		for _, m := range proseFrameRE.FindAllStringSubmatchIndex(p.Text, 4) {
+			if h, _ := doc.Doc.Section(p.Line); m[4] < 0 && !environmentRE.MatchString(around(p.Text, m[0], m[1])) && !depHeadingRE.MatchString(h.Text) {
+				continue // speaks of a release, not of what to install
+			}
 			name := frameworkOf[strings.ToLower(p.Text[m[2]:m[3]])]
 			f.Frameworks = append(f.Frameworks, Version{Name: name, Spec: rangeOf(p.Text, m, 4, 6, 8), Kind: spec.Published, At: at(m)})
 		}

@@ -31,7 +31,7 @@ func (r *resolver) entry(c *Command, dir string) {
 		c.Argv = w
 	}
 	for len(w) > 2 && (w[0] == "uv" || w[0] == "poetry" || w[0] == "pdm" || w[0] == "pipenv" || w[0] == "pixi") && w[1] == "run" {
-		w = w[2:]
+		c.Tool, w = w[0], w[2:]
 		for len(w) > 1 && strings.HasPrefix(w[0], "--") {
 			w = w[1:]
 		}

@@ -178,6 +178,9 @@ func (e *envBuilder) sources() {
 		if d.Kind == inspect.Requirements && secondary(path.Base(d.Path)) && !has(named, d.Path) {
 			r += 30
 		}
+		if e.c.Tool != "" && d.Manager == e.c.Tool {
+			r -= 45 // the command itself runs in that manager's environment
+		}
 		if d.Kind == inspect.Prose && d.Path == e.f.Readme {
 			r -= 5
 		}

@@ -100,7 +100,7 @@ func lacking(f *inspect.Facts, c *Command, cmds []*Command) []string {
 			return
 		}
 		for _, o := range cmds {
-			if o != c && o.Doc == c.Doc && o.Line < c.Line && o.Role != RoleOther && (strings.Contains(o.Display, path.Base(val)) || o.Role == RoleSetup || o.Role == RoleDownload) {
+			if o != c && o.Doc == c.Doc && o.Line < c.Line && o.Role != RoleOther && o.Role != RoleRun && (strings.Contains(o.Display, path.Base(val)) || o.Role == RoleSetup || o.Role == RoleDownload) {
 				return
 			}
 		}

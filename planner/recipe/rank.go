@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/repromill/repromill/planner/claim"
 	"github.com/repromill/repromill/planner/inspect"
 )
 
@@ -38,6 +39,10 @@ var (
 	quickStartRE = regexp.MustCompile(`(?i)quick\s*start|getting started|minimal|example|tl;?dr|usage|demo`)
 	sideRE       = regexp.MustCompile(`(?i)sparse|ablation|optional|advanced|experimental|visuali|plot|convert|contribut|develop|demo|inference|sampling|docker|distributed|multi-?node|slurm|profil|efficiency`)
 	minutesRE    = regexp.MustCompile(`(?i)(?:~|about|around|takes?|in|within|under|less than|only|for)?\s*(\d+(?:\.\d+)?)\s*(?:-|–|to)?\s*(\d+(?:\.\d+)?)?\s*(second|sec|minute|min|hour|hr|day|week)s?\b`)
+	recordRE     = regexp.MustCompile(`(?i)(?:^|/)(?:[\w\-]*leaderboard|log|changelog|changes|news|notes|history|contributi\w*)\.\w+$|(?:^|/)(?:blog|posts)/`)
+	sizeRE       = regexp.MustCompile(`(?i)(?:^|[^\w.])(?:[\w.]*[_\-])?(\d+(?:\.\d+)?)b(?:[^A-Za-z0-9]|$)`)
+	taskFlagRE   = regexp.MustCompile(`(?i)^--?(?:env|env[_-]?(?:id|ids|name)|task|task[_-]?name|level|scenario|domain)$`)
+	ownDataRE    = regexp.MustCompile(`(?i)your`)
 	lessRE       = regexp.MustCompile(`(?i)(?:less than|under|within) (?:a|one) (second|minute|hour)`)
 )
 
@@ -54,6 +59,17 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 		k.Lacks = lacking(f, c, cmds)
 		k.score(f)
 		out = append(out, k)
+	}
+	for _, k := range out {
+		if len(k.Unbound) == 0 {
+			continue
+		}
+		for _, o := range out {
+			if o.core().Entry == k.core().Entry && len(o.Unbound) == 0 && o.Missing == "" && o.Route == k.Route {
+				k.add(-15, "holds placeholders, where the same program is run without any elsewhere")
+				break
+			}
+		}
 	}
 	return out
 }
@@ -75,12 +91,15 @@ func route(f *inspect.Facts, c *Command) string {
 	}
 	switch {
 	case strings.HasSuffix(c.Entry, ".ipynb"):
+		if !storesResult(f, c.Entry) {
+			return "demo"
+		}
 		return "stored_result"
 	case demoRE.MatchString(base) && !evalFlag:
 		return "demo"
 	case evalRE.MatchString(base) && !trainFlag && !checkpointRE.MatchString(text) && complete(f, c):
 		return "recompute"
-	case (evalFlag || evalRE.MatchString(base)) && !trainFlag && (checkpointRE.MatchString(text) || strings.Contains(text, "/")):
+	case evalFlag && !trainFlag, evalRE.MatchString(base) && !trainFlag && checkpointRE.MatchString(text):
 		return "eval_checkpoint"
 	case evalRE.MatchString(base) && !trainFlag:
 		return "recompute"
@@ -88,6 +107,33 @@ func route(f *inspect.Facts, c *Command) string {
 		return "reduced_training"
 	}
 	return "recompute"
+}
+
+// storesResult says that the stored output of a notebook names a metric with
+// its value.
+func storesResult(f *inspect.Facts, p string) bool {
+	for i := range f.Docs {
+		if d := &f.Docs[i]; d.Path == p {
+			for _, o := range d.Outputs[:min(len(d.Outputs), 3000)] {
+				for _, c := range claim.FromOutput(o.Text, o.Line, 0) {
+					if Result(&c) {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
+// Result says that a claim is about what an experiment finds, and not about
+// its cost or its training.
+func Result(c *claim.Claim) bool {
+	switch c.Key.Base {
+	case "runtime", "memory", "throughput", "latency", "speedup", "energy", "cost":
+		return false
+	}
+	return c.Key.Split != "train"
 }
 
 func usesFramework(f *inspect.Facts, entry string) bool {
@@ -204,6 +250,9 @@ func (k *Candidate) score(f *inspect.Facts) {
 			cost = 6 // where the data lies is for the reader to say
 		}
 		k.add(-cost-3*float64(min(n, 4)), "holds placeholders")
+		if ownDataRE.MatchString(strings.Join(c.Unbound, " ")) {
+			k.add(-20, "asks for the reader's own data, which is not the paper's experiment")
+		}
 	}
 	if c.Missing != "" {
 		k.add(-80, c.Missing)
@@ -247,6 +296,8 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 		k.add(24, "a notebook with stored output")
 	case c.Doc < 0 && c.Evidence.Quote == mainProgram:
 		k.add(16, "a main program at the root")
+	case c.Doc < 0 && path.Dir(c.Entry) != "." && pointed(f, path.Dir(c.Entry)):
+		k.add(24, f.Readme+" points to its folder")
 	case c.Doc < 0:
 		k.add(10, "a script that no document names")
 	case f.Docs[c.Doc].Notebook:
@@ -261,6 +312,9 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 		k.add(12, "")
 	default:
 		k.add(36-6*float64(strings.Count(c.Evidence.File, "/")), "shown in "+c.Evidence.File)
+	}
+	if recordRE.MatchString(c.Evidence.File) {
+		k.add(-14, "stands beside other records of earlier runs")
 	}
 	if vendored(f, c.Entry) {
 		k.add(-40, "belongs to a project that is copied into the repository")
@@ -297,8 +351,41 @@ func pointed(f *inspect.Facts, dir string) bool {
 	return false
 }
 
+// withoutTasks drops the names of environments and tasks, whose words say
+// nothing about the size of the experiment.
+func withoutTasks(c *Command, text string) string {
+	for i, a := range c.Args {
+		name, val, eq := strings.Cut(a, "=")
+		if !eq && i+1 < len(c.Args) {
+			val = c.Args[i+1]
+		}
+		if val != "" && taskFlagRE.MatchString(name) {
+			text = strings.ReplaceAll(text, val, "")
+		}
+	}
+	return text
+}
+
+// billions is the largest size in billions of parameters that a text names.
+func billions(text string) float64 {
+	most := 0.0
+	for _, m := range sizeRE.FindAllStringSubmatch(text, -1) {
+		if v, err := strconv.ParseFloat(m[1], 64); err == nil && v < 2000 {
+			most = max(most, v)
+		}
+	}
+	return most
+}
+
 func (k *Candidate) costScore(text string) {
 	c := k.Command
+	if c.Inner != nil {
+		text += " " + strings.Join(c.Inner.Args, " ")
+	}
+	if b := billions(text); b > 1 {
+		k.add(-3*math.Log2(b), "names a large model")
+		k.Full += math.Log2(b)
+	}
 	if c.GPUs > 1 {
 		k.add(-9-4*math.Log2(float64(c.GPUs)), "asks for "+strconv.Itoa(c.GPUs)+" processes")
 		k.Full += 10 + math.Log2(float64(c.GPUs))
@@ -307,6 +394,7 @@ func (k *Candidate) costScore(text string) {
 		k.add(-40, "asks for several nodes")
 		k.Full -= 5
 	}
+	text = withoutTasks(c, text)
 	if n := len(bigRE.FindAllString(text, -1)); n > 0 {
 		k.add(-6*float64(min(n, 2)), "names a large model or data set")
 		k.Full += 3

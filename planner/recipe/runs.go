@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/planner/inspect"
+	"github.com/repromill/repromill/planner/inspect/python"
 	"github.com/repromill/repromill/planner/inspect/shell"
 	"github.com/repromill/repromill/planner/spec"
 )
@@ -57,7 +58,7 @@ func Choose(f *inspect.Facts, cmds []*Command, bonus func(*Command) (float64, st
 func smallest(cands []*Candidate) *Candidate {
 	var first *Candidate
 	for _, k := range cands {
-		if k.Smoke {
+		if k.Smoke || k.Route == "demo" && others(cands) {
 			continue
 		}
 		if first == nil {
@@ -77,6 +78,16 @@ func smallest(cands []*Candidate) *Candidate {
 		return cands[0]
 	}
 	return first
+}
+
+// others says that something beside demonstrations could be run.
+func others(cands []*Candidate) bool {
+	for _, k := range cands {
+		if k.Route != "demo" && !k.Smoke && k.Missing == "" && k.Score > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // demo selects a smoke run where a demonstration is all that the repository
@@ -465,8 +476,25 @@ func secrets(f *inspect.Facts, c *Command) []string {
 			}
 		}
 	}
+	for _, im := range imports(f, c.core().Entry) {
+		top, _, _ := strings.Cut(im.Name, ".")
+		if key := serviceKeys[top]; key != "" && !im.Guard && im.Level == 0 && !contains(out, key) {
+			out = append(out, key)
+		}
+	}
 	return out
 }
+
+func imports(f *inspect.Facts, p string) []python.Import {
+	if m := f.Modules[p]; m != nil {
+		return m.Imports
+	}
+	return nil
+}
+
+// serviceKeys are the variables that clients of paid services read by
+// themselves.
+var serviceKeys = map[string]string{"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "cohere": "CO_API_KEY"}
 
 var dataWordRE = regexp.MustCompile(`(?i)data|imagenet|coco|path[_/\-]to|corpus|\bdir\b|_dir|root`)
 

@@ -1,6 +1,8 @@
 package recipe
 
 import (
+	"path"
+	"regexp"
 	"strings"
 
 	"github.com/repromill/repromill/planner/claim"
@@ -104,10 +106,64 @@ func magnitude(c *claim.Claim) float64 {
 	return 0
 }
 
+// linked says that the row of a claim links to a checkpoint that the command
+// names.
+func linked(c *Command, cl *claim.Claim) bool {
+	for _, l := range cl.Links {
+		base := path.Base(l)
+		if !checkpointArgRE.MatchString(base) && !strings.HasSuffix(base, ".bin") {
+			continue
+		}
+		for _, a := range c.Args {
+			if _, v, ok := strings.Cut(a, "="); ok {
+				a = v
+			}
+			if a == l || path.Base(a) == base {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// rowOf says that a row of a table is about a command: every name and setting
+// of the row, and at least one name of three letters, stands among the
+// command's arguments.
+func rowOf(c *Command, cl *claim.Claim) bool {
+	text := squashed(strings.Join(c.Argv, " "))
+	if c.Script != nil {
+		text = squashed(c.Display)
+	}
+	hits := 0
+	for _, n := range cl.Names {
+		switch s := squashed(n); {
+		case strings.Contains(cl.Text, n) && rowNumberRE.MatchString(strings.TrimSpace(n)):
+		case len(s) < 3 || !nameCellRE.MatchString(n) || rowNumberRE.MatchString(n):
+		case strings.Contains(text, s):
+			hits++
+		default:
+			return false
+		}
+	}
+	return hits > 0
+}
+
+var (
+	nameCellRE  = regexp.MustCompile(`[A-Za-z]{2}`)
+	rowNumberRE = regexp.MustCompile(`^[-+~≈]?\d[\d.,]*\s*(?:%|±|\+/-|[smh]\b|[A-Za-z]{0,3}$)`)
+)
+
+func squashed(s string) string {
+	return strings.NewReplacer("-", "", "_", "", " ", "", "/", "").Replace(strings.ToLower(s))
+}
+
 // Near says how close a claim of the repository stands to a command: 3 for the
 // output that the document shows for it, 2 for prose around it, 1 for the same
 // section, 0 otherwise.
 func Near(f *inspect.Facts, c *Command, file string, cl *claim.Claim) int {
+	if linked(c, cl) {
+		return 3
+	}
 	if c.Doc < 0 || f.Docs[c.Doc].Path != file {
 		if file == c.Entry && c.Entry != "" {
 			return 3 // a notebook and its own output
@@ -122,6 +178,9 @@ func Near(f *inspect.Facts, c *Command, file string, cl *claim.Claim) int {
 			}
 		}
 		return 0
+	}
+	if cl.Source == claim.Table && rowOf(c, cl) {
+		return 2
 	}
 	if strings.Contains(c.Context, cl.Text) || strings.Contains(claim.Clean(c.Context), cl.Text) {
 		return 2

@@ -34,13 +34,10 @@ func (r *Report) mdClaims(b *bufio.Writer) {
 		return
 	}
 	fmt.Fprint(b, "\n## Claims\n\n| Verdict | Metric | Reported | Measured | Tolerance |\n|---|---|---|---|---|\n")
-	shown, rest := cut(r.Claims, maxClaims)
+	shown, rest := cut(r.ordered(), maxClaims)
 	for i := range shown {
 		c := &shown[i]
-		name := c.Metric
-		if name == "" {
-			name = c.ID
-		}
+		name := c.name()
 		fmt.Fprintf(b, "| **%s** | %s | %s | %s | %s |\n", markdown(words(c.Verdict)), markdown(name),
 			markdown(join(" ", c.reported(), c.versus(), paren(c.Stated.place()))),
 			markdown(join(" ", c.measured(), paren(c.Measured.notes()))), markdown(c.tolerance()))
@@ -51,10 +48,7 @@ func (r *Report) mdClaims(b *bufio.Writer) {
 	fmt.Fprintln(b)
 	for i := range shown {
 		c := &shown[i]
-		name := c.Metric
-		if name == "" {
-			name = c.ID
-		}
+		name := c.name()
 		if c.Reason != "" {
 			fmt.Fprintf(b, "- %s: %s\n", markdown(name), markdown(truncate(clean(c.Reason), maxReason)))
 		}

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -22,6 +23,44 @@ func cut[T any](list []T, n int) (shown []T, rest string) {
 		return list, ""
 	}
 	return list[:n], fmt.Sprintf("… and %d more, in the JSON report", len(list)-n)
+}
+
+// ordered lists the claims with those that were judged first.
+func (r *Report) ordered() []Claim {
+	list := slices.Clone(r.Claims)
+	slices.SortStableFunc(list, func(a, b Claim) int { return unjudged(a.Verdict) - unjudged(b.Verdict) })
+	return list
+}
+
+func unjudged(verdict string) int {
+	switch verdict {
+	case NotAttempted:
+		return 1
+	case NotCheckable:
+		return 2
+	}
+	return 0
+}
+
+// alike is how many claims at the head of a list can be told as one: they were
+// not judged, nothing was measured, and the reason is the same.
+func alike(list []Claim) int {
+	n := 1
+	for first := &list[0]; n < len(list); n++ {
+		c := &list[n]
+		if unjudged(c.Verdict) == 0 || c.Verdict != first.Verdict || c.Reason != first.Reason || c.Measured != nil || first.Measured != nil {
+			break
+		}
+	}
+	return n
+}
+
+// name is what a claim is called on the page.
+func (c *Claim) name() string {
+	if c.Metric != "" {
+		return c.Metric
+	}
+	return c.ID
 }
 
 // subject is what the report is about, in one line.

@@ -120,11 +120,32 @@ func (r *Report) claims(p *page) {
 		return
 	}
 	p.section("Claims")
-	shown, rest := cut(r.Claims, maxClaims)
-	for i := range shown {
-		shown[i].terminal(p, r.untold(shown[i].Reason))
+	shown, rest := cut(r.ordered(), maxClaims)
+	for len(shown) > 0 {
+		n := alike(shown)
+		if n == 1 {
+			shown[0].terminal(p, r.untold(shown[0].Reason))
+		} else {
+			p.together(shown[:n], r.untold(shown[0].Reason))
+		}
+		shown = shown[n:]
 	}
 	p.labelled(2, "", rest, dim, maxReason)
+}
+
+// together prints claims that were not judged, for the same reason, as one.
+func (p *page) together(list []Claim, reason string) {
+	verdict := list[0].Verdict
+	fmt.Fprintln(p.w, "  "+p.paint(colorOf(verdict), clean(words(verdict)))+"  "+p.paint(bold, fmt.Sprintf("%d claims", len(list))))
+	for i := range list {
+		c := &list[i]
+		label := ""
+		if i == 0 {
+			label = "reported"
+		}
+		p.labelled(4, label, join("  ", c.name(), c.reported(), c.versus(), paren(c.Stated.place())), "", maxReason)
+	}
+	p.labelled(4, "because", reason, "", maxReason)
 }
 
 // untold is a reason, or a hint to the verdict's own where that tells it.
@@ -137,12 +158,8 @@ func (r *Report) untold(reason string) string {
 }
 
 func (c *Claim) terminal(p *page, reason string) {
-	name := c.Metric
-	if name == "" {
-		name = c.ID
-	}
 	verdict := words(c.Verdict)
-	name = truncate(clean(name), p.s.Width-uniseg.StringWidth(verdict)-4)
+	name := truncate(clean(c.name()), p.s.Width-uniseg.StringWidth(verdict)-4)
 	fmt.Fprintln(p.w, "  "+p.paint(colorOf(c.Verdict), clean(verdict))+"  "+p.paint(bold, name))
 	p.labelled(4, "reported", join("  ", c.reported(), c.versus(), paren(c.Stated.place())), "", maxReason)
 	p.labelled(4, "measured", join("  ", c.measured(), paren(c.Measured.notes())), "", maxReason)

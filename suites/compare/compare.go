@@ -131,9 +131,9 @@ type Result struct {
 	StdErr      float64  `json:"stderr"`
 	Lo          float64  `json:"ci_lo"`
 	Hi          float64  `json:"ci_hi"`
-	Level       float64  `json:"ci_level"`
-	BaseOnly    int      `json:"b"` // pairs on which the baseline scored higher
-	CandOnly    int      `json:"c"` // pairs on which the candidate scored higher
+	Level       float64  `json:"ci_level"` // 0 if the method gives no interval
+	BaseOnly    int      `json:"b"`        // pairs on which the baseline scored higher
+	CandOnly    int      `json:"c"`        // pairs on which the candidate scored higher
 	Clusters    int      `json:"clusters"`
 	PValue      *float64 `json:"p_value,omitempty"`
 	EValue      *float64 `json:"e_value,omitempty"`  // least evidence that the verdict rests on, or the most there is

@@ -116,11 +116,11 @@ func (m *mixture) rejected() bool {
 	return best >= m.logThreshold && m.value() >= m.threshold
 }
 
-// MixtureE returns the e-value against mean ≤ null (or, if down, mean ≥ null)
-// of counts of differences 1, 0 and -1, in closed form.
-func MixtureE(plus, zero, minus int, null float64, against bool) float64 {
+// MixtureE returns the e-value against mean ≤ null, or if atLeast against
+// mean ≥ null, of counts of differences 1, 0 and -1, in closed form.
+func MixtureE(plus, zero, minus int, null float64, atLeast bool) float64 {
 	s := up
-	if against {
+	if atLeast {
 		s = down
 	}
 	m := newMixture(null, s, Options{Alpha: 0.05}).(*mixture)

@@ -173,7 +173,7 @@ func (n *naive) rejected() bool {
 // exceeded by chance once in a million. The same games show that a peeked z test
 // breaks it, so that the test can fail.
 func TestFalsePasses(t *testing.T) {
-	const runs = 200
+	const runs = 150
 	bound := 0 // smallest count that Binomial(runs, 0.05) exceeds with probability below 1e-6
 	for tail := 1.0; tail > 1e-6; bound++ {
 		ln := func(x int) float64 { v, _ := math.Lgamma(float64(x) + 1); return v }

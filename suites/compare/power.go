@@ -112,3 +112,27 @@ func Repeats(n int, w, margin, alpha, power float64) int {
 func Resolves(se, alpha, power float64) float64 {
 	return (normalQuantile(1-alpha) + normalQuantile(power)) * se
 }
+
+// Within estimates the mean variance of one answer around its question's own
+// rate from repeats: the mean over questions of the sample variance. It returns
+// how many questions had two repeats or more; with none the estimate is 0.
+func Within(scores [][]float64) (w float64, questions int) {
+	for _, s := range scores {
+		if len(s) < 2 {
+			continue
+		}
+		var mean, squares float64
+		for _, v := range s {
+			mean += v / float64(len(s))
+		}
+		for _, v := range s {
+			squares += (v - mean) * (v - mean)
+		}
+		w += squares / float64(len(s)-1)
+		questions++
+	}
+	if questions == 0 {
+		return 0, 0
+	}
+	return w / float64(questions), questions
+}

@@ -58,3 +58,14 @@ func TestResolvesIsInUnitsOfTheDifference(t *testing.T) {
 		t.Errorf("resolves %v points, want 0.63", got)
 	}
 }
+
+func TestWithin(t *testing.T) {
+	// Rates of 1/2 and of 1: variances 1/4·k/(k-1) and 0.
+	w, n := compare.Within([][]float64{{1, 0, 1, 0}, {1, 1, 1}, {0}, nil})
+	if want := (1. / 3) / 2; n != 2 || w < want-1e-12 || w > want+1e-12 {
+		t.Errorf("within %v over %d questions, want %v over 2", w, n, want)
+	}
+	if w, n := compare.Within(nil); w != 0 || n != 0 {
+		t.Errorf("of nothing: %v, %d", w, n)
+	}
+}

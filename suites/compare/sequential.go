@@ -108,12 +108,24 @@ func (s *sequential) Compare(pairs []Pair, o Options) (Result, error) {
 type watch struct {
 	p    process
 	done bool
+	at   float64 // evidence at the look that rejected
 }
 
 func (w *watch) look() {
-	if w.p != nil && !w.done {
-		w.done = w.p.rejected()
+	if w.p != nil && !w.done && w.p.rejected() {
+		w.done, w.at = true, w.p.value()
 	}
+}
+
+// evidence is what the rejection rests on, or what there is so far.
+func (w *watch) evidence() float64 {
+	switch {
+	case w.p == nil:
+		return 0
+	case w.done:
+		return w.at
+	}
+	return w.p.value()
 }
 
 // Monitor follows a comparison while its pairs arrive. A decision, once made,
@@ -178,25 +190,19 @@ func (m *Monitor) Verdict() Verdict {
 func (m *Monitor) Used() int { return len(m.diffs) }
 
 // Evidence returns the e-value behind the verdict, the lesser of two where it
-// takes two; if undecided, the largest there is. NaN if the method has none.
+// takes two, at the looks that decided; if undecided, the largest there is. NaN if the method has none.
 func (m *Monitor) Evidence() float64 {
-	val := func(w watch) float64 {
-		if w.p == nil {
-			return 0
-		}
-		return w.p.value()
-	}
 	switch m.Verdict() {
 	case Worse:
-		return val(m.worse)
+		return m.worse.evidence()
 	case Better:
-		return val(m.better)
+		return m.better.evidence()
 	case NotWorse:
-		return val(m.lower)
+		return m.lower.evidence()
 	case Equivalent:
-		return min(val(m.lower), val(m.upper))
+		return min(m.lower.evidence(), m.upper.evidence())
 	}
-	return max(val(m.lower), val(m.upper), val(m.worse), val(m.better))
+	return max(m.lower.evidence(), m.upper.evidence(), m.worse.evidence(), m.better.evidence())
 }
 
 // Interval returns the confidence sequence's interval at the looks so far: the
@@ -292,8 +298,7 @@ func (m mcNemarE) Compare(pairs []Pair, o Options) (Result, error) {
 		return Result{}, err
 	}
 	e := min(McNemarEValue(b, c), math.MaxFloat64)
-	r.Verdict, r.EValue, r.Level, r.Lo, r.Hi = verdict, &e, 1-o.Alpha, -1, 1
-	r.Warnings = append(r.Warnings, "mcnemar_e gives no interval")
+	r.Verdict, r.EValue, r.Lo, r.Hi = verdict, &e, -1, 1 // no interval: level 0
 	return r.finish(), nil
 }
 

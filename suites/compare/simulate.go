@@ -59,13 +59,15 @@ func (t Trial) Run() (Tally, error) {
 	}
 	wg.Wait()
 	tally := Tally{Runs: t.Runs, Verdicts: map[Verdict]int{}}
+	passed := 0
 	for _, r := range all {
 		tally.Verdicts[r.v]++
 		tally.MeanUsed += float64(r.used) / float64(t.Runs)
 		if r.v.Passed() {
-			tally.Passed += 1 / float64(t.Runs)
+			passed++
 		}
 	}
+	tally.Passed = float64(passed) / float64(t.Runs)
 	tally.Saved = 1 - tally.MeanUsed/float64(o.Total)
 	tally.PassedErr = math.Sqrt(tally.Passed * (1 - tally.Passed) / float64(t.Runs))
 	return tally, nil

@@ -62,6 +62,7 @@ type Table struct {
 type Row struct {
 	Line  int
 	Cells []string
+	Links [][]string // addresses that each cell links to; nil where none does
 }
 
 // Para is a paragraph or list item, its lines joined by spaces.

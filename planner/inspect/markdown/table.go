@@ -52,6 +52,25 @@ func cells(l string) []string {
 	return parts
 }
 
+var hrefRE = regexp.MustCompile(`(?:\]\(|href=["']?)(https?://[^\s)"'>]+)`)
+
+// links lists the addresses that the cells of a pipe row link to; nil when it
+// has none.
+func links(l string) [][]string {
+	if !strings.Contains(l, "http") {
+		return nil
+	}
+	t := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(unquote(l)), "|"), "|")
+	parts := strings.Split(strings.ReplaceAll(t, `\|`, "\x00"), "|")
+	out := make([][]string, len(parts))
+	for i, p := range parts {
+		for _, m := range hrefRE.FindAllStringSubmatch(p, 8) {
+			out[i] = append(out[i], m[1])
+		}
+	}
+	return out
+}
+
 func (s *scanner) table(i int) int {
 	s.flush()
 	t := Table{Line: i + 1, Header: cells(s.lines[i]), Intro: s.intro(i + 1)}
@@ -61,7 +80,7 @@ func (s *scanner) table(i int) int {
 		if !isTableRow(l) {
 			break
 		}
-		t.Rows = append(t.Rows, Row{Line: j + 1, Cells: cells(l)})
+		t.Rows = append(t.Rows, Row{Line: j + 1, Cells: cells(l), Links: links(l)})
 	}
 	s.doc.Tables = append(s.doc.Tables, t)
 	return j
@@ -112,6 +131,11 @@ func (s *scanner) htmlTable(i int) int {
 	closeCell := func() {
 		if inCell {
 			row.Cells = append(row.Cells, plain(cell.String()))
+			var to []string
+			for _, m := range hrefRE.FindAllStringSubmatch(cell.String(), 8) {
+				to = append(to, m[1])
+			}
+			row.Links = append(row.Links, to)
 			cell.Reset()
 			inCell = false
 		}

@@ -60,6 +60,21 @@ func (a *app) statusCmd() *cobra.Command {
 	return cmd
 }
 
+// openRun opens the stack and finds the run that an id, or the beginning of
+// one, names.
+func (a *app) openRun(ctx context.Context, id string) (*stack, store.Run, error) {
+	st, err := a.open(ctx)
+	if err != nil {
+		return nil, store.Run{}, err
+	}
+	run, err := st.store.Find(ctx, id)
+	if err != nil {
+		st.close()
+		return nil, run, notFound(err, id)
+	}
+	return st, run, nil
+}
+
 // runStatus is what `status RUN --json` prints.
 type runStatus struct {
 	store.Run
@@ -136,15 +151,11 @@ func (a *app) watchCmd() *cobra.Command {
 		Args:    exactArgs(1, "one run id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			st, err := a.open(ctx)
+			st, run, err := a.openRun(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			defer st.close()
-			run, err := st.store.Find(ctx, args[0])
-			if err != nil {
-				return notFound(err, args[0])
-			}
 			ui := a.ui()
 			enc := json.NewEncoder(a.stdout)
 			return st.runner.Follow(ctx, run.ID, 0, nil, func(e runner.Event) error {
@@ -170,15 +181,11 @@ func (a *app) logsCmd() *cobra.Command {
 		Args: exactArgs(1, "one run id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			st, err := a.open(ctx)
+			st, run, err := a.openRun(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			defer st.close()
-			run, err := st.store.Find(ctx, args[0])
-			if err != nil {
-				return notFound(err, args[0])
-			}
 			return a.logs(ctx, st, run.ID, attempt, follow)
 		},
 	}
@@ -253,15 +260,11 @@ func (a *app) cancelCmd() *cobra.Command {
 		Args:    exactArgs(1, "one run id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			st, err := a.open(ctx)
+			st, run, err := a.openRun(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			defer st.close()
-			run, err := st.store.Find(ctx, args[0])
-			if err != nil {
-				return notFound(err, args[0])
-			}
 			state, err := st.runner.Cancel(ctx, run.ID, firstOf(a.env["USER"], a.env["LOGNAME"], "unknown"))
 			if err != nil {
 				return err
