@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -38,6 +39,9 @@ type app struct {
 	stderr io.Writer
 	cfg    *config.Config
 	now    func() time.Time
+
+	hook     func(string) // see failpoint
+	hookOnce sync.Once
 
 	jsonOut bool
 	noColor bool

@@ -12,7 +12,14 @@ import (
 // REPROMILL_FAIL_LOG=FILE each step's name is appended to FILE; with
 // REPROMILL_FAIL_AT=N the process kills itself at the N-th step. Both serve
 // the tests of crash safety; without them the hook is nil.
+//
+// All parts of the program count together, so that every step has a number.
 func (a *app) failpoint() func(string) {
+	a.hookOnce.Do(func() { a.hook = a.newFailpoint() })
+	return a.hook
+}
+
+func (a *app) newFailpoint() func(string) {
 	at, _ := strconv.ParseInt(a.env["REPROMILL_FAIL_AT"], 10, 64)
 	log := a.env["REPROMILL_FAIL_LOG"]
 	if at == 0 && log == "" {
