@@ -60,9 +60,7 @@ func TestInterruptAndResume(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	has(t, o.stderr, "repromill run --resume "+id)
-	if left := processesWith(w.home); len(left) > 0 {
-		t.Errorf("still running: %v", left)
-	}
+	nothingRuns(t, w.home)
 	if s := w.state(id); s.State != "interrupted" {
 		t.Errorf("state %+v", s)
 	}
@@ -183,9 +181,7 @@ func TestCancelFromOutside(t *testing.T) {
 		t.Errorf("the driver: exit %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	has(t, o.stdout, "cancelled by tester")
-	if left := processesWith(w.home); len(left) > 0 {
-		t.Errorf("still running: %v", left)
-	}
+	nothingRuns(t, w.home)
 	has(t, w.must(t, 0, "cancel", id).stdout, "is cancelled")
 	has(t, w.must(t, 0, "run", "--resume", id).stdout, "cancelled")
 	has(t, w.must(t, 2, "cancel", "01ARZ3NDEKTSV4RRFFQ69G5FAV").stderr, "there is no run", "repromill status")

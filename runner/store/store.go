@@ -59,7 +59,7 @@ type FileError struct {
 }
 
 func (e *FileError) Error() string {
-	return fmt.Sprintf("open store %s: %s; %s", e.Path, e.Reason, e.Fix)
+	return fmt.Sprintf("the store %s: %s; %s", e.Path, e.Reason, e.Fix)
 }
 
 // Unwrap returns the driver's error.

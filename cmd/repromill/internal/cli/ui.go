@@ -102,6 +102,9 @@ func (u *ui) progress(done, total int64, unit, message string) {
 }
 
 func amount(done, total int64, unit, message string) string {
+	if unit == "" {
+		return clean(oneLine(message))
+	}
 	text := fmt.Sprintf("%d %s", done, unit)
 	if unit == "B" {
 		text = fmt.Sprintf("%.1f MB", float64(done)/1e6)
