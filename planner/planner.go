@@ -164,6 +164,12 @@ func (p *planning) environment(choice *recipe.Choice) error {
 			break
 		}
 	}
+	for i := range p.plan.Runs {
+		if run := &p.plan.Runs[i]; env.Legacy != "" && run.Status == "auto" {
+			run.Status, run.Selected = "legacy_env", false
+			run.Reasons = append(run.Reasons, env.Legacy)
+		}
+	}
 	p.plan.Environment = env.Environment
 	p.plan.Decisions = append(p.plan.Decisions, env.Decisions...)
 	p.plan.Warnings = append(p.plan.Warnings, env.Warnings...)

@@ -170,6 +170,9 @@ func transposed(t markdown.Table, group int) []Claim {
 // fromCell reads a cell that is a number, perhaps with ± and a unit.
 func fromCell(cell string, k Key) (Claim, bool) {
 	cell = strings.TrimLeft(cleanSentence(cell), " ~≈<>*↑↓")
+	if i := strings.IndexByte(cell, '/'); i > 0 && i+1 < len(cell) && cell[i+1] >= '0' && cell[i+1] <= '9' {
+		cell = cell[:i] // two numbers of two settings: the first
+	}
 	ns := numbers(cell)
 	if len(ns) == 0 || ns[0].start != 0 {
 		return Claim{}, false

@@ -273,6 +273,23 @@ func (e *envBuilder) missing() {
 	}
 }
 
+// legacy are packages that need binaries, drivers or interpreters of their
+// time, so that a fresh environment cannot be made of them alone.
+var legacy = map[string]string{
+	"mujoco-py": "needs the MuJoCo 2.1 binaries and compiles against them at import", "d4rl": "is archived, and needs mujoco-py with the MuJoCo 2.1 binaries",
+	"atari-py": "is withdrawn, and needs game files that it no longer brings", "roboschool": "is withdrawn",
+}
+
+// legacyUse is the reason for which the environment is one of the past, or "".
+func (e *envBuilder) legacyUse() string {
+	for _, t := range e.third {
+		if why := legacy[t.dist]; why != "" && !t.guard {
+			return fmt.Sprintf("%s (%s) %s", t.dist, place(t.at), why)
+		}
+	}
+	return ""
+}
+
 // runner adds what the command itself needs: a notebook is executed by
 // nbconvert with a kernel.
 func (e *envBuilder) runner() {

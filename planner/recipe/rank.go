@@ -296,6 +296,12 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 		k.add(24, "a notebook with stored output")
 	case c.Doc < 0 && c.Evidence.Quote == mainProgram:
 		k.add(16, "a main program at the root")
+	case c.Doc < 0 && globbed(f, c.Entry) != "":
+		text := globbed(f, c.Entry)
+		k.add(36, "the documents name it by a pattern")
+		if goodRE.MatchString(text) {
+			k.add(10, "to reproduce a result")
+		}
 	case c.Doc < 0 && path.Dir(c.Entry) != "." && pointed(f, path.Dir(c.Entry)):
 		k.add(24, f.Readme+" points to its folder")
 	case c.Doc < 0:
@@ -334,6 +340,24 @@ func vendored(f *inspect.Facts, p string) bool {
 		}
 	}
 	return false
+}
+
+var globRE = regexp.MustCompile(`[\w./\-{}|]*[*{][\w./\-*{}|]*\.sh`)
+
+// globbed is the paragraph of a document that names a script by a pattern, such
+// as "scripts/train_*.sh", or "".
+func globbed(f *inspect.Facts, entry string) string {
+	for i := range f.Docs {
+		d := &f.Docs[i]
+		for _, p := range d.Doc.Paras {
+			for _, g := range globRE.FindAllString(p.Text, 4) {
+				if ok, err := path.Match(path.Join(path.Dir(d.Path), g), entry); err == nil && ok {
+					return p.Text
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // pointed says that the README sends its reader to a folder.
