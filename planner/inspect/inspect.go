@@ -65,6 +65,9 @@ type Facts struct {
 	Unsupported  string         // the language of a repository that holds none of ours
 	Warnings     []spec.Warning
 
+	// Starts are the Python files that the README's commands name.
+	Starts map[string]bool
+
 	dirs  map[string]bool
 	index map[string]int
 	cells map[string]string // code of the notebooks

@@ -68,13 +68,16 @@ func (e *envBuilder) decide(what, chosen string, over []string, because string) 
 
 // imports lists what the entry script needs beyond the standard library.
 func (e *envBuilder) imports() {
-	if e.c == nil || e.c.Entry == "" || e.f.Modules[e.c.Entry] == nil {
+	if e.c == nil || e.c.scanned(e.f) == nil {
 		return
 	}
 	e.known = true
 	seen := map[string]bool{}
 	for _, p := range e.f.Reach(e.c.Entry) {
 		m := e.f.Modules[p]
+		if p == "" {
+			m, p = e.c.scanned(e.f), e.c.Evidence.File
+		}
 		if m == nil {
 			e.known = false
 			continue
@@ -182,6 +185,9 @@ func (e *envBuilder) sources() {
 		}
 		if d.Kind == inspect.PyProject && len(d.Entries) > 0 && e.usesProject(d) {
 			r -= 15 // the project itself is what the entry uses
+		}
+		if e.c.isSnippet() && d.Kind == inspect.Prose && d.Path == e.c.Evidence.File {
+			r -= 200 // the example stands beside what it asks to install
 		}
 		if e.c.Tool != "" && d.Manager == e.c.Tool {
 			r -= 45 // the command itself runs in that manager's environment

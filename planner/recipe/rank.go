@@ -43,6 +43,7 @@ var (
 	sizeRE       = regexp.MustCompile(`(?i)(?:^|[^\w.])(?:[\w.]*[_\-])?(\d+(?:\.\d+)?)b(?:[^A-Za-z0-9]|$)`)
 	taskFlagRE   = regexp.MustCompile(`(?i)^--?(?:env|env[_-]?(?:id|ids|name)|task|task[_-]?name|level|scenario|domain)$`)
 	ownDataRE    = regexp.MustCompile(`(?i)your`)
+	shortTimeRE  = regexp.MustCompile(`(?:^|\| )(\d+(?:\.\d+)?)\s*([smh])(?:in|r)?(?: \||$)`)
 	lessRE       = regexp.MustCompile(`(?i)(?:less than|under|within) (?:a|one) (second|minute|hour)`)
 )
 
@@ -65,7 +66,7 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 			continue
 		}
 		for _, o := range out {
-			if o.core().Entry == k.core().Entry && len(o.Unbound) == 0 && o.Missing == "" && o.Route == k.Route {
+			if o.core().Entry != "" && o.core().Entry == k.core().Entry && len(o.Unbound) == 0 && o.Missing == "" && o.Route == k.Route {
 				k.add(-15, "holds placeholders, where the same program is run without any elsewhere")
 				break
 			}
@@ -83,6 +84,12 @@ func route(f *inspect.Facts, c *Command) string {
 	base := path.Base(c.Entry)
 	if base == "." || base == "/" {
 		base = c.Module
+	}
+	if c.Adapted {
+		return "short_schedule"
+	}
+	if c.isSnippet() {
+		return "demo"
 	}
 	evalFlag, trainFlag := false, false
 	for _, a := range c.Args {
@@ -162,6 +169,10 @@ func trains(f *inspect.Facts, entry string) bool {
 
 // stated is the duration in seconds that the words around a command give.
 func stated(c *Command) float64 {
+	if m := shortTimeRE.FindStringSubmatch(c.Comment); m != nil && c.Adapted {
+		v, _ := strconv.ParseFloat(m[1], 64)
+		return v * unitSeconds(m[2])
+	}
 	for _, text := range []string{c.Comment, c.Context} {
 		if m := lessRE.FindStringSubmatch(text); m != nil {
 			return unitSeconds(m[1])
@@ -318,6 +329,9 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 		k.add(12, "")
 	default:
 		k.add(36-6*float64(strings.Count(c.Evidence.File, "/")), "shown in "+c.Evidence.File)
+	}
+	if c.Doc >= 0 && c.Evidence.File != f.Readme && f.Starts[c.Entry] {
+		k.add(6, "")
 	}
 	if recordRE.MatchString(c.Evidence.File) {
 		k.add(-14, "stands beside other records of earlier runs")

@@ -126,10 +126,13 @@ func linked(c *Command, cl *claim.Claim) bool {
 	return false
 }
 
-// rowOf says that a row of a table is about a command: every name and setting
-// of the row, and at least one name of three letters, stands among the
-// command's arguments.
-func rowOf(c *Command, cl *claim.Claim) bool {
+// rowOf says that a row of a table is about a command: every name of the row,
+// at least one of them of three letters, stands among the command's arguments,
+// and so does every setting with its value.
+func rowOf(c *Command, cl *claim.Claim) bool { return named(c, cl) && settled(c, cl) }
+
+// named says so of the names alone.
+func named(c *Command, cl *claim.Claim) bool {
 	text := squashed(strings.Join(c.Argv, " "))
 	if c.Script != nil {
 		text = squashed(c.Display)
