@@ -80,6 +80,7 @@ func (p *planning) repoClaims() {
 			rows := claim.FromTable(t, j+1)
 			all = append(all, rows[:min(len(rows), tableRows)]...)
 		}
+		all = append(all, recipe.Grids(d)...)
 		for j, o := range d.Outputs {
 			if j < 3000 {
 				all = append(all, claim.FromOutput(o.Text, o.Line, o.Block+1)...)
@@ -137,6 +138,9 @@ func (p *planning) tie(choice *recipe.Choice, paper int) {
 			if reason != "" {
 				if why[c] == "" {
 					why[c] = reason
+				}
+				if reason != notForCommand && recipe.Near(p.in.Repo, cmd, c.file, &c.Claim) >= 2 && recipe.Result(&c.Claim) {
+					p.expect(run, c)
 				}
 				continue
 			}

@@ -25,10 +25,15 @@ type Claim struct {
 	Line      int
 	Source    Source
 	Links     []string // addresses that its row links to
-	Names     []string // what else its row says: the model, the data set, the setting
+	// Settings are the options that the columns of its row name, with values.
+	Settings []Setting
+	Names    []string // what else its row says: the model, the data set, the setting
 	// Group tells claims of one table or block from others; 0 in prose.
 	Group int
 }
+
+// Setting is an option with its value.
+type Setting struct{ Name, Value string }
 
 // Source says what kind of text a claim stands in.
 type Source string

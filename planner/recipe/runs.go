@@ -518,6 +518,9 @@ func (b *builder) status(k *Candidate, r *spec.Run) {
 		}
 		reason(status, "unbound placeholder "+p)
 	}
+	for _, s := range foreign(b.f, c) {
+		reason("manual_data", s)
+	}
 	for _, p := range k.Lacks {
 		reason("manual_data", p+" is not in the repository, and no step makes it")
 	}
