@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/repromill/repromill/runner/store"
 )
 
@@ -66,9 +68,8 @@ func (a *app) checkFolder(key string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".writable-")
-	if err != nil {
-		return err
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return &fs.PathError{Op: "write to", Path: dir, Err: err}
 	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
+	return nil
 }
