@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/planner/claim"
+	"github.com/repromill/repromill/planner/inspect"
 	"github.com/repromill/repromill/planner/inspect/markdown"
 	"github.com/repromill/repromill/planner/recipe"
 	"github.com/repromill/repromill/planner/spec"
@@ -74,6 +75,7 @@ func (p *planning) repoClaims() {
 			para := &d.Doc.Paras[j]
 			if len(para.Text) < 20_000 {
 				all = append(all, claim.FromText(para.Text, para.LineAt)...)
+				all = append(all, claim.FromBare(para.Text, commandBefore(d, para.Line), para.LineAt)...)
 			}
 		}
 		for j, t := range d.Doc.Tables {
@@ -97,6 +99,17 @@ func (p *planning) repoClaims() {
 		}
 	}
 	p.claims = append(p.claims, found...)
+}
+
+// commandBefore is the command within twelve lines before a paragraph, or "".
+func commandBefore(d *inspect.Document, line int) string {
+	text := ""
+	for _, c := range d.Commands {
+		if c.Block >= 0 && c.Line < line && c.Line > line-12 {
+			text = c.Text
+		}
+	}
+	return text
 }
 
 var historyRE = regexp.MustCompile(`(?i)^(?:changelog|changes|history|contributing|code_of_conduct|security|news|releases?)\b`)
@@ -150,6 +163,24 @@ func (p *planning) tie(choice *recipe.Choice, paper int) {
 		}
 	}
 	p.write(bound, why, paper)
+	p.nothingStated()
+}
+
+// nothingStated says of runs that neither train nor evaluate a model by their
+// own names and could check nothing, because nothing is
+// stated anywhere and they give no number, that they only show that the code
+// runs.
+func (p *planning) nothingStated() {
+	if len(p.claims) > 0 {
+		return
+	}
+	for i := range p.plan.Runs {
+		r := &p.plan.Runs[i]
+		if (r.Status == "auto" || r.Status == "manual_data") && len(r.Collect) == 0 && r.Route == "recompute" {
+			r.Status = "smoke_only"
+			r.Reasons = append(r.Reasons, "no number is stated anywhere, and none is known to be printed: it shows that the code runs")
+		}
+	}
 }
 
 type binding struct {
