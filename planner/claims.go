@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -174,12 +175,29 @@ func (p *planning) nothingStated() {
 	if len(p.claims) > 0 {
 		return
 	}
+	var smoke, selected *spec.Run
 	for i := range p.plan.Runs {
 		r := &p.plan.Runs[i]
 		if (r.Status == "auto" || r.Status == "manual_data") && len(r.Collect) == 0 && r.Route == "recompute" {
 			r.Status = "smoke_only"
 			r.Reasons = append(r.Reasons, "no number is stated anywhere, and none is known to be printed: it shows that the code runs")
+			if r.Kind == "smoke" {
+				smoke = r
+			} else if r.Selected {
+				selected, r.Selected = r, false
+			}
 		}
+	}
+	switch {
+	case selected == nil:
+	case smoke != nil:
+		smoke.Selected = true
+	default:
+		r := *selected
+		r.ID, r.Kind, r.Selected = "smoke", "smoke", true
+		p.plan.Runs = append(p.plan.Runs, r)
+		p.plan.Decisions = slices.DeleteFunc(p.plan.Decisions, func(d spec.Decision) bool { return d.What == "smoke run" })
+		p.decide("smoke run", r.Command, "that the code runs is all that can be checked")
 	}
 }
 
