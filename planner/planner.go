@@ -176,6 +176,9 @@ func (p *planning) environment(choice *recipe.Choice) error {
 		}
 	}
 	p.plan.Environment = env.Environment
+	if env.Manager == "conda" {
+		p.warn("conda_environment", "the environment is one of conda: an executor that builds from the package index alone, as the local one does, cannot make it")
+	}
 	p.plan.Decisions = append(p.plan.Decisions, env.Decisions...)
 	p.plan.Warnings = append(p.plan.Warnings, env.Warnings...)
 	return nil

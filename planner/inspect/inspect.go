@@ -65,8 +65,9 @@ type Facts struct {
 	Unsupported  string         // the language of a repository that holds none of ours
 	Warnings     []spec.Warning
 
-	// Starts are the Python files that the README's commands name.
-	Starts map[string]bool
+	// Starts are the Python files that the README's commands name, with their
+	// order, from 1.
+	Starts map[string]int
 
 	dirs  map[string]bool
 	index map[string]int

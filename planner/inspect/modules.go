@@ -61,7 +61,7 @@ func (r *reader) modules() error {
 // by how often, so that a bound cuts the least named ones.
 func (f *Facts) named() []string {
 	count := map[string]int{}
-	f.Starts = map[string]bool{}
+	f.Starts = map[string]int{}
 	readme := false
 	mention := func(dir string, cmds []markdown.Command) {
 		cwd := ""
@@ -74,7 +74,9 @@ func (f *Facts) named() []string {
 				for _, base := range []string{".", dir, cwd, path.Join(dir, cwd)} {
 					if p := path.Join(base, w); strings.HasSuffix(w, ".py") && f.Has(p) {
 						count[p]++
-						f.Starts[p] = f.Starts[p] || readme
+						if readme && f.Starts[p] == 0 {
+							f.Starts[p] = len(f.Starts) + 1
+						}
 					}
 					if i > 0 && words[i-1] == "-m" {
 						for _, p := range modulePaths(base, w) {

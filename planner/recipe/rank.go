@@ -330,8 +330,8 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 	default:
 		k.add(36-6*float64(strings.Count(c.Evidence.File, "/")), "shown in "+c.Evidence.File)
 	}
-	if c.Doc >= 0 && c.Evidence.File != f.Readme && f.Starts[c.Entry] {
-		k.add(6, "")
+	if c.Doc >= 0 && c.Evidence.File != f.Readme && f.Starts[c.Entry] > 0 {
+		k.add(6-0.5*float64(min(f.Starts[c.Entry], 8)), "")
 	}
 	if recordRE.MatchString(c.Evidence.File) {
 		k.add(-14, "stands beside other records of earlier runs")
