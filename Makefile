@@ -37,7 +37,7 @@ lint: ## gofmt, go vet, staticcheck, go.mod
 
 .PHONY: e2e
 e2e: build ## kill the command and the runner at every durable step and resume
-	@go test -count=1 -json -tags e2e -timeout 40m ./cmd/repromill ./runner | go run ./cmd/testreport
+	@go test -count=1 -json -tags e2e -run Kill -timeout 40m ./cmd/repromill ./runner | go run ./cmd/testreport
 
 .PHONY: bench
 bench: ## benchmarks of the hot paths

@@ -30,8 +30,3 @@ func (i Interval) Inverse(by float64) Interval {
 func (i Interval) Scale(by float64) Interval {
 	return Interval{P10: i.P10 * by, P50: i.P50 * by, P90: i.P90 * by}
 }
-
-// Plus adds a number that is known.
-func (i Interval) Plus(x float64) Interval {
-	return Interval{P10: i.P10 + x, P50: i.P50 + x, P90: i.P90 + x}
-}

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
 
 	"github.com/repromill/repromill/planner/claim"
+	"github.com/repromill/repromill/planner/inspect"
 	"github.com/repromill/repromill/planner/inspect/markdown"
 	"github.com/repromill/repromill/planner/recipe"
 	"github.com/repromill/repromill/planner/spec"
@@ -74,12 +76,14 @@ func (p *planning) repoClaims() {
 			para := &d.Doc.Paras[j]
 			if len(para.Text) < 20_000 {
 				all = append(all, claim.FromText(para.Text, para.LineAt)...)
+				all = append(all, claim.FromBare(para.Text, commandBefore(d, para.Line), para.LineAt)...)
 			}
 		}
 		for j, t := range d.Doc.Tables {
 			rows := claim.FromTable(t, j+1)
 			all = append(all, rows[:min(len(rows), tableRows)]...)
 		}
+		all = append(all, recipe.Grids(d)...)
 		for j, o := range d.Outputs {
 			if j < 3000 {
 				all = append(all, claim.FromOutput(o.Text, o.Line, o.Block+1)...)
@@ -96,6 +100,17 @@ func (p *planning) repoClaims() {
 		}
 	}
 	p.claims = append(p.claims, found...)
+}
+
+// commandBefore is the command within twelve lines before a paragraph, or "".
+func commandBefore(d *inspect.Document, line int) string {
+	text := ""
+	for _, c := range d.Commands {
+		if c.Block >= 0 && c.Line < line && c.Line > line-12 {
+			text = c.Text
+		}
+	}
+	return text
 }
 
 var historyRE = regexp.MustCompile(`(?i)^(?:changelog|changes|history|contributing|code_of_conduct|security|news|releases?)\b`)
@@ -138,6 +153,9 @@ func (p *planning) tie(choice *recipe.Choice, paper int) {
 				if why[c] == "" {
 					why[c] = reason
 				}
+				if reason != notForCommand && recipe.Near(p.in.Repo, cmd, c.file, &c.Claim) >= 2 && recipe.Result(&c.Claim) {
+					p.expect(run, c)
+				}
 				continue
 			}
 			taken[c.Key.String()] = c
@@ -146,6 +164,41 @@ func (p *planning) tie(choice *recipe.Choice, paper int) {
 		}
 	}
 	p.write(bound, why, paper)
+	p.nothingStated()
+}
+
+// nothingStated says of runs that neither train nor evaluate a model by their
+// own names and could check nothing, because nothing is
+// stated anywhere and they give no number, that they only show that the code
+// runs.
+func (p *planning) nothingStated() {
+	if len(p.claims) > 0 {
+		return
+	}
+	var smoke, selected *spec.Run
+	for i := range p.plan.Runs {
+		r := &p.plan.Runs[i]
+		if (r.Status == "auto" || r.Status == "manual_data") && len(r.Collect) == 0 && r.Route == "recompute" {
+			r.Status = "smoke_only"
+			r.Reasons = append(r.Reasons, "no number is stated anywhere, and none is known to be printed: it shows that the code runs")
+			if r.Kind == "smoke" {
+				smoke = r
+			} else if r.Selected {
+				selected, r.Selected = r, false
+			}
+		}
+	}
+	switch {
+	case selected == nil:
+	case smoke != nil:
+		smoke.Selected = true
+	default:
+		r := *selected
+		r.ID, r.Kind, r.Selected = "smoke", "smoke", true
+		p.plan.Runs = append(p.plan.Runs, r)
+		p.plan.Decisions = slices.DeleteFunc(p.plan.Decisions, func(d spec.Decision) bool { return d.What == "smoke run" })
+		p.decide("smoke run", r.Command, "that the code runs is all that can be checked")
+	}
 }
 
 type binding struct {

@@ -134,6 +134,11 @@ func (p *planning) repository() error {
 		return nil
 	}
 	cmds := recipe.Commands(f)
+	var rows []recipe.Row
+	for _, c := range p.claims[paper:] {
+		rows = append(rows, recipe.Row{File: c.file, Claim: &c.Claim})
+	}
+	cmds = append(cmds, recipe.Adapt(f, cmds, rows)...)
 	p.commands, p.givers = cmds, map[*stated]map[string]bool{}
 	choice := recipe.Choose(f, cmds, p.bonus(paper))
 	p.plan.Decisions = append(p.plan.Decisions, choice.Decisions...)
@@ -164,7 +169,16 @@ func (p *planning) environment(choice *recipe.Choice) error {
 			break
 		}
 	}
+	for i := range p.plan.Runs {
+		if run := &p.plan.Runs[i]; env.Legacy != "" && run.Status == "auto" {
+			run.Status, run.Selected = "legacy_env", false
+			run.Reasons = append(run.Reasons, env.Legacy)
+		}
+	}
 	p.plan.Environment = env.Environment
+	if env.Manager == "conda" {
+		p.warn("conda_environment", "the environment is one of conda: an executor that builds from the package index alone, as the local one does, cannot make it")
+	}
 	p.plan.Decisions = append(p.plan.Decisions, env.Decisions...)
 	p.plan.Warnings = append(p.plan.Warnings, env.Warnings...)
 	return nil

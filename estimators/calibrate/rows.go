@@ -89,10 +89,10 @@ func ReadRows(r io.Reader) ([]Row, error) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		line, _ := cr.FieldPos(0)
 		if err != nil {
-			return nil, &FileError{line, csvWhy(err)}
+			return nil, &FileError{csvLine(err), csvWhy(err)}
 		}
+		line, _ := cr.FieldPos(0)
 		if len(rows) == MaxRows {
 			return nil, &FileError{line, fmt.Sprintf("more than %d rows", MaxRows)}
 		}
@@ -111,6 +111,15 @@ func ReadRows(r io.Reader) ([]Row, error) {
 }
 
 func has(col map[string]int, name string) bool { _, ok := col[name]; return ok }
+
+// csvLine is the line of a mistake, 0 where it has none.
+func csvLine(err error) int {
+	var pe *csv.ParseError
+	if errors.As(err, &pe) {
+		return pe.Line
+	}
+	return 0
+}
 
 func csvWhy(err error) string {
 	var pe *csv.ParseError

@@ -273,11 +273,7 @@ func softmin(a, b float64) float64 { return 1 / math.Cbrt(1/(a*a*a)+1/(b*b*b)) }
 // batchAtRate is the number of sequences in flight by Little's law, found by
 // bisection; full is where the queue grows without bound.
 func (t *Terms) batchAtRate(w Workload, c *Coef, full float64) float64 {
-	full = math.Max(full, 1)
 	isl, osl := float64(max(1, w.ISL)), float64(max(1, w.OSL))
-	if w.Concurrency == 0 {
-		full = math.Max(1, math.Min(t.MaxBatch(isl+osl*0.6), math.Exp(c[CBatch])*t.Replicas))
-	}
 	lo, hi := 1e-3, full
 	for range 40 {
 		mid := math.Sqrt(lo * hi)

@@ -204,3 +204,25 @@ func BenchmarkFromText(b *testing.B) {
 		FromText(s, func(int) int { return 1 })
 	}
 }
+
+func TestFromBare(t *testing.T) {
+	at := func(int) int { return 7 }
+	for text, want := range map[string]float64{
+		"This should get to around 90% after 1 epoch which takes 1-3 minutes.": 90,
+		"It reaches 98.5 % on MNIST.":                                          98.5,
+		"It reaches a loss of 90%.":                                            0,
+		"The run takes 90% of the memory.":                                     0,
+		"It reaches 400% in the end.":                                          0,
+	} {
+		got := FromBare(text, "python -m train pipeline=mnist", at)
+		switch {
+		case want == 0 && len(got) > 0:
+			t.Errorf("%q gives %v", text, show(got[0]))
+		case want != 0 && (len(got) != 1 || *got[0].Value != want || got[0].Key.Base != "accuracy" || got[0].Dataset != "MNIST" || got[0].Line != 7):
+			t.Errorf("%q gives %+v", text, got)
+		}
+	}
+	if got := FromBare("It reaches 90%.", "python train.py", at); len(got) > 0 {
+		t.Errorf("a percentage of nothing known is a claim: %+v", got)
+	}
+}

@@ -25,10 +25,15 @@ type Claim struct {
 	Line      int
 	Source    Source
 	Links     []string // addresses that its row links to
-	Names     []string // what else its row says: the model, the data set, the setting
+	// Settings are the options that the columns of its row name, with values.
+	Settings []Setting
+	Names    []string // what else its row says: the model, the data set, the setting
 	// Group tells claims of one table or block from others; 0 in prose.
 	Group int
 }
+
+// Setting is an option with its value.
+type Setting struct{ Name, Value string }
 
 // Source says what kind of text a claim stands in.
 type Source string
@@ -427,3 +432,35 @@ func lastMatch(re *regexp.Regexp, s string) string {
 
 // Clean strips markup from a text as it is done before claims are read.
 func Clean(s string) string { return cleanSentence(s) }
+
+var (
+	reachRE = regexp.MustCompile(`(?i)\b(?:gets?|reach(?:es)?|achieves?|obtains?|attains?|yields?)\s+(?:to\s+)?(about|around|approximately|roughly|~|≈)?\s*(\d{1,3}(?:\.\d+)?)\s*%`)
+	// labelled are data sets whose results are stated as accuracy unless
+	// another metric is named.
+	labelled = map[string]bool{"MNIST": true, "sMNIST": true, "Fashion-MNIST": true, "CIFAR-10": true, "CIFAR-100": true, "SVHN": true, "ImageNet": true, "Tiny ImageNet": true, "STL-10": true, "Iris": true}
+)
+
+// FromBare finds a percentage that a paragraph says is reached without a metric
+// beside it, for a data set of labelled items: that is an accuracy. about names
+// the data set where the paragraph does not.
+func FromBare(text, about string, line func(offset int) int) []Claim {
+	data := first(Dataset(text), Dataset(about))
+	if !labelled[data] {
+		return nil
+	}
+	var out []Claim
+	for _, se := range sentences(text) {
+		s := text[se[0]:se[1]]
+		m := reachRE.FindStringSubmatchIndex(s)
+		if m == nil || len(Mentions(s)) > 0 {
+			continue
+		}
+		v, ok := parseNumber(s[m[4]:m[5]])
+		if !ok || v > 100 {
+			continue
+		}
+		out = append(out, Claim{Key: Key{Base: "accuracy"}, Text: cleanSentence(s), Value: &v, Unit: "%", Relation: "absolute", Dataset: data,
+			Decimals: decimals(s[m[4]:m[5]]), Line: line(se[0] + m[4]), Source: Prose})
+	}
+	return out
+}

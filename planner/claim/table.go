@@ -37,7 +37,7 @@ func FromTable(t markdown.Table, group int) []Claim {
 				c.Text = strings.TrimSpace(label + ": " + t.Header[i] + " " + cell)
 				c.Dataset = first(Dataset(t.Header[i]), Dataset(label), Dataset(strings.Join(row.Cells, " ")), Dataset(t.Intro))
 				c.Line, c.Group, c.Source = row.Line, group, Table
-				c.Links, c.Names = linksOf(row, i), row.Cells
+				c.Links, c.Names, c.Settings = linksOf(row, i), row.Cells, settings(t.Header, row.Cells)
 				out = append(out, c)
 			}
 		}
@@ -47,6 +47,34 @@ func FromTable(t markdown.Table, group int) []Claim {
 	}
 	if len(out) == 0 {
 		out = captioned(t, group)
+	}
+	return out
+}
+
+var (
+	optionRE = regexp.MustCompile(`^(?:--)?([a-z][a-z0-9]*(?:_[a-z0-9]+)+)$`)
+	valueRE  = regexp.MustCompile(`^\d[\d.,]*(?:e-?\d+)?$`)
+)
+
+// settings reads columns whose header is the name of an option, or several
+// with "/" between, and whose cell is as many numbers.
+func settings(header, cells []string) []Setting {
+	var out []Setting
+	for i := 1; i < len(header) && i < len(cells); i++ {
+		names, values := strings.Split(header[i], "/"), strings.Split(cells[i], "/")
+		if len(names) != len(values) {
+			continue
+		}
+		for n := range names {
+			m := optionRE.FindStringSubmatch(strings.TrimSpace(names[n]))
+			v := strings.TrimSpace(values[n])
+			if m == nil || !valueRE.MatchString(v) {
+				continue
+			}
+			if _, metric := ParseLabel(m[1]); !metric {
+				out = append(out, Setting{m[1], strings.ReplaceAll(v, ",", "")})
+			}
+		}
 	}
 	return out
 }
@@ -170,6 +198,9 @@ func transposed(t markdown.Table, group int) []Claim {
 // fromCell reads a cell that is a number, perhaps with ± and a unit.
 func fromCell(cell string, k Key) (Claim, bool) {
 	cell = strings.TrimLeft(cleanSentence(cell), " ~≈<>*↑↓")
+	if i := strings.IndexByte(cell, '/'); i > 0 && i+1 < len(cell) && cell[i+1] >= '0' && cell[i+1] <= '9' {
+		cell = cell[:i] // two numbers of two settings: the first
+	}
 	ns := numbers(cell)
 	if len(ns) == 0 || ns[0].start != 0 {
 		return Claim{}, false

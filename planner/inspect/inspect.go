@@ -54,6 +54,7 @@ type Facts struct {
 	Scripts      []Script
 	Modules      map[string]*python.Module // scanned Python files
 	Results      []Result                  // small JSON files that are committed
+	Settings     map[string][]Setting      // paths outside the checkout, by the YAML file that sets them
 	Dependencies []Dependency
 	Python       []Version // statements about the Python version, strongest first
 	CUDA         []Version
@@ -63,6 +64,10 @@ type Facts struct {
 	Languages    map[string]int // files by language
 	Unsupported  string         // the language of a repository that holds none of ours
 	Warnings     []spec.Warning
+
+	// Starts are the Python files that the README's commands name, with their
+	// order, from 1.
+	Starts map[string]int
 
 	dirs  map[string]bool
 	index map[string]int
@@ -98,6 +103,12 @@ type Script struct {
 type Result struct {
 	Path string
 	Data []byte
+}
+
+// Setting is one value of a settings file that is an absolute path.
+type Setting struct {
+	Key, Value string
+	Line       int
 }
 
 // Version is one statement about a version.
@@ -159,7 +170,7 @@ func Dir(ctx context.Context, dir string, cfg Config) (*Facts, error) {
 		return nil, err
 	}
 	reread := func() error { r.facts.reread(); return nil }
-	for _, step := range []func() error{r.docs, r.notebooks, r.scripts, r.dependencies, reread, r.modules, r.results} {
+	for _, step := range []func() error{r.docs, r.notebooks, r.scripts, r.dependencies, reread, r.modules, r.results, r.settings} {
 		if err := step(); err != nil {
 			return nil, err
 		}

@@ -61,6 +61,8 @@ func (r *reader) modules() error {
 // by how often, so that a bound cuts the least named ones.
 func (f *Facts) named() []string {
 	count := map[string]int{}
+	f.Starts = map[string]int{}
+	readme := false
 	mention := func(dir string, cmds []markdown.Command) {
 		cwd := ""
 		for _, c := range cmds {
@@ -72,6 +74,9 @@ func (f *Facts) named() []string {
 				for _, base := range []string{".", dir, cwd, path.Join(dir, cwd)} {
 					if p := path.Join(base, w); strings.HasSuffix(w, ".py") && f.Has(p) {
 						count[p]++
+						if readme && f.Starts[p] == 0 {
+							f.Starts[p] = len(f.Starts) + 1
+						}
 					}
 					if i > 0 && words[i-1] == "-m" {
 						for _, p := range modulePaths(base, w) {
@@ -85,7 +90,9 @@ func (f *Facts) named() []string {
 		}
 	}
 	for i := range f.Docs {
+		readme = f.Docs[i].Path == f.Readme
 		mention(path.Dir(f.Docs[i].Path), f.Docs[i].Commands)
+		readme = false
 		for _, sp := range f.Docs[i].Doc.Spans {
 			if p := path.Join(path.Dir(f.Docs[i].Path), sp.Text); strings.HasSuffix(sp.Text, ".py") && f.Has(p) {
 				count[p]++

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"regexp"
 	"sort"
 	"strings"
 	"syscall"
@@ -333,6 +334,35 @@ func (r *reader) scripts() error {
 }
 
 // results reads small committed JSON files that may hold results.
+// maxSettings bounds how many settings files are read.
+const maxSettings = 400
+
+var settingRE = regexp.MustCompile(`^\s*([\w.\-]+)\s*:\s*['"]?(/[A-Za-z][\w.\-]*/[^'"#\s]*)`)
+
+// settings reads the YAML files for values that are paths of the authors'
+// machine.
+func (r *reader) settings() error {
+	r.facts.Settings = map[string][]Setting{}
+	paths := r.byDepth(maxSettings, func(p, _, ext string) bool {
+		return (ext == ".yaml" || ext == ".yml") && r.facts.Size(p) < 64<<10 && !strings.HasPrefix(p, ".")
+	})
+	for _, p := range paths {
+		src, ok, err := r.text(p)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		for i, l := range strings.Split(src, "\n") {
+			if m := settingRE.FindStringSubmatch(l); m != nil && !strings.HasPrefix(m[2], "/tmp/") && !strings.HasPrefix(m[2], "/dev/") {
+				r.facts.Settings[p] = append(r.facts.Settings[p], Setting{Key: m[1], Value: m[2], Line: i + 1})
+			}
+		}
+	}
+	return nil
+}
+
 func (r *reader) results() error {
 	paths := r.byDepth(maxResults, func(p, base, ext string) bool {
 		l := strings.ToLower(p)

@@ -55,6 +55,7 @@ type Command struct {
 	Reasons   []string
 	Unbound   []string // placeholders
 	Patches   []spec.Patch
+	Adapted   bool        // has settings that a table states a result for
 	Tool      string      // uv, poetry, …: the manager whose "run" stands before the command
 	Before    []spec.Step // the set-up of the run, once it is chosen
 	Inner     *Command    // of a shell script: the last run inside it

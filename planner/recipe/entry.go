@@ -215,7 +215,7 @@ func (r *resolver) launched(c *Command, w []string, dir string) {
 // from the root, then from the document's own directory. A file that is only
 // found elsewhere moves the working directory there.
 func (r *resolver) file(c *Command, name, dir string) {
-	if strings.ContainsAny(name, "$<{") || strings.HasPrefix(name, "-") {
+	if strings.ContainsAny(name, "$<{*?") || strings.HasPrefix(name, "-") {
 		c.Missing = fmt.Sprintf("entry file %s is a placeholder", name)
 		return
 	}

@@ -16,6 +16,7 @@ type Environment struct {
 	spec.Environment
 	Decisions []spec.Decision
 	Warnings  []spec.Warning
+	Legacy    string // why it cannot be made as it is; empty when it can
 }
 
 // ranks of dependency sources: a complete recipe before a lock, a lock before
@@ -35,6 +36,7 @@ func ForEntry(f *inspect.Facts, c *Command, commitDate *time.Time) *Environment 
 	e.choose()
 	e.version()
 	e.frameworks()
+	e.out.Legacy = e.legacyUse()
 	if e.out.Manager != "none" && e.pinned() != "full" && commitDate != nil && len(e.out.Requirements) > 0 {
 		d := commitDate.UTC()
 		e.out.ExcludeNewer = &d
@@ -66,13 +68,16 @@ func (e *envBuilder) decide(what, chosen string, over []string, because string) 
 
 // imports lists what the entry script needs beyond the standard library.
 func (e *envBuilder) imports() {
-	if e.c == nil || e.c.Entry == "" || e.f.Modules[e.c.Entry] == nil {
+	if e.c == nil || e.c.scanned(e.f) == nil {
 		return
 	}
 	e.known = true
 	seen := map[string]bool{}
 	for _, p := range e.f.Reach(e.c.Entry) {
 		m := e.f.Modules[p]
+		if p == "" {
+			m, p = e.c.scanned(e.f), e.c.Evidence.File
+		}
 		if m == nil {
 			e.known = false
 			continue
@@ -178,6 +183,12 @@ func (e *envBuilder) sources() {
 		if d.Kind == inspect.Requirements && secondary(path.Base(d.Path)) && !has(named, d.Path) {
 			r += 30
 		}
+		if d.Kind == inspect.PyProject && len(d.Entries) > 0 && e.usesProject(d) {
+			r -= 15 // the project itself is what the entry uses
+		}
+		if e.c.isSnippet() && d.Kind == inspect.Prose && d.Path == e.c.Evidence.File {
+			r -= 200 // the example stands beside what it asks to install
+		}
 		if e.c.Tool != "" && d.Manager == e.c.Tool {
 			r -= 45 // the command itself runs in that manager's environment
 		}
@@ -197,6 +208,25 @@ func (e *envBuilder) sources() {
 		}
 		e.also = append(e.also, c.d)
 	}
+}
+
+// usesProject says that the entry is no part of a project and imports it.
+func (e *envBuilder) usesProject(d *inspect.Dependency) bool {
+	m := e.f.Modules[e.c.Entry]
+	if m == nil {
+		return false
+	}
+	dir := path.Dir(d.Path)
+	for _, im := range m.Imports {
+		top, _, _ := strings.Cut(im.Name, ".")
+		for _, src := range []string{dir, path.Join(dir, "src")} {
+			pkg := path.Join(src, top)
+			if im.Level == 0 && e.f.Has(path.Join(pkg, "__init__.py")) && !strings.HasPrefix(e.c.Entry, pkg+"/") && path.Dir(e.c.Entry) != src {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func has(m map[string]int, k string) bool { _, ok := m[k]; return ok }

@@ -26,6 +26,7 @@ func Commands(f *inspect.Facts) []*Command {
 	}
 	out = append(out, r.mentions(out)...)
 	out = append(out, r.unnamed(out)...)
+	out = append(out, r.snippets(out)...)
 	for i, c := range out {
 		c.Order = i
 	}

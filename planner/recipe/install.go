@@ -273,6 +273,33 @@ func (e *envBuilder) missing() {
 	}
 }
 
+// legacy are packages that need binaries, drivers or interpreters of their
+// time, so that a fresh environment cannot be made of them alone.
+var legacy = map[string]string{
+	"mujoco-py": "needs the MuJoCo 2.1 binaries and compiles against them at import", "d4rl": "is archived, and needs mujoco-py with the MuJoCo 2.1 binaries",
+	"atari-py": "is withdrawn, and needs game files that it no longer brings", "roboschool": "is withdrawn",
+}
+
+// legacyUse is the reason for which the environment is one of the past, or "".
+func (e *envBuilder) legacyUse() string {
+	for _, t := range e.third {
+		if why := legacy[t.dist]; why != "" && !t.guard {
+			return fmt.Sprintf("%s (%s) %s", t.dist, place(t.at), why)
+		}
+	}
+	if e.primary == nil || e.out.Manager == "none" {
+		return ""
+	}
+	for _, d := range e.f.Closure(e.primary.Path) {
+		for _, x := range d.Entries {
+			if why := legacy[x.Name]; why != "" {
+				return fmt.Sprintf("%s (%s:%d) %s", x.Name, d.Path, x.Line, why)
+			}
+		}
+	}
+	return ""
+}
+
 // runner adds what the command itself needs: a notebook is executed by
 // nbconvert with a kernel.
 func (e *envBuilder) runner() {
@@ -384,6 +411,21 @@ func place(at spec.Evidence) string {
 	return at.File
 }
 
+// ignores says that a dependency file is not used for this run, so that what it
+// pins is not what will run.
+func (e *envBuilder) ignores(p string) bool {
+	d := e.f.Dependency(p)
+	if d == nil || d.Kind == inspect.Prose {
+		return false
+	}
+	for _, s := range e.out.DependencySources {
+		if s.Path == p {
+			return s.Role == "ignored"
+		}
+	}
+	return false
+}
+
 // frameworks names the framework that the entry imports, with the version that
 // a source states for it.
 func (e *envBuilder) frameworks() {
@@ -409,7 +451,7 @@ func (e *envBuilder) frameworks() {
 	e.out.Framework.Evidence = []spec.Evidence{at}
 	var of []inspect.Version
 	for _, v := range e.f.Frameworks {
-		if v.Name == name && v.Spec != "" {
+		if v.Name == name && v.Spec != "" && !e.ignores(v.At.File) {
 			of = append(of, v)
 		}
 	}

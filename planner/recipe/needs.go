@@ -3,6 +3,7 @@ package recipe
 import (
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/repromill/repromill/planner/inspect"
@@ -153,4 +154,35 @@ func (e *envBuilder) idleTool(dist string, steps []spec.Step) bool {
 		}
 	}
 	return true
+}
+
+var inputKeyRE = regexp.MustCompile(`(?i)root|data|dir|path|image|train|val|test|ann`)
+
+// foreign lists the input folders outside the checkout that the settings file
+// of a command names: the file in its arguments, or the default of its flag.
+func foreign(f *inspect.Facts, c *Command) []string {
+	core := c.core()
+	var files []string
+	given := map[string]bool{}
+	arguments(core.Args, func(name, val string) {
+		given[name] = true
+		files = append(files, val)
+	})
+	if m := f.Modules[core.Entry]; m != nil {
+		for _, fl := range m.Flags {
+			if fl.By != "global" && !anyGiven(fl.Names, given) {
+				files = append(files, strings.Trim(fl.Default, `'"`))
+			}
+		}
+	}
+	var out []string
+	for _, name := range files {
+		p := path.Join(c.Cwd, name)
+		for _, s := range f.Settings[p] {
+			if inputKeyRE.MatchString(s.Key) && !outDirRE.MatchString("-"+s.Key) && len(out) < 4 {
+				out = append(out, s.Key+" is "+s.Value+" ("+p+":"+strconv.Itoa(s.Line)+"), a folder of the authors' machine")
+			}
+		}
+	}
+	return out
 }

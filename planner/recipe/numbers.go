@@ -33,6 +33,7 @@ func Numbers(f *inspect.Facts, c *Command) []Number {
 	n := &finder{f: f, c: c.core()}
 	n.files()
 	n.prints()
+	n.libraries()
 	n.shown()
 	n.notebook()
 	// a shown value tells the size of what is printed under the same name
@@ -360,6 +361,7 @@ func (n *finder) shown() {
 		return
 	}
 	d := &n.f.Docs[n.c.Doc]
+	n.grids(d)
 	for _, o := range d.Outputs {
 		if !near(n.f, d, n.c, o.Block, o.Line) {
 			continue

@@ -43,6 +43,7 @@ var (
 	sizeRE       = regexp.MustCompile(`(?i)(?:^|[^\w.])(?:[\w.]*[_\-])?(\d+(?:\.\d+)?)b(?:[^A-Za-z0-9]|$)`)
 	taskFlagRE   = regexp.MustCompile(`(?i)^--?(?:env|env[_-]?(?:id|ids|name)|task|task[_-]?name|level|scenario|domain)$`)
 	ownDataRE    = regexp.MustCompile(`(?i)your`)
+	shortTimeRE  = regexp.MustCompile(`(?:^|\| )(\d+(?:\.\d+)?)\s*([smh])(?:in|r)?(?: \||$)`)
 	lessRE       = regexp.MustCompile(`(?i)(?:less than|under|within) (?:a|one) (second|minute|hour)`)
 )
 
@@ -65,7 +66,7 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 			continue
 		}
 		for _, o := range out {
-			if o.core().Entry == k.core().Entry && len(o.Unbound) == 0 && o.Missing == "" && o.Route == k.Route {
+			if o.core().Entry != "" && o.core().Entry == k.core().Entry && len(o.Unbound) == 0 && o.Missing == "" && o.Route == k.Route {
 				k.add(-15, "holds placeholders, where the same program is run without any elsewhere")
 				break
 			}
@@ -83,6 +84,12 @@ func route(f *inspect.Facts, c *Command) string {
 	base := path.Base(c.Entry)
 	if base == "." || base == "/" {
 		base = c.Module
+	}
+	if c.Adapted {
+		return "short_schedule"
+	}
+	if c.isSnippet() {
+		return "demo"
 	}
 	evalFlag, trainFlag := false, false
 	for _, a := range c.Args {
@@ -162,6 +169,10 @@ func trains(f *inspect.Facts, entry string) bool {
 
 // stated is the duration in seconds that the words around a command give.
 func stated(c *Command) float64 {
+	if m := shortTimeRE.FindStringSubmatch(c.Comment); m != nil && c.Adapted {
+		v, _ := strconv.ParseFloat(m[1], 64)
+		return v * unitSeconds(m[2])
+	}
 	for _, text := range []string{c.Comment, c.Context} {
 		if m := lessRE.FindStringSubmatch(text); m != nil {
 			return unitSeconds(m[1])
@@ -296,6 +307,12 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 		k.add(24, "a notebook with stored output")
 	case c.Doc < 0 && c.Evidence.Quote == mainProgram:
 		k.add(16, "a main program at the root")
+	case c.Doc < 0 && globbed(f, c.Entry) != "":
+		text := globbed(f, c.Entry)
+		k.add(36, "the documents name it by a pattern")
+		if goodRE.MatchString(text) {
+			k.add(10, "to reproduce a result")
+		}
 	case c.Doc < 0 && path.Dir(c.Entry) != "." && pointed(f, path.Dir(c.Entry)):
 		k.add(24, f.Readme+" points to its folder")
 	case c.Doc < 0:
@@ -312,6 +329,9 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 		k.add(12, "")
 	default:
 		k.add(36-6*float64(strings.Count(c.Evidence.File, "/")), "shown in "+c.Evidence.File)
+	}
+	if c.Doc >= 0 && c.Evidence.File != f.Readme && f.Starts[c.Entry] > 0 {
+		k.add(6-0.5*float64(min(f.Starts[c.Entry], 8)), "")
 	}
 	if recordRE.MatchString(c.Evidence.File) {
 		k.add(-14, "stands beside other records of earlier runs")
@@ -334,6 +354,24 @@ func vendored(f *inspect.Facts, p string) bool {
 		}
 	}
 	return false
+}
+
+var globRE = regexp.MustCompile(`[\w./\-{}|]*[*{][\w./\-*{}|]*\.sh`)
+
+// globbed is the paragraph of a document that names a script by a pattern, such
+// as "scripts/train_*.sh", or "".
+func globbed(f *inspect.Facts, entry string) string {
+	for i := range f.Docs {
+		d := &f.Docs[i]
+		for _, p := range d.Doc.Paras {
+			for _, g := range globRE.FindAllString(p.Text, 4) {
+				if ok, err := path.Match(path.Join(path.Dir(d.Path), g), entry); err == nil && ok {
+					return p.Text
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // pointed says that the README sends its reader to a folder.

@@ -166,7 +166,7 @@ func TestPrintRules(t *testing.T) {
 		`print(f"epoch {epoch}: accuracy {a:.2f}")`:                  `epoch\s*\S+?:\s+accuracy\s*NUM`,
 		`print("Accuracy of the network on the %d test images" % n)`: "",
 		`print(f"accuracy", file=sys.stderr)`:                        "",
-		`logging.info("WER: %.2f", wer)`:                             "",
+		`logging.info("WER: %.2f", wer)`:                             `WER:\s*NUM`,
 		`print("lr", lr)`:                                            "",
 		`print("accuracy and loss:", a)`:                             "",
 	} {

@@ -49,7 +49,7 @@ func Tie(c *claim.Claim, metric string, numbers []Number) (rules []spec.Collect,
 		}
 		r := n.Rule
 		r.Metric, r.Scale, r.Unit = metric, scale, unit
-		if c.Best && r.Kind == "stdout_regex" {
+		if c.Best && r.Select == "" && r.Kind == "stdout_regex" {
 			r.Select = map[string]string{"higher": "max", "lower": "min"}[claim.Better(c.Key.Base)]
 		}
 		rules = append(rules, r)
@@ -126,10 +126,13 @@ func linked(c *Command, cl *claim.Claim) bool {
 	return false
 }
 
-// rowOf says that a row of a table is about a command: every name and setting
-// of the row, and at least one name of three letters, stands among the
-// command's arguments.
-func rowOf(c *Command, cl *claim.Claim) bool {
+// rowOf says that a row of a table is about a command: every name of the row,
+// at least one of them of three letters, stands among the command's arguments,
+// and so does every setting with its value.
+func rowOf(c *Command, cl *claim.Claim) bool { return named(c, cl) && settled(c, cl) }
+
+// named says so of the names alone.
+func named(c *Command, cl *claim.Claim) bool {
 	text := squashed(strings.Join(c.Argv, " "))
 	if c.Script != nil {
 		text = squashed(c.Display)
@@ -138,7 +141,7 @@ func rowOf(c *Command, cl *claim.Claim) bool {
 	for _, n := range cl.Names {
 		switch s := squashed(n); {
 		case strings.Contains(cl.Text, n) && rowNumberRE.MatchString(strings.TrimSpace(n)):
-		case len(s) < 3 || !nameCellRE.MatchString(n) || rowNumberRE.MatchString(n):
+		case len(s) < 3 || strings.Contains(n, "://") || linkNameRE.MatchString(n) || !nameCellRE.MatchString(n) || rowNumberRE.MatchString(n):
 		case strings.Contains(text, s):
 			hits++
 		default:
@@ -149,12 +152,13 @@ func rowOf(c *Command, cl *claim.Claim) bool {
 }
 
 var (
+	linkNameRE  = regexp.MustCompile(`(?i)^(?:links?|logs?|models?|download|here|url|[\w\-]+\.(?:dev|com|org|io|ai))(?:\W+(?:links?|logs?|models?|download|here))*$`)
 	nameCellRE  = regexp.MustCompile(`[A-Za-z]{2}`)
 	rowNumberRE = regexp.MustCompile(`^[-+~≈]?\d[\d.,]*\s*(?:%|±|\+/-|[smh]\b|[A-Za-z]{0,3}$)`)
 )
 
 func squashed(s string) string {
-	return strings.NewReplacer("-", "", "_", "", " ", "", "/", "").Replace(strings.ToLower(s))
+	return strings.NewReplacer("-", "", "_", "", " ", "", "/", "", ".py:", "", ":", "", ",", "").Replace(strings.ToLower(s))
 }
 
 // Near says how close a claim of the repository stands to a command: 3 for the

@@ -210,6 +210,15 @@ func TestSignFlipAgreesWithT(t *testing.T) {
 	}
 }
 
+func TestTinyAlphaDecidesNothing(t *testing.T) {
+	for _, m := range compare.Methods() {
+		r := run(t, m.Name(), made(30, 3, 3, 1), compare.Options{Margin: .3, Alpha: 1e-9, Total: 60})
+		if r.Verdict != compare.Undecided {
+			t.Errorf("%s: %+v", m.Name(), r)
+		}
+	}
+}
+
 func TestWithoutReplacementIsExactAtTheEnd(t *testing.T) {
 	for _, c := range []struct {
 		b, c int

@@ -179,7 +179,7 @@ func TestFalsePasses(t *testing.T) {
 		ln := func(x int) float64 { v, _ := math.Lgamma(float64(x) + 1); return v }
 		tail -= math.Exp(ln(runs) - ln(bound) - ln(runs-bound) + float64(bound)*math.Log(.05) + float64(runs-bound)*math.Log(.95))
 	}
-	trial := Trial{Options: Options{Margin: .02, Total: 2000, Alpha: .05}, Diff: -.02, Differ: .06, Runs: runs, Seed: 1}
+	trial := Trial{Options: Options{Margin: .04, Total: 1000, Alpha: .05}, Diff: -.04, Differ: .1, Runs: runs, Seed: 1}
 	for _, m := range []Sequential{WithoutReplacement(), Mixture(), BettingCS()} {
 		for _, oneSided := range []bool{false, true} {
 			trial := trial

@@ -1,8 +1,10 @@
 package compare
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 )
@@ -111,39 +113,76 @@ func SignFlip() Method {
 		[]string{sampled, lookedOnce, "differences are symmetric about their mean"}}, signFlip}
 }
 
-func signFlip(r *Result, pairs []Pair, o Options) error {
-	if len(pairs) > 5000 {
-		return &TermsError{fmt.Sprintf("signflip is for few questions, got %d", len(pairs)), "use tost"}
-	}
-	type cluster struct {
-		sum float64
-		n   int
-	}
-	var units []cluster
+// flipGroup is a number of clusters that are alike: the sum of their
+// differences, and their questions.
+type flipGroup struct {
+	sum      float64
+	n, count int
+}
+
+// flipGroups collects clusters that are alike, in an order that does not depend
+// on anything but the pairs.
+func flipGroups(pairs []Pair) []flipGroup {
+	var units []flipGroup
 	index := map[string]int{}
 	for _, p := range pairs {
 		k, ok := index[p.Cluster]
 		if p.Cluster == "" || !ok {
 			k = len(units)
-			units = append(units, cluster{})
+			units = append(units, flipGroup{count: 1})
 			index[p.Cluster] = k
 		}
 		units[k].sum += p.Diff()
 		units[k].n++
 	}
-	rng := rand.New(rand.NewPCG(o.Seed, 0x51f1))
+	slices.SortFunc(units, func(a, b flipGroup) int { return cmp.Or(cmp.Compare(a.sum, b.sum), cmp.Compare(a.n, b.n)) })
+	groups := units[:0]
+	for _, u := range units {
+		if k := len(groups) - 1; k >= 0 && groups[k].sum == u.sum && groups[k].n == u.n {
+			groups[k].count++
+			continue
+		}
+		groups = append(groups, u)
+	}
+	return groups
+}
+
+// coins tosses fair coins, 64 at a time.
+type coins struct {
+	rng  *rand.Rand
+	bits uint64
+	left int
+}
+
+// heads tosses n coins.
+func (c *coins) heads(n int) int {
+	heads := 0
+	for n > 0 {
+		if c.left == 0 {
+			c.bits, c.left = c.rng.Uint64(), 64
+		}
+		k := min(n, c.left)
+		heads += bits.OnesCount64(c.bits << (64 - k))
+		c.bits >>= k
+		c.left -= k
+		n -= k
+	}
+	return heads
+}
+
+func signFlip(r *Result, pairs []Pair, o Options) error {
+	if len(pairs) > 5000 {
+		return &TermsError{fmt.Sprintf("signflip is for few questions, got %d", len(pairs)), "use tost"}
+	}
+	groups := flipGroups(pairs)
+	coins := coins{rng: rand.New(rand.NewPCG(o.Seed, 0x51f1))}
 	low, high := make([]float64, flips), make([]float64, flips)
 	for i := range flips {
 		sum, n := 0.0, 0
-		var coins uint64
-		for j, u := range units {
-			if j%64 == 0 {
-				coins = rng.Uint64()
-			}
-			if coins>>(j%64)&1 == 1 {
-				sum += u.sum
-				n += u.n
-			}
+		for _, g := range groups {
+			k := coins.heads(g.count)
+			sum += float64(k) * g.sum
+			n += k * g.n
 		}
 		if n == 0 { // flipping nothing gives the observed mean: it counts for every null
 			low[i], high[i] = math.Inf(-1), math.Inf(1)
@@ -157,7 +196,10 @@ func signFlip(r *Result, pairs []Pair, o Options) error {
 	// p(m0) = (1 + #{means ≤ m0}) / (1 + flips) must exceed α inside the interval.
 	k := int(o.Alpha*(flips+1)) - 1
 	r.Level = 1 - 2*o.Alpha
-	r.Lo, r.Hi = max(low[k], -1), min(high[flips-1-k], 1)
+	r.Lo, r.Hi = -1, 1
+	if k >= 0 { // a smaller alpha than 1/flips rejects nothing
+		r.Lo, r.Hi = max(low[k], -1), min(high[flips-1-k], 1)
+	}
 	r.Verdict = judge(r.Lo, r.Hi, o)
 	count := func(means []float64, keep func(float64) bool) float64 {
 		n := 1

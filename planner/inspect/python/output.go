@@ -82,6 +82,10 @@ func (s *scanner) print(t Token, args []arg) {
 			p.Via = "file"
 		}
 	}
+	if format, rest, ok := lazyFormat(p.Via, args); ok {
+		p.Parts = percent(format, rest)
+		args = nil
+	}
 	for _, a := range args {
 		if a.key != "" {
 			continue
@@ -95,6 +99,16 @@ func (s *scanner) print(t Token, args []arg) {
 	if len(p.Parts) > 0 {
 		s.m.Prints = append(s.m.Prints, p)
 	}
+}
+
+// lazyFormat recognises the calls of a logger that give a format and its values
+// as arguments of their own.
+func lazyFormat(via string, args []arg) (string, []arg, bool) {
+	if via != "log" || len(args) < 2 || args[0].key != "" || args[1].key != "" {
+		return "", nil, false
+	}
+	text, ok := text1(args[0].value)
+	return text, args[1:], ok && strings.Contains(text, "%")
 }
 
 // template turns the tokens of one printed expression into parts. An
