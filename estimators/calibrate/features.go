@@ -2,6 +2,7 @@ package calibrate
 
 import (
 	"math"
+	"strconv"
 
 	"github.com/repromill/repromill/estimators/serving"
 	"github.com/repromill/repromill/estimators/sku"
@@ -61,7 +62,7 @@ func effects(p *point) [12]effect {
 func effectsOf(model, sku, precision, version string) [12]effect {
 	cell := model + "|" + sku + "|" + precision + "|" + version
 	return [12]effect{
-		{serving.COffset, "model " + model, 0.2},
+		{serving.COffset, "model " + model, 0.15},
 		{serving.COffset, "model-engine " + model + "|" + Engine(version), 0.12},
 		{serving.COffset, "version " + version, 0.07},
 		{serving.COffset, "sku " + sku, 0.1},
@@ -162,7 +163,28 @@ func priors() []param {
 	add("offset.linear", 0, 0.15)
 	add("offset.mla", 0, 0.15)
 	add("offset.offline", 0, 0.1)
+	for k := range sizeKnots {
+		add(sizeName("dense", k), 0, 0.25)
+		add(sizeName("moe", k), 0, 0.2)
+	}
 	return out
+}
+
+// sizeKnots are where the curve of the offset over the size of a model bends: at
+// 1, 4, 16, … billion active parameters.
+const sizeKnots = 6
+
+func sizeName(class string, knot int) string {
+	return "offset.size." + class + "." + strconv.Itoa(knot)
+}
+
+// active is how many parameters a token multiplies with.
+func active(s *serving.Shape) float64 {
+	sum := 0.0
+	for _, g := range s.Groups {
+		sum += g.Active
+	}
+	return sum
 }
 
 // features are those of one configuration.
@@ -238,6 +260,11 @@ func (d *design) features(p *point) []feature {
 	if p.load.Offline() {
 		add(serving.COffset, "offset.offline", 1)
 		add(serving.COffset, "offset.offline."+p.engine, 1)
+	}
+	// Models of about the same size go together.
+	at := math.Log2(max(active(s), 1e9)/1e9) / 2
+	for k := range sizeKnots {
+		add(serving.COffset, sizeName(classOf(p), k), max(0, 1-math.Abs(at-float64(k))))
 	}
 	for _, e := range effects(p) {
 		add(e.coef, e.name, 1)
