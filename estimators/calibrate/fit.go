@@ -109,6 +109,9 @@ func normal(d *design, ps []*point, theta, a, g []float64) {
 		}
 		for i, fi := range p.feats {
 			vi := row[fi.param] * w
+			if vi == 0 {
+				continue // a coefficient that this row does not feel
+			}
 			g[fi.param] -= vi * (f0 - p.y)
 			for _, fj := range p.feats[:i+1] {
 				// Only the lower triangle is used.
@@ -133,10 +136,7 @@ func solve(a, b []float64, n int) bool {
 		ri := a[i*n : i*n+n]
 		for j := range i + 1 {
 			rj := a[j*n : j*n+n]
-			v := ri[j]
-			for k, x := range ri[:j] {
-				v -= x * rj[k]
-			}
+			v := ri[j] - dot(ri[:j], rj[:j])
 			if i != j {
 				ri[j] = v / rj[j]
 				continue
@@ -160,4 +160,21 @@ func solve(a, b []float64, n int) bool {
 		b[i] /= a[i*n+i]
 	}
 	return true
+}
+
+// dot keeps four sums at a time, so that additions do not wait for each other.
+func dot(a, b []float64) float64 {
+	var s0, s1, s2, s3 float64
+	n := len(a) &^ 3
+	b = b[:len(a)]
+	for k := 0; k < n; k += 4 {
+		s0 += a[k] * b[k]
+		s1 += a[k+1] * b[k+1]
+		s2 += a[k+2] * b[k+2]
+		s3 += a[k+3] * b[k+3]
+	}
+	for k := n; k < len(a); k++ {
+		s0 += a[k] * b[k]
+	}
+	return s0 + s1 + s2 + s3
 }
