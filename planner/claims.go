@@ -122,6 +122,7 @@ func isHistory(p string) bool { return historyRE.MatchString(path.Base(p)) }
 func (p *planning) tie(choice *recipe.Choice, paper int) {
 	bound := map[*stated][]*binding{}
 	why := map[*stated]string{}
+	var unread []func() // expectations of numbers that no rule reads; those that are read come first
 	claimed := map[string]bool{}
 	for _, c := range p.claims[:paper] {
 		claimed[c.Key.String()] = true
@@ -154,7 +155,7 @@ func (p *planning) tie(choice *recipe.Choice, paper int) {
 					why[c] = reason
 				}
 				if reason != notForCommand && recipe.Near(p.in.Repo, cmd, c.file, &c.Claim) >= 2 && recipe.Result(&c.Claim) {
-					p.expect(run, c)
+					unread = append(unread, func() { p.expect(run, c) })
 				}
 				continue
 			}
@@ -164,6 +165,9 @@ func (p *planning) tie(choice *recipe.Choice, paper int) {
 		}
 	}
 	p.write(bound, why, paper)
+	for _, f := range unread {
+		f()
+	}
 	p.nothingStated()
 }
 

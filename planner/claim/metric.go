@@ -52,7 +52,7 @@ var vocabulary = []metric{
 	{"precision", "higher", true, []string{"precision score", "precision"}},
 	{"recall", "higher", true, []string{"recall"}},
 	{"auc", "higher", true, []string{"auc", "auroc", "roc auc", "aucroc"}},
-	{"map", "higher", true, []string{"map", "box ap", "mask ap", "average precision", "mean average precision", "ap"}},
+	{"map", "higher", true, []string{"map", "box ap", "mask ap", "average precision", "mean average precision", "ap", "map@r", "map@k"}},
 	{"miou", "higher", true, []string{"miou", "mean iou", "iou"}},
 	{"dice", "higher", true, []string{"dice", "dice score"}},
 	{"bleu", "higher", false, []string{"bleu", "bleu score", "sacrebleu"}},

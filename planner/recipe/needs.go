@@ -3,6 +3,7 @@ package recipe
 import (
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -89,6 +90,44 @@ func arguments(args []string, each func(name, val string)) {
 	}
 }
 
+// producer is the last command before c in its document that writes the file p
+// and needs nothing but what the repository holds; nil when there is none or
+// the file is there already.
+func producer(f *inspect.Facts, c *Command, p string, cmds []*Command) *Command {
+	if !dataRE.MatchString(p) || in(f, c, p) || c.Doc < 0 {
+		return nil
+	}
+	var found *Command
+	for _, o := range cmds {
+		if o == c || o.Doc != c.Doc || o.Line >= c.Line || o.Role != RoleRun || o.Missing != "" || len(o.Unbound) > 0 || !complete(f, o) {
+			continue
+		}
+		for i, a := range o.Args {
+			name, val, eq := strings.Cut(a, "=")
+			if !eq && i+1 < len(o.Args) {
+				val = o.Args[i+1]
+			}
+			if (outFlag(name) || outDirRE.MatchString(name)) && path.Join(o.Cwd, val) == path.Join(c.Cwd, p) {
+				found = o
+			}
+		}
+	}
+	return found
+}
+
+// producers are the commands whose output a command reads, in the order in
+// which they stand.
+func producers(f *inspect.Facts, c *Command, cmds []*Command) []*Command {
+	var out []*Command
+	arguments(c.Args, func(_, val string) {
+		if o := producer(f, c, val, cmds); o != nil && !slices.Contains(out, o) {
+			out = append(out, o)
+		}
+	})
+	slices.SortStableFunc(out, func(a, b *Command) int { return a.Line - b.Line })
+	return out
+}
+
 // dataRE are files that hold data and not settings.
 var dataRE = regexp.MustCompile(`(?i)\.(?:json|jsonl|csv|tsv|txt|npy|npz|pkl|parquet|h5|hdf5|gz|zip|tar|db|mat|png|jpe?g|wav)$`)
 
@@ -97,6 +136,9 @@ var dataRE = regexp.MustCompile(`(?i)\.(?:json|jsonl|csv|tsv|txt|npy|npz|pkl|par
 func lacking(f *inspect.Facts, c *Command, cmds []*Command) []string {
 	var out []string
 	arguments(c.Args, func(_, val string) {
+		if producer(f, c, val, cmds) != nil {
+			return
+		}
 		if !dataRE.MatchString(val) || strings.ContainsAny(val, "<>${}*") || strings.Contains(val, "://") || in(f, c, val) || contains(out, val) {
 			return
 		}

@@ -214,6 +214,12 @@ func (b *builder) setup(c *Command, r *spec.Run) []spec.Step {
 		return nil
 	}
 	var out []spec.Step
+	for _, s := range producers(b.f, c, b.cmds) {
+		out = append(out, spec.Step{Argv: s.Argv, Cwd: s.Cwd, Network: b.downloads(s.Entry)})
+	}
+	if len(out) > 0 && len(lacking(b.f, c, b.cmds)) == 0 {
+		return out // what it reads is made out of what the repository holds
+	}
 	for _, s := range b.cmds {
 		if s.Doc != c.Doc || s.Line >= c.Line || s.Block < 0 || s.Role != RoleSetup && s.Role != RoleDownload {
 			continue
