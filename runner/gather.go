@@ -21,7 +21,7 @@ func (d *drive) collect(ctx context.Context, ex Executed) (out Collected, skippe
 	for _, u := range ex.Units {
 		r := d.specRun(u.Run)
 		results, err := collect.All(ctx, collect.Source{
-			Dir: filepath.Join(d.dir, u.Dir, filepath.FromSlash(r.Cwd)), Stdout: u.Status.Stdout,
+			Dir: filepath.Join(d.dir, u.Dir, filepath.FromSlash(r.Cwd)), Stdout: u.Status.Stdout, Stderr: u.Status.Stderr,
 		}, r.Collect)
 		if errors.Is(err, fs.ErrNotExist) { // the command removed its own folder
 			results = nil

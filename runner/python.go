@@ -117,6 +117,8 @@ func requirementArgs(reqs []spec.Requirement) (args []string, why string) {
 				return nil, fmt.Sprintf("the requirement %q leaves the checkout", s)
 			}
 			args = append(args, flag, rest)
+		case flag == "-f" && rest != "":
+			return nil, fmt.Sprintf("the environment is a conda one (%s), and the local executor cannot make conda environments: run the plan where it exists, or give a plan with pip requirements", rest)
 		case s == "" || strings.HasPrefix(s, "-"):
 			return nil, fmt.Sprintf("the requirement %q is an option that is not allowed", s)
 		default:

@@ -80,6 +80,7 @@ func TestRequirementArgs(t *testing.T) {
 		"-r --index-url=x":       "!leaves the checkout",
 		"--index-url http://x":   "!not allowed",
 		"-i http://x":            "!not allowed",
+		"-f environment.yml":     "!cannot make conda environments",
 		"-r":                     "!not allowed",
 		"":                       "!not allowed",
 	} {

@@ -36,6 +36,7 @@ const maxQuote = 300
 type Source struct {
 	Dir      string // the folder the rules' paths are relative to; the run's working directory
 	Stdout   string // path of the captured standard output; it need not be below Dir
+	Stderr   string // path of the captured standard error, where it was captured apart
 	MaxBytes int64  // of each file; 0 means DefaultMaxBytes
 }
 
@@ -125,8 +126,7 @@ func one(root *os.Root, src Source, rule spec.Collect) (Value, error) {
 		err   error
 	)
 	if rule.Kind == "stdout_regex" {
-		file = "stdout"
-		cands, err = fromStdout(src, rule)
+		cands, file, err = fromStreams(src, rule)
 	} else {
 		cands, file, err = fromFile(root, src, rule)
 	}
@@ -146,11 +146,25 @@ func one(root *os.Root, src Source, rule spec.Collect) (Value, error) {
 	return Value{Metric: rule.Metric, Value: num, Unit: rule.Unit, Quote: Clean(cands[i].quote()), File: file, Line: cands[i].line}, nil
 }
 
-func fromStdout(src Source, rule spec.Collect) ([]candidate, error) {
-	if src.Stdout == "" {
+// fromStreams reads what the command printed. Loggers write to standard error
+// by default, so that is looked at where standard output has no such line.
+func fromStreams(src Source, rule spec.Collect) (cands []candidate, stream string, err error) {
+	cands, err = fromStream(src, src.Stdout, "stdout", rule)
+	var none notFound
+	if src.Stderr == "" || !errors.As(err, &none) && (err != nil || len(cands) > 0) {
+		return cands, "stdout", err
+	}
+	if more, merr := fromStream(src, src.Stderr, "stderr", rule); merr == nil && len(more) > 0 {
+		return more, "stderr", nil
+	}
+	return cands, "stdout", err
+}
+
+func fromStream(src Source, path, name string, rule spec.Collect) ([]candidate, error) {
+	if path == "" {
 		return nil, missing("there is no captured output")
 	}
-	f, err := os.OpenFile(src.Stdout, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, missing("there is no captured output")
 	}
@@ -158,7 +172,7 @@ func fromStdout(src Source, rule spec.Collect) ([]candidate, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return matchLines(io.LimitReader(f, src.MaxBytes), rule.Pattern, "stdout")
+	return matchLines(io.LimitReader(f, src.MaxBytes), rule.Pattern, name)
 }
 
 func fromFile(root *os.Root, src Source, rule spec.Collect) (cands []candidate, file string, err error) {
