@@ -48,6 +48,7 @@ type Ratio struct {
 type Report struct {
 	LeaveOut string `json:"leave_out"` // sku|model, or none: the shipped calibration
 	Score
+	Overall     Score        `json:"overall"` // the same, beside the parts
 	Folds       []Score      `json:"folds"`
 	SKUs        []Score      `json:"by_sku"`
 	Models      []Score      `json:"by_model"`
@@ -202,6 +203,7 @@ func (c *Calibration) Check(rows []Row, configs *Configs) (*Report, error) {
 
 func newReport(leaveOut string, preds []Prediction) *Report {
 	r := &Report{LeaveOut: leaveOut, Score: scoreOf("overall", preds), Predictions: preds, NVFP4: ratioOf(preds)}
+	r.Overall = r.Score
 	r.Folds = by(preds, func(p *Prediction) string { return p.Fold })
 	r.SKUs = by(preds, func(p *Prediction) string { return p.SKU })
 	r.Models = by(preds, func(p *Prediction) string { return p.Model })

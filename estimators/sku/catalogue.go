@@ -86,7 +86,8 @@ func hopper() []SKU {
 		{ID: "h20", Name: "H20 96GB", Arch: Hopper, Capability: 90, Form: "sxm", Fabric: "nvlink", Domain: 8, NVFP4: "w4a16",
 			MemoryGB: pub(96, h20), Bandwidth: pub(4.0, h20), BF16: pub(148, h20), FP8: pub(296, h20), Link: pub(450, h20), PowerW: pub(400, h20)},
 		{ID: "gh200", Name: "GH200 96GB", Arch: Hopper, Capability: 90, Form: "superchip", Fabric: "nvlink", Domain: 1, NVFP4: "w4a16",
-			MemoryGB: pub(96, gh), Bandwidth: pub(4.0, gh), BF16: pub(989, gh), FP8: pub(1979, gh), Link: pub(450, gh), PowerW: pub(700, gh)},
+			MemoryGB: pub(96, gh), Bandwidth: pub(4.0, gh), BF16: pub(989, gh), FP8: pub(1979, gh), Link: pub(450, gh), PowerW: pub(700, gh),
+			names: []string{"gh200-480gb"}}, // drivers name it by the memory of its CPU
 		{ID: "gh200-144gb", Name: "GH200 144GB", Arch: Hopper, Capability: 90, Form: "superchip", Fabric: "nvlink", Domain: 2, NVFP4: "w4a16",
 			MemoryGB: pub(144, gh), Bandwidth: pub(4.9, gh), BF16: pub(989, gh), FP8: pub(1979, gh), Link: pub(450, gh), PowerW: pub(700, gh),
 			names: []string{"gh200"}},
@@ -118,7 +119,7 @@ func workstation() []SKU {
 	return []SKU{
 		{ID: "rtx-pro-6000", Name: "RTX PRO 6000 Blackwell Workstation 96GB", Arch: BlackwellRT, Capability: 120, Form: "pcie", Fabric: "pcie", Domain: 8, NVFP4: either,
 			MemoryGB: pub(96, aic), Bandwidth: pub(1.792, aic), BF16: der(500, pro, half), FP8: der(1000, pro, half), FP4: pub(2000, pro),
-			Link: pub(64, pcie+" 5.0"), PowerW: pub(600, pro), names: []string{"rtx-6000-pro", "rtx-pro6000", "rtxpro6000", "pro-6000", "rtx6000pro"}},
+			Link: pub(64, pcie+" 5.0"), PowerW: pub(600, pro), names: []string{"rtx-6000-pro", "rtx6000-pro", "rtx-pro6000", "rtxpro6000", "pro-6000", "rtx6000pro"}},
 		{ID: "rtx-pro-6000-server", Name: "RTX PRO 6000 Blackwell Server Edition 96GB", Arch: BlackwellRT, Capability: 120, Form: "server", Fabric: "pcie", Domain: 8, NVFP4: either,
 			MemoryGB: pub(96, pro), Bandwidth: pub(1.597, pro), BF16: der(468, pro, half), FP8: der(936, pro, half), FP4: pub(1871, pro),
 			Link: pub(64, pcie+" 5.0"), PowerW: pub(600, pro), names: []string{"rtx-pro-6000-se", "rtx-pro-6000-bse"}},
@@ -131,6 +132,6 @@ func workstation() []SKU {
 			Link: pub(64, pcie+" 5.0"), PowerW: pub(575, rtx), names: []string{"5090", "rtx5090"}},
 		{ID: "gb10", Name: "DGX Spark GB10 128GB", Arch: BlackwellRT, Capability: 121, Form: "superchip", Fabric: "none", Domain: 1, NVFP4: either,
 			MemoryGB: pub(128, gb10), Bandwidth: pub(0.273, gb10), BF16: guess(125, gb10, half), FP8: guess(250, gb10, half), FP4: pub(500, gb10),
-			Link: Cell{Value: 25, Kind: spec.Published, Source: gb10, Note: "200 Gb/s network"}, PowerW: pub(140, gb10), names: []string{"spark"}},
+			Link: Cell{Value: 25, Kind: spec.Published, Source: gb10, Note: "200 Gb/s network"}, PowerW: pub(140, gb10), names: []string{"spark", "spark-gb10"}},
 	}
 }

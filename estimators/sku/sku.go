@@ -181,6 +181,8 @@ func match(want, have []string, s *SKU) int {
 		case form == "":
 		case form == s.Form:
 			score += 50
+		case (form == "sxm" || form == "nvl") && (s.Form == "superchip" || s.Arch == Blackwell):
+			// There is one form only, whatever it is called.
 		default:
 			return 0
 		}
@@ -188,9 +190,9 @@ func match(want, have []string, s *SKU) int {
 	return score
 }
 
-// gigabytes reads "80gb".
+// gigabytes reads "80gb" and "144g".
 func gigabytes(w string) (float64, bool) {
-	n, ok := strings.CutSuffix(w, "gb")
+	n, ok := strings.CutSuffix(strings.TrimSuffix(w, "b"), "g")
 	if !ok {
 		return 0, false
 	}

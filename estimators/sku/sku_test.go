@@ -89,6 +89,7 @@ func TestFind(t *testing.T) {
 		"A100-PCIE-80GB": "a100-pcie", "GB200-NVL72": "gb200", "B300-SXM-288GB": "b300", "GH200-96GB": "gh200", "GH200 144GB": "gh200-144gb",
 		"NVIDIA RTX PRO 6000 Blackwell Server Edition": "rtx-pro-6000-server", "RTX-PRO-6000-96GB": "rtx-pro-6000", "L40S-48GB": "l40s", "GeForce RTX 5090": "rtx-5090",
 		"Tesla V100-SXM2-16GB": "v100-16gb", "V100": "v100", "DGX Spark": "gb10", "H20-96GB": "h20",
+		"GB200-SXM-186GB": "gb200", "b200_nvl": "b200", "NVIDIA GH200 480GB": "gh200", "NVIDIA GH200 144G HBM3e": "gh200-144gb", "NVIDIA DGX Spark (GB10)": "gb10",
 	} {
 		s, err := Find(name)
 		if err != nil || s.ID != want {
