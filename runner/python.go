@@ -165,10 +165,7 @@ func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.D
 	}
 	hosts := slices.Clone(d.cfg.IndexHosts)
 	for _, u := range index {
-		hosts = append(hosts, hostPort(u))
-		if u.Hostname() == "pypi.org" {
-			hosts = append(hosts, "files.pythonhosted.org:443")
-		}
+		hosts = append(hosts, IndexHosts(u)...)
 	}
 	base := Attempt{
 		Key: AttemptKey{RunID: d.run.ID, Stage: StagePrepare}, Dir: d.work(), Env: env,
@@ -225,12 +222,21 @@ func (d *drive) indexes() (out []*url.URL, devs []spec.Deviation) {
 	return out, devs
 }
 
-func hostPort(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"https": "443", "http": "80"}[u.Scheme]
+// IndexHosts are the host:port pairs that installing from a package index
+// reaches: the index, and the host of its files where that is another one.
+func IndexHosts(index *url.URL) []string {
+	if index.Hostname() == "" {
+		return nil
 	}
-	return u.Hostname() + ":" + port
+	port := index.Port()
+	if port == "" {
+		port = map[string]string{"https": "443", "http": "80"}[index.Scheme]
+	}
+	hosts := []string{index.Hostname() + ":" + port}
+	if index.Hostname() == "pypi.org" {
+		hosts = append(hosts, "files.pythonhosted.org:443")
+	}
+	return hosts
 }
 
 // installEnv is the whole environment of an installer: index, certificates,

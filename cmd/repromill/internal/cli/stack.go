@@ -28,10 +28,9 @@ import (
 
 // stack is everything that a command on runs works with.
 type stack struct {
-	store    *store.Store
-	runner   *runner.Runner
-	executor *local.Executor
-	data     *dataset.Dataset
+	store  *store.Store
+	runner *runner.Runner
+	data   *dataset.Dataset
 }
 
 func (s *stack) close() { _ = s.store.Close() }
@@ -77,8 +76,11 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	}
 	// Sites that are cut off often answer for the index's own names at a private
 	// address; the index is the user's choice, so those hosts may have one.
-	private := append(indexHosts(a.cfg.String("indexes.url")), a.cfg.List("indexes.hosts")...)
-	s.executor, err = local.New(local.Config{
+	private := a.cfg.List("indexes.hosts")
+	if u, err := url.Parse(a.cfg.String("indexes.url")); err == nil {
+		private = append(private, runner.IndexHosts(u)...)
+	}
+	executor, err := local.New(local.Config{
 		Dir: filepath.Join(state, "attempts"), Self: worker, Sandbox: sandbox.Config{Init: sandboxInit},
 		AllowPrivate: private, Now: a.now, Hook: hook,
 	})
@@ -94,8 +96,8 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 		prices[sku], _ = strconv.ParseFloat(v.Value, 64)
 	}
 	s.runner, err = runner.New(runner.Config{
-		Store: s.store, Executors: map[string]runner.Executor{"local": s.executor}, Planner: pl,
-		Source: checkouts{pl.Cloner}, Results: runner.InDataset(s.data), Dir: state,
+		Store: s.store, Executors: map[string]runner.Executor{"local": executor}, Planner: pl,
+		Source: runner.Cloned(pl.Cloner), Results: runner.InDataset(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
 		PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
 		Version: createdBy(),
@@ -121,33 +123,6 @@ func (a *app) lookPath(name string) (string, error) {
 		}
 	}
 	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
-}
-
-// indexHosts are the host:port pairs of a package index and of its files.
-func indexHosts(index string) []string {
-	u, err := url.Parse(index)
-	switch {
-	case err != nil || u.Host == "":
-		return nil
-	case u.Port() != "":
-		return []string{u.Host}
-	case u.Scheme == "http":
-		return []string{u.Host + ":80"}
-	case u.Host == "pypi.org":
-		return []string{"pypi.org:443", "files.pythonhosted.org:443"}
-	}
-	return []string{u.Host + ":443"}
-}
-
-// checkouts gives the runner the code of a plan.
-type checkouts struct{ *git.Cloner }
-
-func (c checkouts) Checkout(ctx context.Context, repo, commit string, submodules bool) (string, error) {
-	co, err := c.Cloner.Checkout(ctx, git.Request{Repo: repo, Ref: commit, Submodules: submodules})
-	if err != nil {
-		return "", err
-	}
-	return co.Dir, nil
 }
 
 // pipeline builds the way from a target to a plan.

@@ -203,7 +203,7 @@ func (a *app) logs(ctx context.Context, st *stack, id, only string, follow bool)
 		if err != nil {
 			return err
 		}
-		attempts, err := st.store.Attempts(ctx, id)
+		attempts, err := st.runner.Attempts(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -218,7 +218,7 @@ func (a *app) logs(ctx context.Context, st *stack, id, only string, follow bool)
 					fmt.Fprintf(a.stderr, "== %s\n", t.Key)
 				}
 			}
-			n, err := a.copyLog(ctx, st, t, at[t.Key])
+			n, err := a.copyLog(ctx, st, id, t, at[t.Key])
 			if err != nil {
 				return err
 			}
@@ -239,8 +239,8 @@ func (a *app) logs(ctx context.Context, st *stack, id, only string, follow bool)
 	return nil
 }
 
-func (a *app) copyLog(ctx context.Context, st *stack, t store.Attempt, from int64) (int64, error) {
-	r, err := st.executor.Logs(ctx, runner.Handle(t.Handle), from)
+func (a *app) copyLog(ctx context.Context, st *stack, id string, t runner.AttemptInfo, from int64) (int64, error) {
+	r, err := st.runner.Logs(ctx, id, t, from)
 	if errors.Is(err, os.ErrNotExist) {
 		fmt.Fprintf(a.stderr, "the output of %s is gone\n", t.Key)
 		return 0, nil
