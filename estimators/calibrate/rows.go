@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -218,8 +217,5 @@ func Engine(framework string) string {
 	}
 	return "other"
 }
-
-// Engines are the names that [Engine] returns.
-func Engines() []string { return slices.Clone(engines) }
 
 var engines = []string{"vllm", "sglang", "trtllm", "trtllm-engine", "other"}

@@ -122,9 +122,6 @@ func (r *Reader[T]) preflight() error {
 	return nil
 }
 
-// NumRows is the number of rows the footer states.
-func (r *Reader[T]) NumRows() int64 { return r.f.NumRows() }
-
 // Meta returns a value of the file's key-value metadata, "" when it has none.
 func (r *Reader[T]) Meta(key string) string {
 	if v := r.f.MetaData().KeyValueMetadata().FindValue(key); v != nil {

@@ -32,11 +32,6 @@ const (
 // Final reports whether the state can no longer change.
 func (s State) Final() bool { return s == Done || s == Cancelled }
 
-// States lists all states.
-func States() []State {
-	return []State{Created, Planning, Planned, Approved, Running, Interrupted, Failed, Done, Cancelled}
-}
-
 // Run is one row of the list of runs.
 type Run struct {
 	ID              string    `json:"id"`

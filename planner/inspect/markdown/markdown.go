@@ -81,9 +81,6 @@ func (p *Para) LineAt(offset int) int {
 	return p.Line + n
 }
 
-// NewPara makes a paragraph of one text that stands on one line.
-func NewPara(line int, text string) Para { return Para{Line: line, Text: text, starts: []int{0}} }
-
 // Span is one stretch of inline code.
 type Span struct {
 	Text string
