@@ -138,9 +138,6 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 		return err
 	}
 	defer st.close()
-	if f.from != "" {
-		return a.runBatch(ctx, st, f)
-	}
 	id := f.resume
 	if id != "" {
 		run, err := st.store.Find(ctx, id)
@@ -151,7 +148,15 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 		if err := st.useMirrorOf(ctx, a, id); err != nil {
 			return err
 		}
-	} else {
+	}
+	// A mirror that is not there is said before a run is made.
+	if _, err := st.outside(); err != nil {
+		return err
+	}
+	if f.from != "" {
+		return a.runBatch(ctx, st, f)
+	}
+	if id == "" {
 		req, err := a.newRequest(f, args)
 		if err != nil {
 			return err

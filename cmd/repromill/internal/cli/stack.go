@@ -12,12 +12,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/repromill/repromill/cmd/repromill/internal/pipeline"
 	"github.com/repromill/repromill/planner/fetch"
 	"github.com/repromill/repromill/planner/fetch/git"
 	"github.com/repromill/repromill/planner/intake"
+	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/results/dataset"
 	"github.com/repromill/repromill/results/report"
 	"github.com/repromill/repromill/runner"
@@ -28,9 +30,10 @@ import (
 
 // stack is everything that a command on runs works with.
 type stack struct {
-	store  *store.Store
-	runner *runner.Runner
-	data   *dataset.Dataset
+	store   *store.Store
+	runner  *runner.Runner
+	data    *dataset.Dataset
+	outside outside
 }
 
 func (s *stack) close() { _ = s.store.Close() }
@@ -87,17 +90,14 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	if err != nil {
 		return err
 	}
-	pl, err := a.pipeline()
-	if err != nil {
-		return err
-	}
+	s.outside = sync.OnceValues(a.pipeline)
 	prices := map[string]float64{}
 	for sku, v := range a.cfg.Group("prices") {
 		prices[sku], _ = strconv.ParseFloat(v.Value, 64)
 	}
 	s.runner, err = runner.New(runner.Config{
-		Store: s.store, Executors: map[string]runner.Executor{"local": executor}, Planner: pl,
-		Source: runner.Cloned(pl.Cloner), Results: runner.InDataset(s.data), Dir: state,
+		Store: s.store, Executors: map[string]runner.Executor{"local": executor}, Planner: s.outside,
+		Source: s.outside, Results: runner.InDataset(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
 		PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
 		Version: createdBy(),
@@ -123,6 +123,28 @@ func (a *app) lookPath(name string) (string, error) {
 		}
 	}
 	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
+}
+
+// outside is the way to plans and code, built when it is first asked for: most
+// commands look at runs that are there and need none of it.
+type outside func() (*pipeline.Pipeline, error)
+
+// Plan makes a plan; see runner.Planner.
+func (o outside) Plan(ctx context.Context, req runner.PlanRequest, emit pipeline.Emit) (*spec.Plan, error) {
+	pl, err := o()
+	if err != nil {
+		return nil, err
+	}
+	return pl.Plan(ctx, req, emit)
+}
+
+// Checkout gives the code of a plan; see runner.Source.
+func (o outside) Checkout(ctx context.Context, repo, commit string, submodules bool) (string, error) {
+	pl, err := o()
+	if err != nil {
+		return "", err
+	}
+	return runner.Cloned(pl.Cloner).Checkout(ctx, repo, commit, submodules)
 }
 
 // pipeline builds the way from a target to a plan.
@@ -186,16 +208,13 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 }
 
 // useMirrorOf makes a resumed run use the mirror it was made with, unless
-// another one is named.
-func (s *stack) useMirrorOf(_ context.Context, a *app, id string) error {
-	req, err := s.runner.Request(context.Background(), id)
+// another one is named. It comes before anything asks the outside.
+func (s *stack) useMirrorOf(ctx context.Context, a *app, id string) error {
+	req, err := s.runner.Request(ctx, id)
 	if err != nil || req.Mirror == "" || a.cfg.String("mirror") != "" {
 		return err
 	}
-	if err := a.cfg.SetFlag("mirror", req.Mirror, "mirror (of the run)"); err != nil {
-		return err
-	}
-	return s.wire(a, a.cfg.String("paths.state"), a.failpoint())
+	return a.cfg.SetFlag("mirror", req.Mirror, "mirror (of the run)")
 }
 
 // report reads the report of a committed run.
