@@ -97,9 +97,13 @@ func outputFlood(t *testing.T, b *bench) {
 func forkBomb(t *testing.T, b *bench) {
 	a := b.attempt(t, "bomb", "beat", "first")
 	a.Limits.Processes = 60
-	a.Limits.Wall = 10 * time.Second
+	a.Limits.Wall = 2 * bombTime
+	bounded := !slices.Contains(b.Unbounded, "processes")
+	if !bounded {
+		a.Limits.Wall = 3 * time.Second
+	}
 	st, out := b.finish(t, a)
-	if !slices.Contains(b.Unbounded, "processes") {
+	if bounded {
 		expect(t, st, out[:min(len(out), 2000)], runner.Failed, runner.ReasonResource)
 	}
 	still(t, a.Dir, "beat")
@@ -108,7 +112,7 @@ func forkBomb(t *testing.T, b *bench) {
 func memoryHog(t *testing.T, b *bench) {
 	a := b.attempt(t, "hog")
 	a.Limits.MemoryBytes = 200 << 20
-	a.Limits.Wall = 10 * time.Second
+	a.Limits.Wall = time.Minute
 	st, out := b.finish(t, a)
 	if !slices.Contains(b.Unbounded, "memory") {
 		expect(t, st, out, runner.Failed, runner.ReasonResource)
