@@ -295,11 +295,11 @@ func TestDamageIsFound(t *testing.T) {
 			}
 			if d.scan {
 				scans++
-				s, err := ScanScales(t.Context(), got.weights(t)[hit])
+				s, err := (Look{}).Scan(t.Context(), got.weights(t)[hit])
 				if err != nil {
 					t.Fatal(err)
 				}
-				if len(s.Findings) > 0 {
+				if len(s.Reasons) > 0 {
 					scanned++
 				} else {
 					t.Errorf("%s in %s: the scan finds nothing: %+v", d.name, hit, s)
@@ -314,20 +314,20 @@ func TestNoAlarmOnCleanCheckpoints(t *testing.T) {
 	for seed := range uint64(5) {
 		base, got, _ := export(t, 500+seed)
 		for name, l := range compareAll(t, base, got) {
-			if l.Verdict != "ok" || math.Abs(l.Relative/l.Rounding-1) > 0.02 {
+			if l.Verdict != "ok" || math.Abs(float64(l.Error.Relative/l.Error.Rounding-1)) > 0.02 {
 				t.Errorf("%s: %+v", name, *l)
 			}
 		}
 		for name, w := range got.weights(t) {
-			if w.s.Format != FormatNVFP4 {
-				continue
-			}
-			if s, err := ScanScales(t.Context(), w); err != nil || len(s.Findings) > 0 || s.Extreme < 0.95 {
-				t.Errorf("%s: %+v, %v", name, s, err)
+			l, err := Look{}.Scan(t.Context(), w)
+			if err != nil || l.Verdict != "ok" || len(l.Reasons) > 0 {
+				t.Errorf("%s: %+v, %v", name, l, err)
+			} else if w.s.Format == FormatNVFP4 && l.Scales.Extreme < 0.95 {
+				t.Errorf("%s: %+v", name, l.Scales)
 			}
 		}
 		for name, l := range compareAll(t, base, base) {
-			if l.Verdict != "ok" || l.Relative != 0 {
+			if l.Verdict != "ok" || l.Error.Relative != 0 {
 				t.Errorf("a base against itself, %s: %+v", name, *l)
 			}
 		}
@@ -367,7 +367,7 @@ func TestFusedExperts(t *testing.T) {
 	if err := w.ReadRows(read, 0, w.Rows); err != nil || !slices.Equal(read, values) {
 		t.Fatalf("values differ, %v", err)
 	}
-	if l := compareAll(t, base, got)["x"]; l.Verdict != "ok" || math.Abs(l.Relative/l.Rounding-1) > 0.001 {
+	if l := compareAll(t, base, got)["x"]; l.Verdict != "ok" || math.Abs(float64(l.Error.Relative/l.Error.Rounding-1)) > 0.001 {
 		t.Errorf("%+v", *l)
 	}
 	copy(got.bytes("x.weight")[out*in/2:], packed[:out*in/2]) // expert 1 holds the codes of expert 0
@@ -413,9 +413,6 @@ func TestWeightsThatCannotBeRead(t *testing.T) {
 	}
 	if err := open(0, s.locate).ReadRows(make([]float32, 100), 3, 2); err == nil {
 		t.Error("rows beyond the end: no error")
-	}
-	if _, err := ScanScales(t.Context(), open(0, s.locate)); err == nil {
-		t.Error("a weight without scales: no error")
 	}
 }
 

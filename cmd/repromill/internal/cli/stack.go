@@ -150,11 +150,11 @@ func (o outside) Checkout(ctx context.Context, repo, commit string, submodules b
 // pipeline builds the way from a target to a plan.
 func (a *app) pipeline() (*pipeline.Pipeline, error) { return a.pipelineInto("") }
 
-// pipelineInto is pipeline, with every answer also written to a mirror.
-func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
+// fetchConfig is how this invocation reaches the outside.
+func (a *app) fetchConfig(record string) (fetch.Config, error) {
 	cfg, err := fetch.ConfigFromEnv(a.getenv)
 	if err != nil {
-		return nil, err
+		return cfg, err
 	}
 	cfg.CacheDir = a.cfg.String("paths.cache")
 	cfg.Mirror = a.cfg.String("mirror")
@@ -172,8 +172,17 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	cfg.Endpoints, cfg.Limits = a.endpoints()
 	if cfg.Mirror != "" {
 		if info, err := os.Stat(cfg.Mirror); err != nil || !info.IsDir() {
-			return nil, usererrf("name a folder filled by `repromill mirror add TARGET`", "the mirror %q is not a folder", cfg.Mirror)
+			return cfg, usererrf("name a folder filled by `repromill mirror add TARGET`", "the mirror %q is not a folder", cfg.Mirror)
 		}
+	}
+	return cfg, nil
+}
+
+// pipelineInto is pipeline, with every answer also written to a mirror.
+func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
+	cfg, err := a.fetchConfig(record)
+	if err != nil {
+		return nil, err
 	}
 	client, err := fetch.New(cfg)
 	if err != nil {
