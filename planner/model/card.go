@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"regexp"
+	"sort"
 	"strconv"
 	"strings"
 )
@@ -71,6 +72,7 @@ func ReadCard(b []byte) *Card {
 	for ; i < len(lines); i++ {
 		line := strings.TrimSpace(lines[i])
 		if strings.HasPrefix(line, "```") {
+			r.paragraph()
 			code, command = !code, ""
 			continue
 		}
@@ -86,10 +88,54 @@ func ReadCard(b []byte) *Card {
 		}
 		command = ""
 	}
+	r.paragraph()
 	return r.card
 }
 
-type cardReader struct{ card *Card }
+// cardReader collects the lines of a paragraph, as sentences go over several.
+type cardReader struct {
+	card  *Card
+	text  strings.Builder
+	lines []cardLine
+}
+
+// cardLine is where a line of the card begins in its paragraph.
+type cardLine struct{ at, number int }
+
+// maxParagraph bounds the text that is searched at once, in bytes.
+const maxParagraph = 16 << 10
+
+// line adds a line of prose. Headings, list items and rows of tables stand
+// alone.
+func (r *cardReader) line(line string, n int) {
+	if line == "" || strings.ContainsRune("#-*|+>", rune(line[0])) || r.text.Len()+len(line) > maxParagraph {
+		r.paragraph()
+	}
+	if line == "" || len(line) > maxParagraph {
+		return
+	}
+	r.lines = append(r.lines, cardLine{r.text.Len(), n})
+	r.text.WriteString(strings.NewReplacer("**", "", "__", "", "`", "", "<br>", " ").Replace(line))
+	r.text.WriteByte(' ')
+	if line[0] == '#' || line[0] == '|' {
+		r.paragraph()
+	}
+}
+
+// paragraph takes the claims of the lines collected.
+func (r *cardReader) paragraph() {
+	if len(r.lines) > 0 {
+		r.claims(r.text.String())
+	}
+	r.text.Reset()
+	r.lines = r.lines[:0]
+}
+
+// where names the line of a place in the paragraph.
+func (r *cardReader) where(at int) string {
+	i := sort.Search(len(r.lines), func(i int) bool { return r.lines[i].at > at })
+	return fmt.Sprintf("README.md:%d", r.lines[i-1].number)
+}
 
 // frontMatter reads the few keys that matter of the YAML at the beginning, and
 // returns the line after it.
@@ -145,13 +191,8 @@ func (r *cardReader) add(c Claim) {
 	}
 }
 
-// line takes the claims of one line of prose.
-func (r *cardReader) line(line string, n int) {
-	if len(line) > 8192 || len(line) < 8 {
-		return
-	}
-	plain := strings.NewReplacer("**", "", "__", "", "`", "", "<br>", " ").Replace(line)
-	where := fmt.Sprintf("README.md:%d", n)
+// claims takes the claims of a paragraph.
+func (r *cardReader) claims(plain string) {
 	quote := func(at []int) string { return sentence(plain, at[0], at[1]) }
 	group := func(at []int, i int) string {
 		if 2*i+1 >= len(at) || at[2*i] < 0 {
@@ -162,7 +203,7 @@ func (r *cardReader) line(line string, n int) {
 	value := func(kind string, at []int, i int, scale float64) {
 		v, step, ok := decimal(group(at, i))
 		if ok {
-			r.add(Claim{Kind: kind, Text: quote(at), Source: where, Value: v * scale, Step: step * scale})
+			r.add(Claim{Kind: kind, Text: quote(at), Source: r.where(at[2*i]), Value: v * scale, Step: step * scale})
 		}
 	}
 	if at := reduceRE.FindStringSubmatchIndex(plain); at != nil {
@@ -193,10 +234,10 @@ func (r *cardReader) line(line string, n int) {
 		}
 	}
 	if at := formatRE.FindStringSubmatchIndex(plain); at != nil {
-		r.add(Claim{Kind: "format", Text: quote(at), Source: where, Word: strings.ToUpper(group(at, 1))})
+		r.add(Claim{Kind: "format", Text: quote(at), Source: r.where(at[0]), Word: strings.ToUpper(group(at, 1))})
 	}
 	if at := onlyRE.FindStringSubmatchIndex(plain); at != nil {
-		r.add(Claim{Kind: "quantised_layers", Text: quote(at), Source: where, Word: strings.ToLower(group(at, 1))})
+		r.add(Claim{Kind: "quantised_layers", Text: quote(at), Source: r.where(at[0]), Word: strings.ToLower(group(at, 1))})
 	}
 }
 
