@@ -65,12 +65,25 @@ type Error struct {
 	// Calibration may be a little worse, a broken export is far from it.
 	Rounding  Measure `json:"rounding"`
 	NotFinite int64   `json:"not_finite,omitempty"`
+	// Worst is the run of rows that is furthest from what rounding gives there:
+	// one wrong expert of many, or a few lost rows, hardly show in the whole.
+	Worst *Spot `json:"worst,omitempty"`
+}
+
+// Spot is a run of rows of a weight.
+type Spot struct {
+	Matrix   int     `json:"matrix"` // of a stack of experts, 0 otherwise
+	Row      int     `json:"row"`    // in its matrix
+	Rows     int     `json:"rows"`
+	Relative Measure `json:"relative"`
+	Rounding Measure `json:"rounding"`
 }
 
 // The bounds of a verdict, as Relative over Rounding. Clipping searches, scales
 // shared by fused projections and AWQ's smoothing stay below the first.
 const (
 	suspiciousRatio = 1.5
+	suspiciousSpot  = 2 // of a few rows, whose ratio varies more
 	brokenRatio     = 3
 )
 
@@ -83,8 +96,11 @@ type Look struct {
 	Seed   uint64
 }
 
-// span is a run of rows of one matrix.
-type span struct{ row, n int }
+// span is a run of rows of one matrix, with the sums of its squares.
+type span struct {
+	row, n                  int
+	base2, error2, rounding float64
+}
 
 // spans cuts a weight into pieces of about chunk values that keep blocks of
 // rows whole and never cross from one matrix to the next.
@@ -100,7 +116,7 @@ func (l Look) spans(w *Weight) (out []span, share float64) {
 	for first := 0; first < w.Rows; first += per {
 		last := min(first+per, w.Rows)
 		for row := first; row < last; row += step {
-			out = append(out, span{row, min(step, last-row)})
+			out = append(out, span{row: row, n: min(step, last-row)})
 		}
 	}
 	if l.Blocks == 0 || len(out) <= l.Blocks {
@@ -145,7 +161,8 @@ func (l Look) Against(ctx context.Context, base, got *Weight) (*Layer, error) {
 	got.tally = newTally(got)
 	var buf [2][]float32
 	var d Diff
-	for _, s := range spans {
+	for i := range spans {
+		s := &spans[i]
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -155,29 +172,58 @@ func (l Look) Against(ctx context.Context, base, got *Weight) (*Layer, error) {
 		if err := errors.Join(base.ReadRows(buf[0], s.row, s.n), got.ReadRows(buf[1], s.row, s.n)); err != nil {
 			return nil, err
 		}
-		d.Add(buf[0], buf[1])
-		round.rows(buf[0], s.row, s.n)
+		var part Diff
+		part.Add(buf[0], buf[1])
+		s.base2, s.error2, s.rounding = part.base2, part.error2, round.rows(buf[0], s.row, s.n)
+		d.merge(&part)
 	}
-	for _, m := range round.again() {
-		for _, s := range spans {
-			if s.row/round.per != m {
-				continue
-			}
-			if err := errors.Join(ctx.Err(), base.ReadRows(buf[0][:s.n*base.Cols], s.row, s.n)); err != nil {
-				return nil, err
-			}
-			round.rows(buf[0][:s.n*base.Cols], s.row, s.n)
+	again := round.again()
+	for i := range spans {
+		s := &spans[i]
+		if !slices.Contains(again, s.row/round.per) {
+			continue
 		}
+		if err := errors.Join(ctx.Err(), base.ReadRows(buf[0][:s.n*base.Cols], s.row, s.n)); err != nil {
+			return nil, err
+		}
+		s.rounding = round.rows(buf[0][:s.n*base.Cols], s.row, s.n)
 	}
 	layer := newLayer(got, share)
 	layer.Scales = got.tally.scales()
-	layer.Error = &Error{
-		Relative: Measure(d.Relative()), SQNR: Measure(d.SQNR()), Cosine: Measure(d.Cosine()), MaxAbs: Measure(d.MaxAbs),
-		Rounding: Measure(relative(round.total(), d.base2)), NotFinite: d.NotFinite,
-	}
 	got.tally = nil
+	layer.Error = newError(&d, spans, round.per)
 	layer.judge()
 	return layer, nil
+}
+
+func newError(d *Diff, spans []span, per int) *Error {
+	var rounding float64
+	for i := range spans {
+		rounding += spans[i].rounding
+	}
+	e := &Error{
+		Relative: Measure(d.Relative()), SQNR: Measure(d.SQNR()), Cosine: Measure(d.Cosine()), MaxAbs: Measure(d.MaxAbs),
+		Rounding: Measure(relative(rounding, d.base2)), NotFinite: d.NotFinite,
+	}
+	if len(spans) < 2 {
+		return e
+	}
+	most := 0.0
+	for i := range spans {
+		s := &spans[i]
+		// Rows of nearly nothing have large errors that matter to nobody.
+		if s.base2 < 1e-6*d.base2/float64(len(spans)) {
+			continue
+		}
+		spot := Spot{
+			Matrix: s.row / per, Row: s.row % per, Rows: s.n,
+			Relative: Measure(relative(s.error2, s.base2)), Rounding: Measure(relative(s.rounding, s.base2)),
+		}
+		if x := ratio(spot.Relative, spot.Rounding); x > most {
+			most, e.Worst = x, &spot
+		}
+	}
+	return e
 }
 
 // Scan looks at a weight alone.
@@ -208,34 +254,52 @@ func (l *Layer) judge() {
 	if l.Error == nil {
 		return
 	}
-	x := l.excess()
-	why := fmt.Sprintf("the error is %.3g of the base, where rounding gives %.3g", float64(l.Error.Relative), float64(l.Error.Rounding))
-	if l.Error.NotFinite > 0 {
-		why = fmt.Sprintf("%d values are not finite", l.Error.NotFinite)
-	}
-	switch {
-	case x > brokenRatio:
-		l.Verdict = "broken"
-		l.Reasons = append(l.Reasons, why)
-	case x > suspiciousRatio:
-		if l.Verdict == "ok" {
+	e := l.Error
+	blame := func(broken bool, format string, args ...any) {
+		l.Reasons = append(l.Reasons, fmt.Sprintf(format, args...))
+		if broken {
+			l.Verdict = "broken"
+		} else if l.Verdict == "ok" {
 			l.Verdict = "suspicious"
 		}
-		l.Reasons = append(l.Reasons, why)
+	}
+	whole := ratio(e.Relative, e.Rounding)
+	switch {
+	case e.NotFinite > 0:
+		blame(true, "%d values are not finite", e.NotFinite)
+	case whole > suspiciousRatio:
+		blame(whole > brokenRatio, "the error is %.3g of the base, where rounding gives %.3g", float64(e.Relative), float64(e.Rounding))
+	}
+	if w := e.Worst; w != nil && whole <= brokenRatio {
+		if spot := ratio(w.Relative, w.Rounding); spot > suspiciousSpot {
+			where := fmt.Sprintf("rows %d to %d", w.Row, w.Row+w.Rows-1)
+			if len(l.Shape) > 2 {
+				where += fmt.Sprintf(" of expert %d", w.Matrix)
+			}
+			blame(spot > brokenRatio, "in %s the error is %.3g, where rounding gives %.3g", where, float64(w.Relative), float64(w.Rounding))
+		}
 	}
 }
 
-// excess is how many times the error of rounding the error is.
+// ratio is how many times the error of rounding an error is. Where rounding is
+// exact, a hundredth of a per cent is left for scales that were stored in 16
+// bits.
+func ratio(relative, rounding Measure) float64 {
+	return float64(relative) / max(float64(rounding), 1e-4)
+}
+
+// excess orders layers.
 func (l *Layer) excess() float64 {
-	switch {
-	case l.Error == nil:
+	switch e := l.Error; {
+	case e == nil:
 		return 0
-	case l.Error.NotFinite > 0:
+	case e.NotFinite > 0:
 		return math.Inf(1)
+	case e.Worst != nil:
+		return max(ratio(e.Relative, e.Rounding), ratio(e.Worst.Relative, e.Worst.Rounding)*suspiciousRatio/suspiciousSpot)
+	default:
+		return ratio(e.Relative, e.Rounding)
 	}
-	// Where rounding is exact, a hundredth of a per cent is left for scales that
-	// were stored in 16 bits.
-	return float64(l.Error.Relative) / max(float64(l.Error.Rounding), 1e-4)
 }
 
 // Rank orders layers by how far they are from what rounding gives, worst first;

@@ -24,6 +24,12 @@ func (d *Diff) Add(base, got []float32) {
 	}
 }
 
+// merge adds another part.
+func (d *Diff) merge(o *Diff) {
+	d.N, d.NotFinite, d.MaxAbs = d.N+o.N, d.NotFinite+o.NotFinite, max(d.MaxAbs, o.MaxAbs)
+	d.base2, d.cross, d.error2 = d.base2+o.base2, d.cross+o.cross, d.error2+o.error2
+}
+
 // add sums a part: eight products in float32, their sums in float64. It looks
 // at each value only where that cannot be: values that are not finite, or whose
 // squares leave the range of float32.

@@ -116,13 +116,12 @@ type rounder struct {
 	spans   bool      // one scale spans a matrix
 	stored  []float32 // that multiplies, per matrix; of spans
 	largest []float32 // magnitude seen, per matrix
-	sum     []float64 // of squared errors, per matrix
 }
 
 func newRounder(w *Weight) *rounder {
 	r := &rounder{s: w.s, cols: w.Cols, per: max(1, w.per)}
 	n := ceilDiv(w.Rows, r.per)
-	r.largest, r.sum = make([]float32, n), make([]float64, n)
+	r.largest = make([]float32, n)
 	switch {
 	case w.s.Format == FormatNVFP4:
 		r.spans, r.stored = true, make([]float32, n)
@@ -154,50 +153,44 @@ func (r *rounder) again() (out []int) {
 	}
 	for m, largest := range r.largest {
 		if at := r.stored[m] * r.top(); largest > at*1.01 || largest < at/16 || at-at != 0 {
-			r.stored[m], r.sum[m] = largest/r.top(), 0
+			r.stored[m] = largest / r.top()
 			out = append(out, m)
 		}
 	}
 	return out
 }
 
-func (r *rounder) total() (sum float64) {
-	for _, s := range r.sum {
-		sum += s
-	}
-	return sum
-}
-
-// rows rounds n rows of the base from row on, all of one matrix. Blocks of
-// several rows begin at multiples of their height.
-func (r *rounder) rows(src []float32, row, n int) {
+// rows rounds n rows of the base from row on, all of one matrix, and returns the
+// sum of the squared errors. Blocks of several rows begin at multiples of their
+// height.
+func (r *rounder) rows(src []float32, row, n int) (sum float64) {
 	m := row / r.per
 	switch r.s.Format {
 	case FormatNVFP4:
 		sum, largest := r.nvfp4(src, r.stored[m])
-		r.sum[m] += sum
 		r.largest[m] = max2(r.largest[m], largest)
+		return sum
 	case FormatMXFP4:
 		for ; len(src) >= BlockMXFP4; src = src[BlockMXFP4:] {
 			block := src[:BlockMXFP4]
 			if top := amax(block); top > 0 {
-				r.sum[m] += gridE2M1.roundingError(block, DecodeE8M0(EncodeE8M0(top/4)))
+				sum += gridE2M1.roundingError(block, DecodeE8M0(EncodeE8M0(top/4)))
 			}
 		}
 	case FormatFP8:
-		if r.spans {
-			r.largest[m] = max2(r.largest[m], amax(src))
-			r.sum[m] += gridE4M3.roundingError(src, r.stored[m])
-		} else {
-			r.sum[m] += r.blocks(src, n)
+		if !r.spans {
+			return r.blocks(src, n)
 		}
+		r.largest[m] = max2(r.largest[m], amax(src))
+		return gridE4M3.roundingError(src, r.stored[m])
 	case FormatBF16:
 		for _, x := range src {
 			if e := float64(DecodeBF16(EncodeBF16(x)) - x); e-e == 0 {
-				r.sum[m] += e * e
+				sum += e * e
 			}
 		}
 	}
+	return sum
 }
 
 // nvfp4 also gives the largest magnitude.

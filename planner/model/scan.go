@@ -219,7 +219,8 @@ func (t *tally) fourBits(s *Scales) {
 	if nv {
 		t.global(s)
 		s.find(10*s.Zero > s.Blocks, true, "%.0f %% of the blocks have a scale of zero", 100*float64(s.Zero)/float64(s.Blocks))
-		s.find(s.Saturated > max(8, s.Blocks/100), true, "%.1f %% of the block scales are at the largest value: their blocks are clipped", 100*float64(s.Saturated)/float64(s.Blocks))
+		// Each matrix has a block of its own there.
+		s.find(s.Saturated > max(8, s.Blocks/100)+2*int64(len(t.w.globals)), true, "%.1f %% of the block scales are at the largest value: their blocks are clipped", 100*float64(s.Saturated)/float64(s.Blocks))
 		s.find(s.Blocks >= 64 && s.Codes < 3, true, "the block scales take %d values in all: they do not follow the weights", s.Codes)
 		s.find(s.Largest > 0 && s.Largest < 8, false, "the largest block scale is %.3g of 448: the global scale is far too large", float64(s.Largest))
 		s.find(s.Blocks >= 64 && s.Extreme < 0.3, false, "%.0f %% of the blocks reach the largest code, where scales from the largest magnitude give nearly all of them", 100*float64(s.Extreme))
