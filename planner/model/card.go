@@ -2,7 +2,9 @@ package model
 
 import (
 	"fmt"
+	"math"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -43,7 +45,7 @@ type Card struct {
 var (
 	number = `(\d{1,4}(?:,\d{3})+|\d+(?:\.\d+)?)`
 	// "reducing the disk size and GPU memory requirements by approximately 3.5x"
-	reduceRE = regexp.MustCompile(`(?i)\breduc\w*[^.\n]{0,200}?\b(?:disk|memory|model size)\b[^.\n]{0,120}?~?` + number + `\s?(x\b|×|%)`)
+	reduceRE = regexp.MustCompile(`(?i)\breduc\w*[^.]*?\b(?:disk|memory|model size)\b[^.]*?~?` + number + `\s?(x\b|×|%)`)
 	// "~3.5x smaller"
 	smallerRE = regexp.MustCompile(`(?i)~?` + number + `\s?(?:x|×)\s+(?:smaller|less (?:disk|memory)|memory reduction|reduction in (?:disk|memory|model))`)
 	bitsRE    = regexp.MustCompile(`(?i)\bbits per (?:parameter|weight)s? from (\d+) to (\d+)\b`)
@@ -51,9 +53,9 @@ var (
 	paramsRE = regexp.MustCompile(`(?i)\b` + number + `\s?(B|M|T|billion|million|trillion)\s+(?:total |model |in total\b|parameters?\b|params\b)|\b(?:total |number of |model )+param(?:eter)?s?(?: count| \(B\))?\W{1,8}` + number + `\s?(B|M|T|billion|million|trillion)\b`)
 	activeRE = regexp.MustCompile(`(?i)\b` + number + `\s?(B|M|billion|million)\s+(?:parameters? )?(?:are )?activ(?:e|ated)\b|\b(?:activated|active) param(?:eter)?s?\W{1,8}` + number + `\s?(B|M|billion|million)\b`)
 	// "context length up to 131,072 tokens", "128K context"
-	contextRE = regexp.MustCompile(`(?i)\bcontext(?: (?:length|window|size))?s?\b[^.\n]{0,40}?\b` + number + `\s?([KM])?\b|\b` + number + `\s?([KM])?(?:[- ]tokens?)?[- ]context\b`)
-	formatRE  = regexp.MustCompile(`(?i)\bquantiz\w*[^.\n]{0,200}?\bto (?:the )?(NVFP4|MXFP4|MXFP8|FP8|FP4|INT8|INT4|W4A16|W8A8)\b`)
-	onlyRE    = regexp.MustCompile(`(?i)\bonly (?:the )?(weights(?: and activations)?) of (?:the )?linear (?:operators|layers)(?: within (?:the )?transformers? blocks?)?[^.\n]{0,40}?\bquantized\b`)
+	contextRE = regexp.MustCompile(`(?i)\bcontext(?: (?:length|window|size))?s?\b[^.]{0,40}?\b` + number + `\s?([KM])?\b|\b` + number + `\s?([KM])?(?:[- ]tokens?)?[- ]context\b`)
+	formatRE  = regexp.MustCompile(`(?i)\bquantiz\w*[^.]*?\bto (?:the )?(NVFP4|MXFP4|MXFP8|FP8|FP4|INT8|INT4|W4A16|W8A8)\b`)
+	onlyRE    = regexp.MustCompile(`(?i)\bonly (?:the )?(weights(?: and activations)?) of (?:the )?linear (?:operators|layers)(?: within (?:the )?transformers? blocks?)?[^.]*?\bquantized\b`)
 	serveRE   = regexp.MustCompile(`(?:\bvllm serve\b|\bvllm\.entrypoints\.openai\.api_server\b|\bsglang\.launch_server\b|\btrtllm-serve\b)`)
 )
 
@@ -193,6 +195,14 @@ func (r *cardReader) add(c Claim) {
 
 // claims takes the claims of a paragraph.
 func (r *cardReader) claims(plain string) {
+	lower := strings.ToLower(plain)
+	// Most paragraphs have none of the words, and looking for them is cheap.
+	find := func(re *regexp.Regexp, words ...string) []int {
+		if !slices.ContainsFunc(words, func(w string) bool { return strings.Contains(lower, w) }) {
+			return nil
+		}
+		return re.FindStringSubmatchIndex(plain)
+	}
 	quote := func(at []int) string { return sentence(plain, at[0], at[1]) }
 	group := func(at []int, i int) string {
 		if 2*i+1 >= len(at) || at[2*i] < 0 {
@@ -202,41 +212,44 @@ func (r *cardReader) claims(plain string) {
 	}
 	value := func(kind string, at []int, i int, scale float64) {
 		v, step, ok := decimal(group(at, i))
+		if v *= scale; scale > 1 {
+			v = math.Round(v)
+		}
 		if ok {
-			r.add(Claim{Kind: kind, Text: quote(at), Source: r.where(at[2*i]), Value: v * scale, Step: step * scale})
+			r.add(Claim{Kind: kind, Text: quote(at), Source: r.where(at[2*i]), Value: v, Step: step * scale})
 		}
 	}
-	if at := reduceRE.FindStringSubmatchIndex(plain); at != nil {
+	if at := find(reduceRE, "reduc"); at != nil {
 		if group(at, 2) == "%" {
 			value("size_share", at, 1, 0.01)
 		} else {
 			value("memory_reduction", at, 1, 1)
 		}
-	} else if at := smallerRE.FindStringSubmatchIndex(plain); at != nil {
+	} else if at := find(smallerRE, "smaller", "memory", "reduction"); at != nil {
 		value("memory_reduction", at, 1, 1)
 	}
-	if at := bitsRE.FindStringSubmatchIndex(plain); at != nil {
+	if at := find(bitsRE, "bits per"); at != nil {
 		value("bits_per_parameter", at, 2, 1)
 	}
-	if at := paramsRE.FindStringSubmatchIndex(plain); at != nil {
+	if at := find(paramsRE, "param", "total"); at != nil {
 		i := 1 + 2*btoi(at[2] < 0)
 		value("parameters", at, i, magnitude(group(at, i+1)))
 	}
-	if at := activeRE.FindStringSubmatchIndex(plain); at != nil {
+	if at := find(activeRE, "activ"); at != nil {
 		i := 1 + 2*btoi(at[2] < 0)
 		value("active_parameters", at, i, magnitude(group(at, i+1)))
 	}
-	if at := contextRE.FindStringSubmatchIndex(plain); at != nil {
+	if at := find(contextRE, "context"); at != nil {
 		i := 1 + 2*btoi(at[2] < 0)
 		scale := map[string]float64{"K": 1024, "M": 1 << 20}[strings.ToUpper(group(at, i+1))]
 		if v, _, ok := decimal(group(at, i)); ok && v*max(scale, 1) >= 1000 && v*max(scale, 1) <= 1<<30 {
 			value("context", at, i, max(scale, 1))
 		}
 	}
-	if at := formatRE.FindStringSubmatchIndex(plain); at != nil {
+	if at := find(formatRE, "quantiz"); at != nil {
 		r.add(Claim{Kind: "format", Text: quote(at), Source: r.where(at[0]), Word: strings.ToUpper(group(at, 1))})
 	}
-	if at := onlyRE.FindStringSubmatchIndex(plain); at != nil {
+	if at := find(onlyRE, "only"); at != nil {
 		r.add(Claim{Kind: "quantised_layers", Text: quote(at), Source: r.where(at[0]), Word: strings.ToLower(group(at, 1))})
 	}
 }
