@@ -11,7 +11,7 @@ import (
 // Duration and hardware as people write them: "around 6 days on a single machine
 // with 8 V100 cards", "~42h in 64 V100 GPUs", "7h11m in 32 V100 GPUs".
 var (
-	durationRE = regexp.MustCompile(`(?i)(\d+(?:\.\d+)?)[\s-]*(days?|d|hours?|hrs?|h|minutes?|mins?|m)\b(?:\s*(\d+)\s*(?:minutes?|mins?|m)\b)?|(\d+)h(\d+)m\b`)
+	durationRE = regexp.MustCompile(`(?i)(\d+(?:\.\d+)?)[\s-]*(days?|hours?|hrs?|h|minutes?|mins?)\b(?:\s*(\d+)\s*(?:minutes?|mins?|m)\b)?|(\d+)h(\d+)m\b`)
 	hardwareRE = regexp.MustCompile(`(?i)(?:(\d{1,4}|an?|single|one|two|four|eight)\s*[x×*]?\s*(?:single\s+)?)?(?:nvidia\s+)?(?:tesla\s+|geforce\s+)?\b((?:RTX\s?)?(?:A100|H100|H200|V100|B200|A6000|L40S|4090|5090|H20)(?:[ -]?(?:SXM\d?|PCIe|\d{2,3}\s?GB))*)`)
 	takesRE    = regexp.MustCompile(`(?i)\b(tak(?:es?|en|ing)|took|runs?|run for|training time|trained?|finetun\w+|fine-tun\w+|requires?|wall[- ]?clock|about|around|~|hours|days)\b|~`)
 )

@@ -22,10 +22,10 @@ type Method string
 
 // The methods.
 const (
-	Full    Method = "full"    // every weight
-	LoRA    Method = "lora"    // adapters beside frozen weights of 16 bits
-	QLoRA   Method = "qlora"   // adapters beside frozen weights of 4 bits
-	Forward Method = "forward" // nothing: evaluation, feature extraction
+	Full    Method = "full"      // every weight
+	LoRA    Method = "lora"      // adapters beside frozen weights of 16 bits
+	QLoRA   Method = "lora-4bit" // adapters beside frozen weights of 4 bits
+	Forward Method = "forward"   // nothing: evaluation, feature extraction
 )
 
 // Class is a kind of code; it decides how much of a GPU's rate is reached.

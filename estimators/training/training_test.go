@@ -176,6 +176,7 @@ func TestParseStated(t *testing.T) {
 		{"you'll want at least an 8X A100 40GB node: this will run for about 4 days", "a100-40gb", 8, true, 96},
 		{"GPS-deep ~60h to train on a single NVidia A100 GPU", "a100", 1, true, 60},
 		{"Training takes 2.6 days with 16 GPUs", "", 0, false, 0},
+		{"To reproduce GPT-2 (124M) you'll want at least an 8X A100 40GB node and run:", "", 0, false, 0},
 		{"We use A100 GPUs.", "", 0, false, 0},
 		{"The A100 has 80 GB of memory and the paper has 6 pages", "", 0, false, 0},
 	} {
