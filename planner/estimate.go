@@ -27,6 +27,10 @@ func (p *planning) work(choice *recipe.Choice) {
 			w.defaults()
 			w.derive()
 			w.stated()
+			if m := choice.Minimal; m != nil && m.Command == c && m.Seconds > 0 && r.GPUs.Min == 0 {
+				w.setNumber(spec.WorkHours, m.Seconds/3600, spec.Published, c.Evidence)
+				w.set(spec.WorkHoursSKU, "cpu", spec.Assumed)
+			}
 			r.Work = w.facts()
 		}
 	}

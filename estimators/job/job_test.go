@@ -187,6 +187,10 @@ func TestCPU(t *testing.T) {
 	if e.SKU != "cpu" || e.GPUHours == nil || *e.GPUHours != (spec.Interval{}) || !strings.Contains(e.SupportedBy[0], "no selected run asks for a GPU") || e.WallS != nil || e.Reason == "" {
 		t.Errorf("%+v", e)
 	}
+	e = one(t, run(func(r *spec.Run) { r.GPUs.Min = 0 }, spec.WorkHours, "0.01", spec.WorkHoursSKU, "cpu"), config(t, "h100"))
+	if e.WallS == nil || e.WallS.P10 > 36 || e.WallS.P90 < 36 || e.GPUHours.P90 != 0 || e.Reason != "" {
+		t.Errorf("half a minute by the authors' word: %+v", e)
+	}
 	e = one(t, &spec.Plan{}, config(t, "h100"))
 	if e.SKU != "none" || e.GPUHours != nil || e.Reason == "" {
 		t.Errorf("nothing to run: %+v", e)

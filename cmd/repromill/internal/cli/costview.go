@@ -63,7 +63,9 @@ func (v planView) lone(e *spec.Estimate) {
 	switch {
 	case e.GPUHours == nil:
 		v.row("cost", "not known: "+e.Reason)
-	case e.GPUHours.P90 == 0:
+	case e.WallS != nil:
+		v.row("cost", fmt.Sprintf("0 GPU-hours, about %s (%s to %s): %s", duration(e.WallS.P50), duration(e.WallS.P10), duration(e.WallS.P90), strings.Join(e.SupportedBy, "; ")))
+	default:
 		v.row("cost", "0 GPU-hours: "+strings.Join(e.SupportedBy, "; ")+"; "+e.Reason)
 	}
 	for _, a := range e.Assumptions {
