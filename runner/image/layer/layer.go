@@ -51,16 +51,50 @@ func (s Store) Path(h v1.Hash) string {
 // Write makes a layer of a folder and keeps its bytes in the store. Nothing is
 // visible there until the layer is complete and on disk.
 func (s Store) Write(ctx context.Context, dir string, o Options) (*Layer, error) {
+	l, err := s.write(func(w io.Writer) (Descriptor, error) { return writeTar(ctx, w, dir, o) })
+	if err != nil {
+		return nil, fmt.Errorf("write layer of %s: %w", dir, err)
+	}
+	return l, nil
+}
+
+// Copy keeps a layer that is a tar already, as it is.
+func (s Store) Copy(ctx context.Context, tar io.Reader) (*Layer, error) {
+	l, err := s.write(func(w io.Writer) (d Descriptor, err error) {
+		d.Bytes, err = io.Copy(w, &watched{ctx, tar})
+		return d, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("copy layer: %w", err)
+	}
+	return l, nil
+}
+
+// watched is a reader that ends with its context.
+type watched struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.r.Read(p)
+}
+
+// write keeps what fill writes.
+func (s Store) write(fill func(io.Writer) (Descriptor, error)) (*Layer, error) {
 	blobs := filepath.Join(s.Dir, "blobs", "sha256")
 	if err := atomicfile.MkdirAll(blobs, 0o755); err != nil {
-		return nil, fmt.Errorf("make blob folder: %w", err)
+		return nil, err
 	}
 	tmp, err := os.CreateTemp(blobs, ".layer-*.tmp")
 	if err != nil {
-		return nil, fmt.Errorf("write layer: %w", err)
+		return nil, err
 	}
 	defer os.Remove(tmp.Name()) // gone already once it has its name
-	d, err := compress(ctx, tmp, dir, o)
+	d, err := compress(tmp, fill)
 	if err == nil {
 		err = tmp.Chmod(0o644)
 	}
@@ -68,11 +102,11 @@ func (s Store) Write(ctx context.Context, dir string, o Options) (*Layer, error)
 		err = tmp.Sync()
 	}
 	if err = errors.Join(err, tmp.Close()); err != nil {
-		return nil, fmt.Errorf("write layer of %s: %w", dir, err)
+		return nil, err
 	}
 	err = atomicfile.Rename(tmp.Name(), s.Path(d.Digest), atomicfile.Options{Hook: s.Hook, Point: "layer:blob"})
 	if err != nil && !atomicfile.IsVisible(err) {
-		return nil, fmt.Errorf("keep layer: %w", err)
+		return nil, err
 	}
 	return &Layer{d: d, store: s}, nil
 }
@@ -108,17 +142,17 @@ func (c *counter) sum() v1.Hash {
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(c.h.Sum(nil))}
 }
 
-// compress writes the folder as a gzipped tar. gzip and not zstd, because
+// compress writes a gzipped tar. gzip and not zstd, because
 // engines before Docker 23 cannot read zstd layers; the fastest level, because
 // a local image is read once and a pushed one is bound by the network.
-func compress(ctx context.Context, w io.Writer, dir string, o Options) (Descriptor, error) {
+func compress(w io.Writer, fill func(io.Writer) (Descriptor, error)) (Descriptor, error) {
 	out := &counter{w: w, h: sha256.New()}
 	zw, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
 	if err != nil {
 		return Descriptor{}, err
 	}
 	in := &counter{w: zw, h: sha256.New()}
-	d, err := writeTar(ctx, in, dir, o)
+	d, err := fill(in)
 	if err = errors.Join(err, zw.Close()); err != nil {
 		return Descriptor{}, err
 	}

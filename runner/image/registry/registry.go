@@ -261,3 +261,14 @@ func (c *Client) explain(op string, r name.Reference, err error) error {
 	}
 	return fmt.Errorf("%s %s: %w", op, ref, err)
 }
+
+// Layer opens one layer of an image's repository; nothing is asked before its
+// bytes are read.
+func (c *Client) Layer(ctx context.Context, ref string, h v1.Hash) (v1.Layer, error) {
+	r, err := c.Parse(ref)
+	if err != nil {
+		return nil, err
+	}
+	l, err := remote.Layer(r.Context().Digest(h.String()), c.options(ctx)...)
+	return l, c.explain("pull a layer of", r, err)
+}
