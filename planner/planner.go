@@ -147,6 +147,7 @@ func (p *planning) repository() error {
 	if err := p.environment(choice); err != nil {
 		return err
 	}
+	p.work(choice)
 	p.tie(choice, paper)
 	p.blocked(choice)
 	return nil

@@ -20,6 +20,7 @@ type planFlags struct {
 	repo   string
 	commit string
 	from   string
+	skus   []string
 }
 
 func (f *planFlags) add(fl *pflag.FlagSet) {
@@ -60,6 +61,7 @@ was read from. The plan is a JSON document that can be edited and run.`,
 	}
 	f.add(cmd.Flags())
 	cmd.Flags().StringVarP(&out, "output", "o", "", "write the plan document to `FILE`")
+	cmd.Flags().StringSliceVar(&f.skus, "sku", nil, "estimate the cost on these `GPUs` instead of those rented most")
 	cmd.Flags().IntVar(&workers, "concurrency", 2, "with --from: targets worked on at once")
 	cmd.Flags().BoolVar(&schema, "schema", false, "print the JSON Schema of the plan document")
 	return cmd
@@ -76,6 +78,9 @@ func (a *app) planOne(ctx context.Context, f *planFlags, target, out string) err
 	}
 	pl, err := a.pipeline()
 	if err != nil {
+		return err
+	}
+	if pl.Costs.SKUs, err = chosenSKUs(f.skus); err != nil {
 		return err
 	}
 	ui := a.ui()

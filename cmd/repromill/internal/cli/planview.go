@@ -24,10 +24,7 @@ func (v planView) print(p *spec.Plan) {
 	v.runs(p.Runs)
 	v.claims(p.Claims)
 	v.suites(p)
-	for _, e := range p.Estimates {
-		v.row("cost", fmt.Sprintf("%s ×%d: %.3g GPU-hours (%.3g–%.3g), $%.2f ($%.2f–%.2f), %s",
-			e.SKU, e.GPUs, e.GPUHours.P50, e.GPUHours.P10, e.GPUHours.P90, e.USD.P50, e.USD.P10, e.USD.P90, e.Kind))
-	}
+	v.costs(p.Estimates)
 	for i, d := range p.Decisions {
 		text := fmt.Sprintf("%s: %s, because %s", d.What, d.Chosen, d.Because)
 		if len(d.Over) > 0 {

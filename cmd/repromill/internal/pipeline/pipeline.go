@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	costs "github.com/repromill/repromill/estimators/job"
 	"github.com/repromill/repromill/planner"
 	"github.com/repromill/repromill/planner/fetch"
 	"github.com/repromill/repromill/planner/fetch/git"
@@ -25,6 +26,7 @@ type Pipeline struct {
 	Intake    *intake.Intake
 	Cloner    *git.Cloner
 	CreatedBy string
+	Costs     costs.Config // prices and GPUs of estimates
 }
 
 // Emit reports progress; see runner.Planner.
@@ -302,7 +304,7 @@ func (j *job) plan(ctx context.Context) (*spec.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, nil
+	return p, j.Estimate(ctx, p)
 }
 
 func summary(p *spec.Plan) string {
