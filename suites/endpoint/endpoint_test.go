@@ -63,7 +63,7 @@ func TestAnswers(t *testing.T) {
 		"refusal":      {endpointtest.Reply{Null: true, Refusal: "no"}, endpoint.Answer{Refusal: "no", FinishReason: "stop"}},
 		"tool calls": {endpointtest.Reply{Null: true, Calls: []endpointtest.Call{{Name: "f", Arguments: `{"a": 1, "b": "x y z"}`}, {Name: "g", Arguments: `not json`}}},
 			endpoint.Answer{FinishReason: "tool_calls", ToolCalls: []endpoint.ToolCall{{ID: "call_0", Name: "f", Arguments: `{"a": 1, "b": "x y z"}`}, {ID: "call_1", Name: "g", Arguments: "not json"}}}},
-		"long": {endpointtest.Reply{Text: strings.Repeat("word ", 40_000), Output: 90}, endpoint.Answer{Text: strings.Repeat("word ", 40_000), FinishReason: "stop"}},
+		"long": {endpointtest.Reply{Text: strings.Repeat("word ", 40_000), Output: 40_000}, endpoint.Answer{Text: strings.Repeat("word ", 40_000), FinishReason: "stop"}},
 	} {
 		s := server(t, endpointtest.Config{Answer: func(endpointtest.Asked) endpointtest.Reply { return c.reply }})
 		for _, whole := range []bool{false, true} {
