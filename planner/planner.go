@@ -70,6 +70,7 @@ func Plan(in Input) (*spec.Plan, error) {
 			return nil, err
 		}
 	}
+	flags(p.plan)
 	p.plan.Seal()
 	if err := p.plan.Validate(); err != nil {
 		return nil, fmt.Errorf("plan breaks its schema: %w", err)
@@ -170,9 +171,11 @@ func (p *planning) environment(choice *recipe.Choice) error {
 		}
 	}
 	for i := range p.plan.Runs {
-		if run := &p.plan.Runs[i]; env.Legacy != "" && run.Status == "auto" {
-			run.Status, run.Selected = "legacy_env", false
-			run.Reasons = append(run.Reasons, env.Legacy)
+		if run := &p.plan.Runs[i]; env.Legacy != "" {
+			if run.Status == "auto" {
+				run.Status, run.Selected = "legacy_env", false
+			}
+			need(run, "environment", env.Python.Version, "legacy_env", env.Legacy)
 		}
 	}
 	p.plan.Environment = env.Environment
