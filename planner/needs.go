@@ -204,3 +204,36 @@ func find(list []*target, word string) *target {
 	}
 	return nil
 }
+
+// sharePlaceholders lists in every run the placeholders of the others that
+// stand in its command as a whole word: what one command leaves to the reader
+// the next one does not state either.
+func sharePlaceholders(p *spec.Plan) {
+	type known struct {
+		text string
+		need spec.Need
+	}
+	var all []known
+	for _, r := range p.Runs {
+		for _, n := range r.Needs {
+			if n.What == "placeholder" {
+				all = append(all, known{n.Name, n})
+			}
+		}
+	}
+	for i := range p.Runs {
+		r := &p.Runs[i]
+		for _, k := range all {
+			if slices.Contains(r.Placeholders, k.text) || !slices.ContainsFunc(r.Argv, func(w string) bool {
+				_, val, eq := strings.Cut(w, "=")
+				return w == k.text || eq && val == k.text
+			}) {
+				continue
+			}
+			r.Placeholders = append(slices.Clone(r.Placeholders), k.text)
+			if need(r, k.need.What, k.text, k.need.Status, k.need.Reason); r.Status == "auto" {
+				r.Status, r.Selected = k.need.Status, false
+			}
+		}
+	}
+}

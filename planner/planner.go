@@ -70,6 +70,7 @@ func Plan(in Input) (*spec.Plan, error) {
 			return nil, err
 		}
 	}
+	sharePlaceholders(p.plan)
 	flags(p.plan)
 	p.plan.Seal()
 	if err := p.plan.Validate(); err != nil {
@@ -145,6 +146,11 @@ func (p *planning) repository() error {
 	p.plan.Decisions = append(p.plan.Decisions, choice.Decisions...)
 	p.plan.Warnings = append(p.plan.Warnings, choice.Warnings...)
 	p.plan.Runs = append(p.plan.Runs, choice.Runs...)
+	for i := range p.plan.Runs {
+		if r := &p.plan.Runs[i]; choice.Commands[r.ID] != nil {
+			r.Seeding = seeding(f, choice.Commands[r.ID], r)
+		}
+	}
 	if err := p.environment(choice); err != nil {
 		return err
 	}

@@ -23,8 +23,10 @@ import (
 // Pipeline makes plans. It is safe for concurrent use.
 type Pipeline struct {
 	Intake    *intake.Intake
+	Client    *fetch.Client // that Intake asks through
 	Cloner    *git.Cloner
 	CreatedBy string
+	Now       func() time.Time // nil means time.Now
 }
 
 // Emit reports progress; see runner.Planner.
@@ -302,13 +304,13 @@ func (j *job) plan(ctx context.Context) (*spec.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, nil
+	return p, j.Apply(ctx, p, j.req.Wishes, j.emit)
 }
 
 func summary(p *spec.Plan) string {
 	for _, r := range p.Runs {
 		if r.Selected {
-			return r.Command
+			return p.Shown(r.Command)
 		}
 	}
 	return "nothing can be run"
