@@ -159,7 +159,7 @@ func bindRun(r *spec.Run, t *target, b *spec.Binding) error {
 	default:
 		b.Place = path.Join(r.Cwd, t.text)
 	}
-	r.Placeholders = slices.DeleteFunc(r.Placeholders, func(s string) bool { return s == t.text })
+	r.Placeholders = without(r.Placeholders, func(s string) bool { return s == t.text })
 	supplied(r, t.text)
 	return nil
 }
@@ -168,14 +168,15 @@ func bindRun(r *spec.Run, t *target, b *spec.Binding) error {
 // steps that would have fetched it.
 func supplied(r *spec.Run, name string) {
 	drop := func(reason string) {
-		r.Reasons = slices.DeleteFunc(r.Reasons, func(s string) bool { return s == reason })
+		r.Reasons = without(r.Reasons, func(s string) bool { return s == reason })
 	}
 	for _, n := range r.Needs {
 		if n.Name == name {
 			drop(n.Reason)
 		}
 	}
-	r.Needs = slices.DeleteFunc(r.Needs, func(n spec.Need) bool { return n.Name == name })
+	r.Needs = without(r.Needs, func(n spec.Need) bool { return n.Name == name })
+	r.Assets = slices.Clone(r.Assets)
 	for i := range r.Assets {
 		a := &r.Assets[i]
 		if a.Name != name {
@@ -183,7 +184,7 @@ func supplied(r *spec.Run, name string) {
 		}
 		a.Access = "bound"
 		drop("needs the network: " + a.Name)
-		r.Setup = slices.DeleteFunc(r.Setup, func(s spec.Step) bool {
+		r.Setup = without(r.Setup, func(s spec.Step) bool {
 			text := strings.Join(s.Argv, " ")
 			fetches := s.Network && (strings.Contains(text, path.Base(a.Name)) || a.URL != "" && strings.Contains(text, a.URL))
 			if fetches {
@@ -194,13 +195,32 @@ func supplied(r *spec.Run, name string) {
 	}
 }
 
-// typed is a run's command as a person would type it.
+// typed is a run's command as a person would type it. What the runner replaces
+// is not quoted, as it stands for plain words.
 func typed(r *spec.Run) string {
+	quote := func(words []string) string {
+		words = slices.Clone(words)
+		for i := range words {
+			words[i] = tokenRE.ReplaceAllString(words[i], "@@$1@@")
+		}
+		return plainTokenRE.ReplaceAllString(shell.Quote(words), "{$1}")
+	}
 	var pre strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(r.Env)) {
-		pre.WriteString(k + "=" + shell.Quote([]string{r.Env[k]}) + " ")
+		pre.WriteString(k + "=" + quote([]string{r.Env[k]}) + " ")
 	}
-	return pre.String() + shell.Quote(r.Argv)
+	return pre.String() + quote(r.Argv)
+}
+
+var (
+	tokenRE      = regexp.MustCompile(`\{(bind:[A-Za-z0-9_.-]+|seed)\}`)
+	plainTokenRE = regexp.MustCompile(`@@(bind:[A-Za-z0-9_.-]+|seed)@@`)
+)
+
+// without is a list without some of its elements. The list itself stays as it
+// is, since runs of one command share theirs.
+func without[T any](list []T, is func(T) bool) []T {
+	return slices.DeleteFunc(slices.Clone(list), is)
 }
 
 // rewrite puts a word in place of another in everything that a run executes,

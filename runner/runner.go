@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -82,6 +83,24 @@ type Caps struct {
 	GPUHours float64       `json:"gpu_hours,omitempty"`
 	USD      float64       `json:"usd,omitempty"`
 	Wall     time.Duration `json:"wall,omitempty"` // summed over the attempts, in nanoseconds
+}
+
+// options are the wishes as a person would type them.
+func (w Wishes) options() (out []string) {
+	for _, b := range w.Bind {
+		val := b.Value
+		if b.Kind != "set" {
+			val = b.Path + b.URL
+		}
+		out = append(out, "--"+b.Kind, word(b.Name+"="+val))
+	}
+	if w.Seeds > 0 {
+		out = append(out, "--seeds", strconv.Itoa(w.Seeds))
+	}
+	if w.SKU != "" {
+		out = append(out, "--sku", word(w.SKU))
+	}
+	return out
 }
 
 // Config is what a Runner works with. Store, Executors, Source, Results and

@@ -304,7 +304,7 @@ func (v planView) bindings(list []spec.Binding) {
 			}
 			text = b.Name + " = " + at
 			if b.SHA256 != "" {
-				text += fmt.Sprintf("  (%d files, %s, sha256 %s)", b.Files, sizeWords(b.Bytes), short(b.SHA256))
+				text += fmt.Sprintf("  (%s, %s, sha256 %s)", count(b.Files, "file"), sizeWords(b.Bytes), short(b.SHA256))
 			}
 		}
 		if b.For != "" && b.For != b.Name {

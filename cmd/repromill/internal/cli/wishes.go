@@ -86,7 +86,7 @@ func (a *app) binding(ctx context.Context, kind, word string) (spec.Binding, err
 		return b, fmt.Errorf("--%s %s: %w", kind, name, err)
 	}
 	b.Path, b.SHA256, b.Bytes, b.Files = path, sum.SHA256, sum.Bytes, sum.Files
-	ui.finish(fmt.Sprintf("%d files, %s, sha256 %s", sum.Files, sizeWords(sum.Bytes), sum.SHA256[:12]))
+	ui.finish(fmt.Sprintf("%s, %s, sha256 %s", count(sum.Files, "file"), sizeWords(sum.Bytes), sum.SHA256[:12]))
 	return b, nil
 }
 
@@ -96,6 +96,14 @@ func (a *app) home(p string) string {
 		return filepath.Join(a.env["HOME"], rest)
 	}
 	return p
+}
+
+// count is a number of things in words.
+func count(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // sizeWords is a number of bytes the way a person reads it.
