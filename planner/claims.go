@@ -184,7 +184,7 @@ func (p *planning) nothingStated() {
 		r := &p.plan.Runs[i]
 		if (r.Status == "auto" || r.Status == "manual_data") && len(r.Collect) == 0 && r.Route == "recompute" {
 			r.Status = "smoke_only"
-			r.Reasons = append(r.Reasons, "no number is stated anywhere, and none is known to be printed: it shows that the code runs")
+			need(r, "result", "", "smoke_only", "no number is stated anywhere, and none is known to be printed: it shows that the code runs")
 			if r.Kind == "smoke" {
 				smoke = r
 			} else if r.Selected {
@@ -366,9 +366,14 @@ func (p *planning) write(bound map[*stated][]*binding, why map[*stated]string, p
 	for i := range p.plan.Runs {
 		run := &p.plan.Runs[i]
 		if run.Selected && len(run.Collect) == 0 {
-			p.warn("nothing_to_collect", fmt.Sprintf("run %s gives no number that is known from its source or its documents, so it can check no claim", run.ID), run.Evidence...)
+			p.plan.Warnings = append(p.plan.Warnings, nothingToCollect(run))
 		}
 	}
+}
+
+func nothingToCollect(r *spec.Run) spec.Warning {
+	return spec.Warning{Code: "nothing_to_collect", Evidence: r.Evidence,
+		Message: fmt.Sprintf("run %s gives no number that is known from its source or its documents, so it can check no claim", r.ID)}
 }
 
 var judgeRE = regexp.MustCompile(`(?i)judged? by|GPT-?4 (?:judge|evaluat)|human (?:evaluat|rat|prefer)|user study|LLM-as-a-judge|performance level of ChatGPT`)

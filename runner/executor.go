@@ -79,6 +79,8 @@ type Attempt struct {
 	// Writable and ReadOnly are absolute paths the command may use.
 	Writable []string
 	ReadOnly []string
+	// Inputs are those of ReadOnly that hold data or weights of the user's.
+	Inputs []Input
 
 	Network Network
 	Limits  Limits

@@ -79,6 +79,7 @@ type Prepared struct {
 	Deviations    []spec.Deviation `json:"deviations,omitempty"`
 	Refused       []Refusal        `json:"refused,omitempty"`
 	InstallFailed string           `json:"install_failed,omitempty"` // why no run could be started
+	Inputs        []Input          `json:"inputs,omitempty"`         // where what is bound lies
 	Shared        []spec.Patch     `json:"shared_patches,omitempty"` // applied to the source itself
 }
 
