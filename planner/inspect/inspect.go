@@ -10,6 +10,7 @@ import (
 	"path"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/repromill/repromill/planner/inspect/markdown"
 	"github.com/repromill/repromill/planner/inspect/python"
@@ -72,6 +73,9 @@ type Facts struct {
 	dirs  map[string]bool
 	index map[string]int
 	cells map[string]string // code of the notebooks
+
+	mu      sync.Mutex
+	reached map[string][]string // answers of Reach
 }
 
 // File is one regular file or link of the checkout.

@@ -57,7 +57,7 @@ func (r *resolver) document(i int) []*Command {
 		}
 		r.place(c, d, i, mc)
 		if s := r.f.Script(c.Entry); s != nil && c.Role == RoleRun {
-			c.Unbound = append(c.Unbound, r.insideScript(c, s)...)
+			c.Unbound = append(c.Unbound, r.insideScript(c, s, 0)...)
 		}
 		if c.Block < 0 && !spanRuns(c) {
 			continue
@@ -87,6 +87,9 @@ func (r *resolver) place(c *Command, d *inspect.Document, i int, mc markdown.Com
 		c.Patches[n].File = d.Path
 	}
 	_, c.Section = d.Doc.Section(mc.Line)
+	if mc.Block < 0 {
+		c.Context = paragraph(d, mc.Line)
+	}
 	if mc.Block >= 0 && mc.Block < len(d.Doc.Blocks) {
 		b := d.Doc.Blocks[mc.Block]
 		c.Context = b.Intro + "\n" + mc.Comment + "\n" + b.After
@@ -140,6 +143,9 @@ func (r *resolver) mentions(have []*Command) []*Command {
 			_, c.Section = d.Doc.Section(sp.Line)
 			c.Context = text
 			c.Unbound = r.required(c)
+			if s := r.f.Script(c.Entry); s != nil && c.Role == RoleRun {
+				c.Unbound = append(c.Unbound, r.insideScript(c, s, 0)...)
+			}
 			out = append(out, c)
 		}
 	}
@@ -199,6 +205,9 @@ func (r *resolver) required(c *Command) []string {
 // mainProgram is the evidence of a program that no document names.
 const mainProgram = "a main program; no document names it"
 
+// mainRE are names of main programs at the root, with what they are about.
+var mainRE = regexp.MustCompile(`^(?:main|run|experiment|reproduce|simulate|train|eval|evaluate)(?:_[A-Za-z0-9_]+)?\.py$`)
+
 // maxScripts bounds how many scripts that nothing names become candidates.
 const maxScripts = 60
 
@@ -221,7 +230,7 @@ func (r *resolver) unnamed(have []*Command) []*Command {
 		c.Role = r.role(c)
 		c.Unbound = append(c.Unbound, r.required(c)...)
 		if s := r.f.Script(entry); s != nil {
-			c.Unbound = append(c.Unbound, r.insideScript(c, s)...)
+			c.Unbound = append(c.Unbound, r.insideScript(c, s, 0)...)
 		}
 		out = append(out, c)
 	}
@@ -240,9 +249,9 @@ func (r *resolver) unnamed(have []*Command) []*Command {
 		add([]string{"jupyter", "nbconvert", "--to", "notebook", "--execute", d.Path}, d.Path, ".", d.Outputs[0].Line, "a notebook with stored output")
 	}
 	if runs == 0 {
-		for _, name := range []string{"main.py", "run.py", "experiment.py", "reproduce.py", "simulate.py", "train.py", "evaluate.py", "eval.py"} {
-			if r.f.Has(name) && !named[name] && r.runnable(name) {
-				add([]string{"python", name}, name, ".", 1, mainProgram)
+		for _, f := range r.f.Files {
+			if mainRE.MatchString(f.Path) && !f.Link && !named[f.Path] && r.runnable(f.Path) && len(out) < maxScripts {
+				add([]string{"python", f.Path}, f.Path, ".", 1, mainProgram)
 			}
 		}
 	}
@@ -251,7 +260,7 @@ func (r *resolver) unnamed(have []*Command) []*Command {
 
 // insideScript reads what a script will run: its device needs and what it
 // leaves unbound.
-func (r *resolver) insideScript(c *Command, s *inspect.Script) []string {
+func (r *resolver) insideScript(c *Command, s *inspect.Script, depth int) []string {
 	var unbound []string
 	st := &state{cwd: c.Cwd, env: map[string]string{}, block: map[string]bool{}}
 	for _, mc := range s.Commands {
@@ -264,6 +273,9 @@ func (r *resolver) insideScript(c *Command, s *inspect.Script) []string {
 		}
 		c.GPUs = max(c.GPUs, in.GPUs)
 		c.Inner = in
+		if next := r.f.Script(in.Entry); next != nil && next != s && depth < 3 {
+			unbound = append(unbound, r.insideScript(in, next, depth+1)...)
+		}
 		for _, u := range in.Unbound {
 			if !strings.HasPrefix(u, "$") {
 				unbound = append(unbound, u)

@@ -137,12 +137,13 @@ func named(c *Command, cl *claim.Claim) bool {
 	if c.Script != nil {
 		text = squashed(c.Display)
 	}
+	text += " " + squashed(c.Comment) + " " + squashed(lastLine(c.Context)) // what the words right before it say it does
 	hits := 0
 	for _, n := range cl.Names {
 		switch s := squashed(n); {
 		case strings.Contains(cl.Text, n) && rowNumberRE.MatchString(strings.TrimSpace(n)):
 		case len(s) < 3 || strings.Contains(n, "://") || linkNameRE.MatchString(n) || !nameCellRE.MatchString(n) || rowNumberRE.MatchString(n):
-		case strings.Contains(text, s):
+		case strings.Contains(text, s) || visionName(text, n):
 			hits++
 		default:
 			return false
@@ -151,8 +152,20 @@ func named(c *Command, cl *claim.Claim) bool {
 	return hits > 0
 }
 
+// visionName says that a command spells out a name such as "ViT-S/16": the size
+// as a word and the patch as a number.
+func visionName(text, name string) bool {
+	m := visionRE.FindStringSubmatch(name)
+	if m == nil || !strings.Contains(text, strings.ToLower(m[1])+visionSize[strings.ToLower(m[2])]) {
+		return false
+	}
+	return strings.Contains(text, "patch"+m[3]) || strings.Contains(text, "patchsize"+m[3]) || strings.Contains(text, visionSize[strings.ToLower(m[2])]+m[3])
+}
+
 var (
-	linkNameRE  = regexp.MustCompile(`(?i)^(?:links?|logs?|models?|download|here|url|[\w\-]+\.(?:dev|com|org|io|ai))(?:\W+(?:links?|logs?|models?|download|here))*$`)
+	visionRE    = regexp.MustCompile(`(?i)^(ViT|DeiT|BEiT|Swin|MViT)-?(Ti|T|S|B|L|H|G)[/\-]?p?(\d+)$`)
+	visionSize  = map[string]string{"ti": "tiny", "t": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge", "g": "giant"}
+	linkNameRE  = regexp.MustCompile(`(?i)^(?:[\w\-]+ )?(?:links?|logs?|models?|weights?|checkpoints?|ckpts?|args|configs?|backbone|download|here|url|[\w\-]+\.(?:dev|com|org|io|ai))(?:\W+(?:links?|logs?|models?|download|here))*$`)
 	nameCellRE  = regexp.MustCompile(`[A-Za-z]{2}`)
 	rowNumberRE = regexp.MustCompile(`^[-+~≈]?\d[\d.,]*\s*(?:%|±|\+/-|[smh]\b|[A-Za-z]{0,3}$)`)
 )
