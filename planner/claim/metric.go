@@ -48,7 +48,7 @@ var vocabulary = []metric{
 	{"top5_accuracy", "higher", true, []string{"top 5 accuracy", "top 5 acc", "top 5", "acc@5", "acc5"}},
 	{"error_rate", "lower", true, []string{"error rate", "top 1 error", "test error", "classification error"}},
 	{"f1", "higher", true, []string{"f1", "f1 score", "macro f1", "micro f1", "f score"}},
-	{"exact_match", "higher", true, []string{"exact match", "exact match score"}},
+	{"exact_match", "higher", true, []string{"exact match", "exact match score", "em"}},
 	{"precision", "higher", true, []string{"precision score", "precision"}},
 	{"recall", "higher", true, []string{"recall"}},
 	{"auc", "higher", true, []string{"auc", "auroc", "roc auc", "aucroc"}},
@@ -249,6 +249,8 @@ func tooShort(name string) bool {
 	switch name {
 	case "map", "ap", "return", "r2", "Map", "Return", "ece", "iou", "mse", "cer":
 		return name == "map" || name == "Map" || name == "ap" || name == "Return"
+	case "em", "Em":
+		return true
 	}
 	return false
 }

@@ -33,7 +33,7 @@ var (
 	needIntroRE   = regexp.MustCompile(`(?i)\b(?:requirements?|dependencies|prerequisites|require[sd]?|depends on|needs?|following (?:python )?(?:packages|libraries)|tested (?:with|on)|packages)\b[^.]*:?$`)
 	// itemRE reads "Name", "Name 1.2", "Name >= 1.2", "Name (1.2)", "Name: tested
 	// on v1.2+cu111".
-	itemRE   = regexp.MustCompile(`(?i)^([A-Za-z][\w.\-]*(?: [A-Za-z][\w\-]*)?)\s*(?:[:,(]\s*)?(?:(?:tested (?:on|with)|version|ver\.?)\s*)?(==|>=|<=|~=|>|<|=|≥)?\s*v?\.?(\d+(?:\.\d+)+(?:\+cu\d+)?|\d+(?:\.\d+)*\+)?`)
+	itemRE   = regexp.MustCompile(`(?i)^([A-Za-z][\w.\-]*(?: [A-Za-z][\w\-]*)?)\s*(?:[:,(]\s*)?(?:(?:tested (?:on|with)|version|ver\.?)\s*)?(==|>=|<=|~=|>|<|=|≥)?\s*v?\.?(\d+(?:\.\d+)+(?:\+cu\d+|\+)?|\d+\+)?`)
 	bulletRE = regexp.MustCompile(`^(?:[-*+•]|\d{1,2}[.)])\s+`)
 	splitRE  = regexp.MustCompile(`\s*(?:,|;|&|\band\b)\s+`)
 )

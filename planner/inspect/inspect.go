@@ -74,6 +74,8 @@ type Facts struct {
 	index map[string]int
 	cells map[string]string // code of the notebooks
 
+	options map[string][]Option // by settings file
+
 	mu      sync.Mutex
 	reached map[string][]string // answers of Reach
 }

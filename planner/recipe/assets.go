@@ -104,11 +104,6 @@ func secrets(f *inspect.Facts, c *Command) []string {
 			}
 		}
 	}
-	for _, a := range c.core().Args {
-		if a == "--push_to_hub" && !contains(out, "HF_TOKEN") {
-			out = append(out, "HF_TOKEN") // it writes to the authors' account
-		}
-	}
 	for _, im := range imports(f, c.core().Entry) {
 		top, _, _ := strings.Cut(im.Name, ".")
 		if key := serviceKeys[top]; key != "" && !im.Guard && im.Level == 0 && !contains(out, key) {
@@ -129,7 +124,7 @@ func imports(f *inspect.Facts, p string) []python.Import {
 // themselves.
 var serviceKeys = map[string]string{"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "cohere": "CO_API_KEY"}
 
-var dataWordRE = regexp.MustCompile(`(?i)data|imagenet|coco|path[_/\-]to|corpus|\bdir\b|_dir|root`)
+var dataWordRE = regexp.MustCompile(`(?i)data|imagenet|coco|path[_/\- ]to|corpus|\bdir\b|_dir|root`)
 
 // status says whether a run can go by itself, and why not.
 func (b *builder) status(k *Candidate, r *spec.Run) {

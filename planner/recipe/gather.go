@@ -3,10 +3,12 @@ package recipe
 import (
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/repromill/repromill/planner/inspect"
 	"github.com/repromill/repromill/planner/inspect/markdown"
+	"github.com/repromill/repromill/planner/inspect/shell"
 	"github.com/repromill/repromill/planner/spec"
 )
 
@@ -29,8 +31,45 @@ func Commands(f *inspect.Facts) []*Command {
 	out = append(out, r.snippets(out)...)
 	for i, c := range out {
 		c.Order = i
+		r.unpublish(c)
 	}
 	return out
+}
+
+var publishRE = regexp.MustCompile(`^--push[_-]to[_-]hub(?:=(?:True|true|1))?$`)
+
+// unpublish takes the option away by which a run would upload its model to the
+// authors' account, which nobody else can do.
+func (r *resolver) unpublish(c *Command) {
+	const why = "the run would upload its model to the authors' account"
+	if c.Role != RoleRun {
+		return
+	}
+	if i := slices.IndexFunc(c.Argv, publishRE.MatchString); i > 0 {
+		before, j := shell.Quote(c.Argv), i+1
+		if j < len(c.Argv) && (c.Argv[j] == "True" || c.Argv[j] == "true") {
+			j++
+		}
+		c.Argv = slices.Concat(c.Argv[:i], c.Argv[j:])
+		c.Args = slices.DeleteFunc(slices.Clone(c.Args), publishRE.MatchString)
+		c.Display, c.Quoted = shell.Quote(c.Argv), false
+		c.Patches = append(slices.Clone(c.Patches), spec.Patch{Kind: "flag", Line: c.Line, Before: before, After: c.Display, Reason: why})
+	}
+	s := r.f.Script(c.Entry)
+	if s == nil {
+		return
+	}
+	for i, l := range strings.Split(s.Text, "\n") {
+		opt := strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(l), "\\"))
+		if !publishRE.MatchString(opt) || strings.HasSuffix(l, "\r") || len(c.Patches) > 20 {
+			continue
+		}
+		after := ""
+		if strings.HasSuffix(strings.TrimSpace(l), "\\") {
+			after = "\\"
+		}
+		c.Patches = append(slices.Clone(c.Patches), spec.Patch{Kind: "source", File: s.Path, Line: i + 1, Before: l, After: after, Reason: why})
+	}
 }
 
 // document resolves the commands of one document.
@@ -73,6 +112,9 @@ func spanRuns(c *Command) bool { return strings.Contains(c.Display, " ") && c.Mi
 // start is the directory in which a document's commands begin: its own, unless
 // it is a folder of documents.
 func start(dir string) string {
+	if strings.HasPrefix(dir, ".") {
+		return "." // settings of a service, such as templates for issues
+	}
 	switch strings.ToLower(path.Base(dir)) {
 	case "docs", "doc", "documentation", "assets", ".github", "wiki":
 		return "."

@@ -21,6 +21,7 @@ type Candidate struct {
 	Full    float64 // how much it looks like the whole experiment
 	Why     []string
 	Lacks   []string // input that nobody provides
+	Limits  string   // of a quick check: how it is made short
 	Seconds float64  // stated duration, 0 when none is
 }
 

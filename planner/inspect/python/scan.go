@@ -20,6 +20,11 @@ type Module struct {
 	// Dicts holds the string keys of dictionaries by the name they are bound
 	// to; a function's returned dictionary is under its name followed by "()".
 	Dicts map[string]*Dict
+	// Hydra is the configuration that a program started by Hydra reads; nil
+	// where it is none.
+	Hydra *Hydra
+	// Rows are statements that load rows of data, with a form that loads a hundred.
+	Rows []Row
 	// Paths are the string literals that look like a file with a suffix.
 	Paths []Literal
 }
@@ -63,6 +68,7 @@ type Expr struct {
 func Scan(src string) *Module {
 	s := &scanner{toks: Lex(src), m: &Module{Calls: map[string]int{}, Assigns: map[string]Expr{}, Dicts: map[string]*Dict{}}}
 	s.run()
+	s.m.Rows = rows(src)
 	return s.m
 }
 
@@ -260,6 +266,8 @@ func (s *scanner) token(i int) {
 	s.m.Calls[name]++
 	args := s.args(i + 1)
 	switch {
+	case name == "hydra.main" || name == "hydra_main":
+		s.hydra(args)
 	case t.Text == "getenv" || strings.HasSuffix(name, "environ.get"):
 		if len(args) > 0 && len(args[0].value) == 1 && args[0].value[0].Kind == String {
 			s.m.Env = append(s.m.Env, Literal{args[0].value[0].Text, t.Line})
