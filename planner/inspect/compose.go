@@ -1,10 +1,15 @@
 package inspect
 
 import (
+	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
+
+	"github.com/repromill/repromill/planner/inspect/markdown"
+	"github.com/repromill/repromill/planner/inspect/python"
 )
 
 // Option is one value of a settings file under its path of keys.
@@ -56,6 +61,50 @@ func options(file, src string) []Option {
 			b.WriteString(s.key + ".")
 		}
 		out = append(out, Option{Key: b.String() + m[2], Value: strings.Trim(value, `"'`), File: file, Line: i + 1})
+	}
+	return out
+}
+
+// remarks makes a document of what comments and docstrings say, of each Python
+// file that the documents start and of each file of settings: authors note there
+// what a configuration reached.
+func (f *Facts) remarks() {
+	said := map[string][]python.Literal{}
+	for p, m := range f.Modules {
+		if (f.Starts[p] > 0 || configRE.MatchString(p)) && !strings.HasSuffix(p, ".ipynb") {
+			said[p] = m.Remarks
+		}
+	}
+	for p, r := range f.comments {
+		said[p] = r
+	}
+	f.comments = nil
+	for _, p := range slices.Sorted(maps.Keys(said)) {
+		doc := &markdown.Doc{}
+		for _, r := range said[p] {
+			if stateRE.MatchString(r.Text) {
+				doc.Paras = append(doc.Paras, markdown.Para{Line: r.Line, Text: r.Text})
+			}
+		}
+		if len(doc.Paras) > 0 && len(f.Docs) < 2*maxDocs {
+			f.Docs = append(f.Docs, Document{Path: p, Remarks: true, Doc: doc})
+		}
+	}
+}
+
+var (
+	configRE  = regexp.MustCompile(`(?i)(?:^|/)(?:conf|configs?|settings|experiments?|recipes)/|config[\w\-]*\.py$`)
+	stateRE   = regexp.MustCompile(`\d\s*%|\d\.\d`)
+	commentRE = regexp.MustCompile(`^\s*#+\s*(.{8,300})$`)
+)
+
+// comments are the lines of a settings file that are a comment with a number.
+func comments(src string) []python.Literal {
+	var out []python.Literal
+	for i, l := range strings.Split(src, "\n") {
+		if m := commentRE.FindStringSubmatch(strings.TrimRight(l, " \t\r")); m != nil && stateRE.MatchString(m[1]) && len(out) < 40 {
+			out = append(out, python.Literal{Text: m[1], Line: i + 1})
+		}
 	}
 	return out
 }

@@ -152,6 +152,24 @@ func named(c *Command, cl *claim.Claim) bool {
 	return hits > 0
 }
 
+// settingsOf says that a file of settings is the one that a command names.
+func settingsOf(f *inspect.Facts, c *Command, file string) bool {
+	ext := path.Ext(file)
+	if ext != ".py" && ext != ".yaml" && ext != ".yml" || file == c.Entry {
+		return false
+	}
+	base := strings.TrimSuffix(path.Base(file), ext)
+	for _, a := range c.core().Args {
+		if _, v, ok := strings.Cut(a, "="); ok {
+			a = v
+		}
+		if path.Join(c.Cwd, a) == file || path.Base(a) == base || path.Base(a) == path.Base(file) && strings.HasSuffix(file, a) {
+			return true
+		}
+	}
+	return false
+}
+
 // visionName says that a command spells out a name such as "ViT-S/16": the size
 // as a word and the patch as a number.
 func visionName(text, name string) bool {
@@ -184,6 +202,9 @@ func Near(f *inspect.Facts, c *Command, file string, cl *claim.Claim) int {
 	if c.Doc < 0 || f.Docs[c.Doc].Path != file {
 		if file == c.Entry && c.Entry != "" {
 			return 3 // a notebook and its own output
+		}
+		if settingsOf(f, c, file) {
+			return 2 // what the settings that it runs with say of themselves
 		}
 		return 0
 	}

@@ -25,6 +25,8 @@ type Module struct {
 	Hydra *Hydra
 	// Rows are statements that load rows of data, with a form that loads a hundred.
 	Rows []Row
+	// Remarks are comments that hold a number, and lines of docstrings that do.
+	Remarks []Literal
 	// Paths are the string literals that look like a file with a suffix.
 	Paths []Literal
 }
@@ -97,6 +99,7 @@ func (s *scanner) run() {
 			continue
 		}
 		if t.Kind == Comment {
+			s.remark(t.Text, t.Line)
 			continue
 		}
 		if start {
@@ -159,6 +162,9 @@ func (s *scanner) statement(i int) {
 	switch {
 	case t.Kind == String && i == 0 || t.Kind == String && s.m.Doc == "" && s.onlyTrivia(i):
 		s.m.Doc = t.Text
+		for i, l := range strings.Split(t.Text, "\n") {
+			s.remark(l, t.Line+i)
+		}
 	case t.Kind == Name && t.Text == "import":
 		s.importStmt(i)
 	case t.Kind == Name && t.Text == "from":
@@ -168,6 +174,18 @@ func (s *scanner) statement(i int) {
 	case t.Kind == Name:
 		s.assign(i)
 	}
+}
+
+const maxRemarks = 100
+
+// remark keeps a line of prose that may state a result: it holds a digit and a
+// word.
+func (s *scanner) remark(text string, line int) {
+	text = strings.TrimSpace(strings.TrimLeft(text, "#! "))
+	if len(text) < 8 || len(text) > 300 || len(s.m.Remarks) >= maxRemarks || !strings.ContainsAny(text, "0123456789") || !strings.Contains(text, " ") {
+		return
+	}
+	s.m.Remarks = append(s.m.Remarks, Literal{text, line})
 }
 
 func (s *scanner) onlyTrivia(i int) bool {
