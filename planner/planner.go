@@ -131,7 +131,7 @@ func (p *planning) repository() error {
 	paper := len(p.claims)
 	p.repoClaims()
 	if f.Unsupported != "" {
-		p.warn("unsupported_language", fmt.Sprintf("the repository is written in %s (%d files) and holds no Python; this version plans Python only", f.Unsupported, f.Languages[f.Unsupported]))
+		p.warn("unsupported_language", fmt.Sprintf("the repository is written in %s (%d files), and its documents run no Python; this version plans Python only", f.Unsupported, f.Languages[f.Unsupported]))
 		p.emitAll("paper_only")
 		return nil
 	}
