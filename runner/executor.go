@@ -86,6 +86,9 @@ type Attempt struct {
 	// Image is the container image to run in, by an id or a digest, for
 	// executors that use one. Others have the machine's own programs.
 	Image string
+	// Alias gives paths of Writable or ReadOnly a further name inside of the
+	// image, which is the map's key.
+	Alias map[string]string
 	// NoSandbox runs untrusted code without isolation; the caller has recorded
 	// that the user asked for it.
 	NoSandbox bool

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -104,6 +105,12 @@ func validate(a runner.Attempt) error {
 			}
 		}
 	}
+	for at, from := range a.Alias {
+		if !filepath.IsAbs(at) || filepath.Clean(at) != at || within(at, supervisor.Root) ||
+			!slices.ContainsFunc(slices.Concat(a.Writable, a.ReadOnly), func(p string) bool { return within(from, p) }) {
+			return &sandbox.SpecError{What: fmt.Sprintf("%q cannot be shown as %q in a container", from, at), Fix: "name a path that the attempt may use"}
+		}
+	}
 	for _, p := range slices.Concat(a.ReadOnly, []string{a.Dir}) {
 		real, err := filepath.EvalSymlinks(p)
 		if err == nil && real != p && slices.ContainsFunc(a.Writable, func(w string) bool { return within(p, w) }) {
@@ -151,6 +158,11 @@ func (e *Executor) container(info engine.Info, at folder, rec record) engine.Con
 				tmpfs["/root"] = "rw,nosuid,nodev,mode=0755,size=64k"
 			}
 		}
+	}
+	for _, at := range slices.Sorted(maps.Keys(a.Alias)) {
+		from := a.Alias[at]
+		writable := slices.ContainsFunc(a.Writable, func(w string) bool { return within(from, w) })
+		mounts = append(mounts, engine.Mount{Source: from, Target: at, ReadOnly: !writable})
 	}
 	return engine.Container{
 		Name: rec.Container, Image: a.Image, Entrypoint: append([]string{supervisor.InitPath}, e.cfg.ProgramArgs...), Dir: "/",

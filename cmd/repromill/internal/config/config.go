@@ -55,6 +55,7 @@ func Keys() []Key {
 		{Name: "indexes.url", Env: []string{"UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"}, Default: "https://pypi.org/simple", Help: "package index for prepared environments", check: checkURL},
 		{Name: "indexes.hosts", Help: "further host:port pairs that installing may reach, comma separated (a file host of the index)"},
 		{Name: "indexes.ca_bundle", Env: []string{"PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}, Help: "CA bundle for the package index"},
+		{Name: "executor", Env: []string{"REPROMILL_EXECUTOR"}, Default: "auto", Help: "default for --executor: auto, local or docker", check: checkExecutor},
 		{Name: "registry", Env: []string{"REPROMILL_REGISTRY"}, Help: "container registry for built images"},
 		{Name: "queues.*", Help: "Kueue LocalQueue by purpose (small, reserved)"},
 		{Name: "prices.*", Help: "USD per GPU-hour by SKU id", check: checkNumber},
@@ -302,6 +303,13 @@ func checkURL(s string) error {
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok || !slices.Contains([]string{"https", "http"}, scheme) || rest == "" {
 		return errors.New("not an http(s) URL")
+	}
+	return nil
+}
+
+func checkExecutor(s string) error {
+	if !slices.Contains([]string{"auto", "local", "docker"}, s) {
+		return errors.New("not auto, local or docker")
 	}
 	return nil
 }
