@@ -300,6 +300,7 @@ func (e *Executor) Observe(ctx context.Context, h runner.Handle) (runner.Status,
 
 func (e *Executor) observe(ctx context.Context, at folder, rec record) (runner.Status, error) {
 	if st, ok, err := at.status(); ok || err != nil {
+		e.sweep(ctx, at, rec)
 		return st, err
 	}
 	eng, info, err := e.engine(ctx)
@@ -327,6 +328,21 @@ func (e *Executor) observe(ctx context.Context, at folder, rec record) (runner.S
 		return st, nil
 	}
 	return e.settle(ctx, eng, info, at, rec)
+}
+
+// sweep takes away what an observer left that died after the status was
+// written. The status holds either way, so nothing is said of a failure.
+func (e *Executor) sweep(ctx context.Context, at folder, rec record) {
+	if !at.has(dirOut) {
+		return
+	}
+	eng, info, err := e.engine(ctx)
+	if err != nil || info.ID != rec.Engine {
+		return
+	}
+	if eng.Remove(ctx, rec.Container) == nil {
+		at.tidy()
+	}
 }
 
 // Cancel kills the container and returns when the attempt has ended.

@@ -327,9 +327,17 @@ func (at folder) tail(name string) string {
 	return string(bytes.TrimSpace(b))
 }
 
-// tidy removes what only serves a running attempt.
+// tidy removes what only serves a running attempt; the output's folder goes
+// last, and shows that something may be left.
 func (at folder) tidy() error {
-	return errors.Join(removeAll(at.path(dirOut)), removeAll(at.path(dirHome)), removeAll(at.path(dirNet)), os.RemoveAll(at.path(fileSpec)))
+	err := errors.Join(removeAll(at.path(dirHome)), removeAll(at.path(dirNet)), os.RemoveAll(at.path(fileSpec)))
+	if info, serr := os.Stat(at.path("proxy.log")); serr == nil && info.Size() == 0 {
+		err = errors.Join(err, os.Remove(at.path("proxy.log")))
+	}
+	if err != nil {
+		return err
+	}
+	return removeAll(at.path(dirOut))
 }
 
 // removeAll removes a folder in which foreign code may have taken away its own
