@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/pip"
 )
 
 // refusal says why a run of the plan is not executed, empty when nothing
@@ -203,7 +204,10 @@ func (d *drive) install(ctx context.Context, out *Prepared) error {
 	if len(reqs) == 0 {
 		return d.linkPython(py)
 	}
-	args, why := requirementArgs(reqs)
+	want, why := pip.Parse(reqs)
+	if want.Conda != "" {
+		why = fmt.Sprintf("the environment is a conda one (%s), and the local executor cannot make conda environments: run the plan where it exists, or give a plan with pip requirements", want.Conda)
+	}
 	if why != "" {
 		out.InstallFailed = why
 		return nil
@@ -214,7 +218,7 @@ func (d *drive) install(ctx context.Context, out *Prepared) error {
 			return fmt.Errorf("make environment: %w", err)
 		}
 	}
-	steps, devs := d.installSteps(py, args)
+	steps, devs := d.installSteps(py, want.Args)
 	out.Deviations = append(out.Deviations, devs...)
 	for _, s := range steps {
 		why, err := d.installStep(ctx, s)

@@ -24,6 +24,7 @@ import (
 	"github.com/repromill/repromill/results/report"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/local"
+	"github.com/repromill/repromill/runner/pip"
 	"github.com/repromill/repromill/runner/sandbox"
 	"github.com/repromill/repromill/runner/store"
 )
@@ -81,7 +82,7 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	// address; the index is the user's choice, so those hosts may have one.
 	private := a.cfg.List("indexes.hosts")
 	if u, err := url.Parse(a.cfg.String("indexes.url")); err == nil {
-		private = append(private, runner.IndexHosts(u)...)
+		private = append(private, pip.Hosts(u)...)
 	}
 	executor, err := local.New(local.Config{
 		Dir: filepath.Join(state, "attempts"), Self: worker, Sandbox: sandbox.Config{Init: sandboxInit},
