@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/docker"
 	"github.com/repromill/repromill/runner/docker/engine"
+	"github.com/repromill/repromill/runner/image"
 )
 
 // connectDocker opens the engine that the environment names.
@@ -79,8 +81,8 @@ func (a *app) autoExecutor(ctx context.Context, f *runFlags) (name, why string) 
 	switch {
 	case f.noSandbox:
 		return "local", "--no-sandbox was given"
-	case f.image == "":
-		return "local", "no --image is named"
+	case a.cfg.String("mirror") != "" && f.image == "":
+		return "local", "with a mirror nothing may be fetched to build an image from"
 	}
 	eng, err := a.connectDocker(ctx)
 	var none *engine.UnavailableError
@@ -104,18 +106,82 @@ func (a *app) autoExecutor(ctx context.Context, f *runFlags) (name, why string) 
 // images makes the images of environments; see runner.Images.
 type images struct{ a *app }
 
-// Image takes the image that the user named.
+// Image makes the image of a plan's environment, or takes the one that the
+// user named.
 func (m images) Image(ctx context.Context, req runner.ImageRequest) (runner.Image, error) {
 	eng, err := m.a.connectDocker(ctx)
 	if err != nil {
 		return runner.Image{}, err
 	}
 	defer eng.Close()
-	if req.Given == "" {
-		return runner.Image{}, usererrf("name one with --image REF", "no image to run in")
+	if req.Given != "" {
+		return m.given(ctx, eng, req)
 	}
-	return m.given(ctx, eng, req)
+	b, err := m.a.imageBuilder(eng, func(e image.Event) { req.Progress(e.Stage + ": " + e.Text) })
+	if err != nil {
+		return runner.Image{}, err
+	}
+	env, err := b.Environment(ctx, image.EnvRequest{Environment: req.Plan.Environment, Source: req.Source, SKU: imageSKU(req.Plan)})
+	if err != nil {
+		return runner.Image{}, err
+	}
+	out := runner.Image{
+		Key: env.Key, Base: env.Base, Python: env.Python, Lock: env.Lock, Reused: env.Reused, Log: env.Log,
+		Deviations: env.Deviations, Source: image.SourcePath, Overlay: env.Overlay,
+	}
+	if env.Failure != nil {
+		out.Failure = env.Failure.String()
+		return out, nil
+	}
+	out.Digest = env.Digest.String()
+	name, err := b.Load(ctx, env.Image, "repromill/env:"+env.Key)
+	if err != nil {
+		return out, err
+	}
+	// The name may be moved, the id not.
+	img, err := eng.InspectImage(ctx, name)
+	out.Ref = img.ID
+	return out, err
 }
+
+// imageSKU is the GPU that an environment is made for: none where no selected
+// run needs one.
+func imageSKU(p *spec.Plan) string {
+	for _, r := range p.Runs {
+		if r.Selected && r.GPUs.Min > 0 {
+			for _, sku := range slices.Sorted(maps.Keys(p.Environment.SKUs)) {
+				return sku
+			}
+		}
+	}
+	return ""
+}
+
+// imageBuilder makes images as the configuration says. Without an engine it
+// finds, appends and pushes.
+func (a *app) imageBuilder(eng *engine.Engine, progress func(image.Event)) (*image.Builder, error) {
+	list := func(setting string) []string { // an empty one means the default
+		if l := a.cfg.List(setting); len(l) > 0 {
+			return l
+		}
+		return nil
+	}
+	return image.New(image.Config{
+		Dir: a.imageDir(), Engine: eng, Repository: a.cfg.String("registry"),
+		Bases: list("images.bases"), Interpreters: list("images.interpreters"),
+		UV: a.cfg.String("images.uv"), Micromamba: a.cfg.String("images.micromamba"),
+		Index: image.Index{
+			URL: a.cfg.String("indexes.url"), Extra: a.cfg.List("indexes.extra"), CABundle: a.cfg.String("indexes.ca_bundle"),
+			Proxy:   firstOf(a.env["HTTPS_PROXY"], a.env["https_proxy"], a.env["HTTP_PROXY"], a.env["http_proxy"]),
+			NoProxy: firstOf(a.env["NO_PROXY"], a.env["no_proxy"]),
+			Torch:   a.cfg.String("indexes.torch"), Python: a.cfg.String("indexes.python"), Debian: a.cfg.String("indexes.debian"), Conda: a.cfg.String("indexes.conda"),
+		},
+		Now: a.now, Hook: a.failpoint(), Progress: progress,
+	})
+}
+
+// imageDir holds what image builds keep.
+func (a *app) imageDir() string { return filepath.Join(a.cfg.String("paths.cache"), "images") }
 
 // given is an image that is taken as it is.
 func (m images) given(ctx context.Context, eng *engine.Engine, req runner.ImageRequest) (runner.Image, error) {
