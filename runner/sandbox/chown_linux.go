@@ -6,6 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// HandOver gives the tree at path to uid and gid, as [Start] gives the writable
+// paths of a sandbox to its command: for callers that are root and leave the
+// starting to somebody who is not.
+func HandOver(path string, uid, gid int) error { return chown(path, uid, gid) }
+
 // chown hands the tree at path over to uid and gid, through descriptors and
 // without following a symlink. A file with further hard links keeps its owner:
 // another of its names may lie outside of the tree. So do mounts of other file

@@ -6,6 +6,7 @@ import (
 
 	"github.com/repromill/repromill/planner/fetch/git"
 	"github.com/repromill/repromill/runner/local"
+	"github.com/repromill/repromill/runner/pod"
 	"github.com/repromill/repromill/runner/sandbox"
 )
 
@@ -14,6 +15,8 @@ const (
 	workerEntry  = "__worker"
 	sandboxEntry = "__sandbox-init"
 	gitEntry     = "__git-unpack"
+	probeEntry   = "__probe"
+	podEntry     = "worker" // in pods, where people see it
 )
 
 // hidden dispatches them. They come before everything else because they run
@@ -28,6 +31,14 @@ func hidden(args []string) (code int, ok bool) {
 		return local.WorkerMain(args[2:]), true
 	case sandboxEntry:
 		return sandbox.InitMain(args[2:]), true
+	case podEntry:
+		exe, err := os.Executable()
+		if err != nil {
+			exe = args[0]
+		}
+		return pod.Main(args[2:], exe), true
+	case probeEntry:
+		return pod.ProbeMain(args[2:]), true
 	case gitEntry:
 		return git.ChildMain(context.Background(), os.Stdin, os.Stdout), true
 	}
