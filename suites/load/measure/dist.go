@@ -116,7 +116,7 @@ type boot struct {
 // and J. P. Romano, 1992. Values are replaced by their ranks once, so that a
 // resample is counted, not sorted.
 func resample(x, sorted []float64, cfg Config) boot {
-	const most = 200_000 // a longer sample's interval is narrow enough by every k-th block
+	const most = 50_000 // a longer sample's interval is narrow enough by every k-th block
 	n := len(x)
 	block := max(1, int(math.Cbrt(float64(n))))
 	draws := min(n, most)
