@@ -41,6 +41,7 @@ type answer struct {
 	epoch int64 // the cell's start, of the clock
 	done  bool  // [DONE] was sent
 	count int   // completion tokens counted as it goes
+	lag   *Lag  // of the cell; may be nil
 	c     chunk // kept between events, to spare allocations
 }
 
@@ -62,6 +63,9 @@ func (a *answer) event(data []byte, at int64) error {
 	r := a.rec
 	if c.Stamp > 0 {
 		r.ReadLag = max(r.ReadLag, at-c.Stamp)
+		if a.lag != nil {
+			a.lag.add(at - c.Stamp)
+		}
 	}
 	text := false
 	if len(c.Choices) > 0 {

@@ -40,6 +40,7 @@ type Config struct {
 	Timeout   time.Duration // of one request, 0 for 30 minutes
 	Drain     time.Duration // open loop: how long after the last arrival answers are waited for, 0 for Timeout
 	MaxOpen   int           // requests in flight at most, 0 for no bound; what waits for it is counted from its intended time
+	Lag       *Lag          // gathers how late stamped events were read; may be nil
 	Observe   func(*Record) // called with each finished record, from many goroutines; may be nil
 }
 
@@ -261,7 +262,7 @@ func (c *cell) one(ctx context.Context, i int, intended int64, worker int) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, errTimeout)
 	defer cancel()
-	a := answer{rec: rec, epoch: c.epoch}
+	a := answer{rec: rec, epoch: c.epoch, lag: c.Lag}
 	w, err := c.Endpoints[rec.Endpoint].Do(ctx, b.data, a.event)
 	c.finish(rec, &a, w, err)
 }

@@ -180,3 +180,14 @@ func (b *boot) narrow(by float64) {
 		}
 	}
 }
+
+// Percentile is a percentile of a sample, whether it supports it or not; NaN of
+// an empty one.
+func Percentile(x []float64, percent float64) float64 {
+	if len(x) == 0 {
+		return nan
+	}
+	s := slices.Clone(x)
+	slices.Sort(s)
+	return quantile(s, percent/100)
+}

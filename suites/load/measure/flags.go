@@ -39,6 +39,7 @@ const (
 	lagOfTTFT  = 0.01 // sending lag, p99, over median TTFT
 	lagOfITL   = 0.05 // reading lag, p99, over median ITL
 	lagIgnored = 0.001
+	unproven   = 1.05 // events over the self-check's
 	sleepFloor = 2 * time.Second
 )
 
@@ -106,7 +107,10 @@ func clientFlags(s *Summary, cfg Config, add func(code string, void bool, n int,
 	if s.ClientWake > lagIgnored && s.ClientWake > lagOfITL*itl {
 		add(ClientLimited, true, 0, "the load generator had no processor to itself: it woke late by %.2f ms at p99, over 5 %% of the median ITL of %.2f ms", 1e3*s.ClientWake, 1e3*itl)
 	}
-	if cfg.Proven > 0 && s.Events > 1.05*cfg.Proven {
+	if lag := cfg.ProvenLag; lag > lagOfITL*itl {
+		add(ClientLimited, true, 0, "in the self-check events were read late: p99 %.2f ms, over 5 %% of the median ITL of %.2f ms", 1e3*lag, 1e3*itl)
+	}
+	if cfg.Proven > 0 && s.Events > unproven*cfg.Proven {
 		add(ClientUnproven, false, 0, "%.0f events/s came, and the self-check went to %.0f events/s only", s.Events, cfg.Proven)
 	}
 }

@@ -123,7 +123,8 @@ type Config struct {
 	SLO         SLO
 	Percentiles []float64 // 0 to 100; nil for 50, 90, 95, 99
 	Seed        uint64    // of the bootstrap
-	Proven      float64   // events per second at which the client's own lag was measured and found small; 0 when it was not
+	Proven      float64   // events per second at which the client's own lag was measured; 0 when it was not
+	ProvenLag   float64   // that lag, p99 over events, seconds
 }
 
 // Sum sums up a cell.

@@ -54,7 +54,10 @@ func (g *generation) run(w http.ResponseWriter, r *http.Request, prefix []uint64
 
 // null gives a token every ITL, the first after TTFT, on a schedule of its own.
 func (g *generation) null(r *http.Request) func() bool {
-	at, n := time.Now().Add(g.s.cfg.TTFT), 0
+	at, n, itl := time.Now().Add(g.s.cfg.TTFT), 0, g.s.cfg.ITL
+	if g.q.NullITL > 0 {
+		itl = time.Duration(g.q.NullITL)
+	}
 	return func() bool {
 		if n >= g.want {
 			return false
@@ -63,7 +66,7 @@ func (g *generation) null(r *http.Request) func() bool {
 		if d := time.Until(at); d > 0 {
 			time.Sleep(d)
 		}
-		at = at.Add(g.s.cfg.ITL)
+		at = at.Add(itl)
 		return r.Context().Err() == nil
 	}
 }

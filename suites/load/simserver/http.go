@@ -28,7 +28,8 @@ type request struct {
 		IncludeUsage bool `json:"include_usage"`
 		Continuous   bool `json:"continuous_usage_stats"`
 	} `json:"stream_options"`
-	Seed *uint64 `json:"seed"`
+	Seed    *uint64 `json:"seed"`
+	NullITL int64   `json:"null_itl_ns"` // null mode: the pace of this stream
 }
 
 func (s *Server) chat(w http.ResponseWriter, r *http.Request)        { s.generate(w, r, true) }

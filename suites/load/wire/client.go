@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/repromill/repromill/suites/endpoint/sse"
 )
 
 // Config says where requests go.
@@ -157,32 +159,41 @@ func (c *Client) try(ctx context.Context, cn *conn, body []byte, event func([]by
 }
 
 func (c *Client) stream(cn *conn, body io.Reader, event func([]byte, int64) error, a *Answer) error {
-	var p Parser
-	var next func([]byte) error = func(data []byte) error { return event(data, cn.at) }
-	lastDeadline := time.Now()
+	cn.events.Reset(&bodyReader{Reader: body, cn: cn, a: a, idle: c.cfg.IdleTimeout})
 	for {
-		n, err := body.Read(cn.buf[:])
-		if n > 0 {
-			if a.FirstByte == 0 {
-				a.FirstByte = cn.at
-			}
-			if err := p.Feed(cn.buf[:n], next); err != nil {
-				return err
-			}
-			if now := time.Now(); now.Sub(lastDeadline) > time.Second {
-				_ = cn.SetDeadline(now.Add(c.cfg.IdleTimeout))
-				lastDeadline = now
-			}
-		}
+		ev, err := cn.events.Next()
 		switch {
-		case err == io.EOF && p.Pending():
-			return fmt.Errorf("read stream: %w in the middle of an event", io.ErrUnexpectedEOF)
 		case err == io.EOF:
 			return nil
 		case err != nil:
 			return fmt.Errorf("read stream: %w", timeout(err, c.cfg.IdleTimeout))
 		}
+		if err := event(ev.Data, cn.at); err != nil {
+			return err
+		}
 	}
+}
+
+// bodyReader notes the first byte and puts the deadline off while bytes come.
+type bodyReader struct {
+	io.Reader
+	cn   *conn
+	a    *Answer
+	idle time.Duration
+	last int64 // when the deadline was set
+}
+
+func (r *bodyReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	if n > 0 && r.a.FirstByte == 0 {
+		r.a.FirstByte = r.cn.at
+	}
+	// Setting a deadline costs as much as reading; once a second will do.
+	if r.cn.at-r.last > int64(time.Second) {
+		r.last = r.cn.at
+		_ = r.cn.SetDeadline(time.Now().Add(r.idle))
+	}
+	return n, err
 }
 
 // ErrIdle says that a server sent nothing for as long as is allowed.
@@ -196,15 +207,20 @@ func timeout(err error, after time.Duration) error {
 	return err
 }
 
-// conn notes when bytes came.
+// readSize bounds how many events one read brings; more would be no faster, as
+// a stream's events come one by one.
+const readSize = 4 << 10
+
+// conn notes when bytes came. What two layers of buffers hold came with its last
+// read.
 type conn struct {
 	net.Conn
-	clock Clock
-	in    *bufio.Reader
-	buf   [4 << 10]byte
-	out   []byte
-	at    int64 // the last read returned
-	read  int64 // bytes since the request was sent
+	clock  Clock
+	in     *bufio.Reader
+	events *sse.Reader
+	out    []byte
+	at     int64 // the last read returned
+	read   int64 // bytes since the request was sent
 }
 
 func (c *conn) Read(b []byte) (int, error) {
@@ -251,7 +267,8 @@ func (c *Client) get(ctx context.Context) (cn *conn, kept bool, err error) {
 		nc = tc
 	}
 	cn = &conn{Conn: nc, clock: c.cfg.Clock}
-	cn.in = bufio.NewReaderSize(cn, 4<<10)
+	cn.in = bufio.NewReaderSize(cn, readSize)
+	cn.events = sse.NewReaderSize(nil, readSize)
 	c.mu.Lock()
 	c.open[cn] = true
 	c.mu.Unlock()

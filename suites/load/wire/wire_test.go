@@ -10,59 +10,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/repromill/repromill/suites/load/wire"
 )
-
-func TestParser(t *testing.T) {
-	for in, want := range map[string][]string{
-		"data: a\n\ndata: b\n\n":                        {"a", "b"},
-		"data: a\r\n\r\ndata:b\r\rdata:  c\n\n":         {"a", "b", " c"},
-		"\xef\xbb\xbfdata: a\n\n":                       {"a"},
-		": note\nevent: x\nid: 1\ndata: a\ndata: b\n\n": {"a\nb"},
-		"data\n\n":        {""},
-		"data: a\n":       nil,
-		"database: a\n\n": nil,
-		"\n\n\n":          nil,
-	} {
-		// However the bytes are cut, the events are the same.
-		for size := 1; size <= len(in); size++ {
-			var p wire.Parser
-			var got []string
-			for piece := range slices.Chunk([]byte(in), size) {
-				if err := p.Feed(piece, func(b []byte) error { got = append(got, string(b)); return nil }); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if !slices.Equal(got, want) {
-				t.Errorf("%q in pieces of %d: %q, want %q", in, size, got, want)
-			}
-			if p.Pending() != (in == "data: a\n") {
-				t.Errorf("%q: pending %v", in, p.Pending())
-			}
-		}
-	}
-}
-
-func FuzzParser(f *testing.F) {
-	f.Add([]byte("data: {\"a\":1}\r\n\r\ndata: [DONE]\n\n"), uint8(3))
-	f.Add([]byte("\xef\xbb\xbf:\rdata\r\r"), uint8(1))
-	f.Fuzz(func(t *testing.T, b []byte, size uint8) {
-		read := func(n int) (out []string) {
-			var p wire.Parser
-			for piece := range slices.Chunk(b, n) {
-				_ = p.Feed(piece, func(b []byte) error { out = append(out, string(b)); return nil })
-			}
-			return out
-		}
-		if whole, cut := read(len(b)+1), read(int(size)+1); !slices.Equal(whole, cut) {
-			t.Errorf("whole %q, cut %q", whole, cut)
-		}
-	})
-}
 
 // TestArrivals: each event carries the moment at which it came, not that at
 // which it was looked at.
@@ -153,10 +105,9 @@ func TestErrors(t *testing.T) {
 		answer string
 		is     error
 	}{
-		"silence":         {"", wire.ErrIdle},
-		"cut in a chunk":  {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\ndata: 1\n\n", io.ErrUnexpectedEOF},
-		"cut in an event": {"HTTP/1.1 200 OK\r\n\r\ndata: 1\n\ndata: 2", io.ErrUnexpectedEOF},
-		"no HTTP":         {"SSH-2.0-OpenSSH_9.2\r\n", nil},
+		"silence":        {"", wire.ErrIdle},
+		"cut in a chunk": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\ndata: 1\n\n", io.ErrUnexpectedEOF},
+		"no HTTP":        {"SSH-2.0-OpenSSH_9.2\r\n", nil},
 	} {
 		cl, err := wire.New(wire.Config{URL: raw(c.answer), Clock: wire.NewClock(), IdleTimeout: 300 * time.Millisecond})
 		if err != nil {
@@ -202,15 +153,5 @@ func TestTLS(t *testing.T) {
 	var got bytes.Buffer
 	if _, err := c.Do(t.Context(), nil, func(b []byte, _ int64) error { got.Write(b); return nil }); err != nil || got.String() != "HTTP/1.1" {
 		t.Errorf("%s, %v", &got, err)
-	}
-}
-
-func BenchmarkParser(b *testing.B) {
-	event := []byte("data: " + strings.Repeat("x", 250) + "\n\n")
-	var p wire.Parser
-	b.SetBytes(int64(len(event)))
-	b.ReportAllocs()
-	for b.Loop() {
-		_ = p.Feed(event, func([]byte) error { return nil })
 	}
 }
