@@ -32,6 +32,8 @@ func hidden(args []string) (code int, ok bool) {
 		return 0, false
 	}
 	switch args[1] {
+	case nullEntry:
+		return nullMain(args[2:]), true
 	case workerEntry:
 		return local.WorkerMain(args[2:]), true
 	case sandboxEntry:
