@@ -71,6 +71,7 @@ func Keys() []Key {
 		{Name: "prices_owned.*", Help: "USD per GPU-hour of owned or contracted GPUs, by SKU id", check: checkNumber},
 		{Name: "prices_as_of", Help: "month of the prices above, such as 2026-11"},
 		{Name: "hosted_prices", Help: "CSV file with prices per million tokens: model, input_usd_per_m, output_usd_per_m, host, as_of, source"},
+		{Name: "calibration", Env: []string{"REPROMILL_CALIBRATION"}, Help: "file written by `repromill estimate calibrate`, for every estimate"},
 		{Name: "caps.gpu_hours", Help: "default for --max-gpu-hours", check: checkNumber},
 		{Name: "caps.usd", Help: "default for --max-usd", check: checkNumber},
 		{Name: "caps.wall", Help: "default for --max-wall, such as 2h", check: checkDuration},
