@@ -84,14 +84,24 @@ func (d *drive) prepare(ctx context.Context) (out Prepared, skipped string, err 
 			What: "isolation", Declared: "sandbox", Used: "none", Reason: "asked for with --no-sandbox",
 		})
 	}
-	out.Shared = d.sharedPatches()
+	if err := d.inputs(ctx, &out); err != nil {
+		return out, "", err
+	}
+	if len(d.eligible(out.Refused)) == 0 {
+		return out, "there is nothing to execute", nil
+	}
+	out.Shared = d.sharedPatches(out.Refused)
 	if err := d.placeSource(ctx, &out); err != nil {
 		return out, "", err
 	}
 	if len(d.eligible(out.Refused)) == 0 {
 		return out, "", nil
 	}
-	if err := d.install(ctx, &out); err != nil {
+	install := d.install
+	if d.images() != nil {
+		install = d.environment
+	}
+	if err := install(ctx, &out); err != nil {
 		return out, "", err
 	}
 	for _, dev := range out.Deviations {
@@ -106,8 +116,8 @@ func (d *drive) prepare(ctx context.Context) (out Prepared, skipped string, err 
 
 // sharedPatches are those that every eligible run carries. They are applied to
 // the source before anything is installed from it.
-func (d *drive) sharedPatches() []spec.Patch {
-	runs := d.eligible(nil)
+func (d *drive) sharedPatches(refused []Refusal) []spec.Patch {
+	runs := d.eligible(refused)
 	shared := slices.Clone(d.plan.Runs[runs[0]].Patches)
 	for _, i := range runs[1:] {
 		shared = slices.DeleteFunc(shared, func(p spec.Patch) bool { return !slices.Contains(d.plan.Runs[i].Patches, p) })

@@ -29,10 +29,7 @@ type Config struct {
 	Price func(id string, terms sku.Terms) (p sku.Price, ok bool)
 	// Hosted is the price per token of a model at a host; nil leaves it out.
 	Hosted func(model string, params float64) (p sku.TokenPrice, ok bool)
-	// Lengths are the output tokens of an answer as they were measured; nil, or
-	// ok false, takes what is usual for the suite.
-	Lengths func(suite, model string) (l Length, ok bool)
-	Now     time.Time
+	Now    time.Time
 }
 
 // Usual are the GPUs that a plan is estimated for when none is asked for: those

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/repromill/repromill/estimators/calibrate"
 	"github.com/repromill/repromill/estimators/sku"
 	"github.com/repromill/repromill/planner/model"
 	"github.com/repromill/repromill/planner/spec"
@@ -94,8 +95,17 @@ func TestSuite(t *testing.T) {
 		t.Errorf("a budget of 200 tokens bounds answers: %+v", short.GPUHours)
 	}
 	c := config(t, "b200")
-	c.Lengths = func(string, string) (Length, bool) { l := lengthOf("gsm8k"); l.Note = "measured"; return l, true }
-	if got := one(t, suite(nil), c); got.GPUHours.P50 >= whole.GPUHours.P50 || !slices.Contains(got.Assumptions, "measured") {
+	cal, err := calibrate.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := calibrate.LengthRow{Suite: "mmlupro", Model: "lab/m"}
+	for i := range 40 {
+		seen.Add(300, float64(380+i))
+	}
+	cal.Lengths, c.Calibration = append(cal.Lengths, seen), cal
+	got := one(t, suite(nil), c)
+	if got.GPUHours.P50 >= 0.5*whole.GPUHours.P50 || got.GPUHours.P90/got.GPUHours.P10 > whole.GPUHours.P90/whole.GPUHours.P10 || !strings.Contains(strings.Join(got.Assumptions, " "), "measured on 40") {
 		t.Errorf("measured lengths count: %+v", got)
 	}
 }

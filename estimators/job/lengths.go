@@ -1,9 +1,12 @@
 package job
 
 import (
+	"fmt"
+	"math"
 	"strings"
 
 	"github.com/repromill/repromill/estimators"
+	"github.com/repromill/repromill/estimators/calibrate"
 )
 
 // Length is how long the requests of a suite are.
@@ -40,6 +43,23 @@ func lengthOf(suite string) Length {
 	l := lengths[best]
 	l.Note = assumedLength
 	return l
+}
+
+// measured is the length of a model's answers to a suite as this site saw it: the
+// mean with its standard error, and a little more, since prompts and budgets
+// change between runs.
+func measured(cal *calibrate.Calibration, suite, model string) (Length, bool) {
+	for i := range cal.Lengths {
+		l := &cal.Lengths[i]
+		if l.N < 5 || l.Out < 1 || !strings.EqualFold(l.Suite, suite) || !strings.EqualFold(l.Model, model) {
+			continue
+		}
+		const drift = 0.05
+		rel := 1.28 * math.Hypot(l.Error()/l.Out, drift)
+		return Length{In: math.Max(1, l.In), Out: estimators.Interval{P10: l.Out * math.Exp(-rel), P50: l.Out, P90: l.Out * math.Exp(rel)},
+			Note: fmt.Sprintf("answers of %.0f tokens, measured on %.0f of them", l.Out, l.N)}, true
+	}
+	return Length{}, false
 }
 
 // lengths are keyed by the beginning of a suite's name in lower case. The upper

@@ -169,10 +169,8 @@ func (c *Config) asked(s *spec.Suite, a *spec.Arm, shape *serving.Shape) ([]ask,
 	}
 	n := max(1, s.Questions) * max(1, s.Repeats)
 	l := lengthOf(s.Name)
-	if c.Lengths != nil {
-		if got, ok := c.Lengths(s.Name, a.Model); ok {
-			l = got
-		}
+	if got, ok := measured(c.Calibration, s.Name, a.Model); ok {
+		l = got
 	}
 	out := l.Out
 	if limit := number(s.Sampling["max_tokens"]); limit > 0 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"regexp"
 	"runtime"
 	"strings"
@@ -140,7 +139,7 @@ func (s *Sweep) layer(ctx context.Context, files *openFiles, j job) (*Layer, err
 		return l, nil
 	}
 	var bad *unreadError
-	if ctx.Err() != nil || !errors.As(err, &bad) && !errors.Is(err, ErrShape) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if ctx.Err() != nil || !errors.As(err, &bad) && !errors.Is(err, ErrShape) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, err
 	}
 	return &Layer{

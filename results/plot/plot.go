@@ -63,34 +63,37 @@ func Layers(w io.Writer, ext, title string, layers []Layer) error {
 		}
 	}
 	slices.Sort(groups)
+	at := places(layers, groups)
 	low, high := math.Inf(1), 0.0
+	first, last := 0, 0
 	for i, g := range groups {
-		at := func(l Layer) float64 { // formats side by side, not on top of each other
-			return float64(l.Index) + 0.6*(float64(i)+0.5)/float64(len(groups)) - 0.3
-		}
 		var errs, refs plotter.XYs
-		for _, l := range layers {
+		for j, l := range layers {
 			if l.Group != g {
 				continue
 			}
 			e, r := bounded(l.Error), bounded(l.Reference)
 			low, high = min(low, e, r), max(high, e, r)
-			refs = append(refs, plotter.XY{X: at(l), Y: r})
+			first, last = min(first, l.Index), max(last, l.Index)
+			refs = append(refs, plotter.XY{X: at[j], Y: r})
 			if !l.Flagged {
-				errs = append(errs, plotter.XY{X: at(l), Y: e})
+				errs = append(errs, plotter.XY{X: at[j], Y: e})
 			}
 		}
-		if err := scatter(p, g, errs, draw.CircleGlyph{}, colours[i%len(colours)], 2); err != nil {
+		c := colours[i%len(colours)]
+		if err := scatter(p, g, errs, draw.CircleGlyph{}, c, 2); err != nil {
 			return err
 		}
-		if err := scatter(p, "", refs, dash{}, colours[i%len(colours)], 3); err != nil {
+		if err := scatter(p, g+", rounded to nearest", refs, dash{}, c, 4); err != nil {
 			return err
 		}
 	}
-	if err := flagged(p, layers); err != nil {
+	if err := flagged(p, layers, at); err != nil {
 		return err
 	}
-	p.Y.Min, p.Y.Max = low/2, high*2
+	p.Y.Min, p.Y.Max = low/3, high*3
+	p.X.Min, p.X.Max = float64(first)-1, float64(last)+1
+	p.X.Tick.Marker = whole{}
 	if len(layers) == 0 {
 		p.Y.Min, p.Y.Max = least, 1
 	}
@@ -102,6 +105,40 @@ func Layers(w io.Writer, ext, title string, layers []Layer) error {
 		return fmt.Errorf("draw layers: %w", err)
 	}
 	return nil
+}
+
+// places spreads the weights of a layer around its number, by format and in
+// their order, so that they do not hide each other.
+func places(layers []Layer, groups []string) []float64 {
+	type key struct {
+		index int
+		group string
+	}
+	all, seen := map[key]int{}, map[key]int{}
+	for _, l := range layers {
+		all[key{l.Index, l.Group}]++
+	}
+	out := make([]float64, len(layers))
+	width := 0.8 / float64(max(1, len(groups)))
+	for i, l := range layers {
+		k := key{l.Index, l.Group}
+		left := float64(slices.Index(groups, l.Group))*width - 0.4
+		out[i] = float64(l.Index) + left + width*(float64(seen[k])+0.5)/float64(all[k])
+		seen[k]++
+	}
+	return out
+}
+
+// whole marks whole numbers, at most about twelve.
+type whole struct{}
+
+// Ticks implements [plot.Ticker].
+func (whole) Ticks(from, to float64) (out []plot.Tick) {
+	step := max(1, math.Ceil((to-from)/12))
+	for v := math.Ceil(from/step) * step; v <= to; v += step {
+		out = append(out, plot.Tick{Value: v, Label: fmt.Sprint(int(v))})
+	}
+	return out
 }
 
 func bounded(v float64) float64 {
@@ -128,15 +165,15 @@ func scatter(p *plot.Plot, name string, points plotter.XYs, shape draw.GlyphDraw
 }
 
 // flagged marks what was found to be wrong.
-func flagged(p *plot.Plot, layers []Layer) error {
+func flagged(p *plot.Plot, layers []Layer, places []float64) error {
 	const named = 10
 	var marks plotter.XYs
 	var labels plotter.XYLabels
-	for _, l := range layers {
+	for i, l := range layers {
 		if !l.Flagged {
 			continue
 		}
-		at := plotter.XY{X: float64(l.Index), Y: bounded(l.Error)}
+		at := plotter.XY{X: places[i], Y: bounded(l.Error)}
 		marks = append(marks, at)
 		if len(labels.Labels) < named {
 			labels.XYs, labels.Labels = append(labels.XYs, at), append(labels.Labels, " "+l.Name)

@@ -35,7 +35,24 @@ type Reader struct {
 }
 
 // NewReader returns a reader of r.
-func NewReader(r io.Reader) *Reader { return &Reader{br: bufio.NewReaderSize(r, 16<<10)} }
+func NewReader(r io.Reader) *Reader { return NewReaderSize(r, 16<<10) }
+
+// NewReaderSize returns a reader that asks r for so many bytes at once.
+func NewReaderSize(r io.Reader, size int) *Reader { return &Reader{br: bufio.NewReaderSize(r, size)} }
+
+// Reset makes the reader read from another stream, with the memory it has.
+func (r *Reader) Reset(from io.Reader) {
+	r.br.Reset(from)
+	*r = Reader{br: r.br, line: small(r.line), data: small(r.data)}
+}
+
+// small empties a buffer for another use, unless it has grown out of proportion.
+func small(b []byte) []byte {
+	if cap(b) > 64<<10 {
+		return nil
+	}
+	return b[:0]
+}
 
 // Next returns the next event, and [io.EOF] after the last. Another error is that
 // of the stream.

@@ -295,6 +295,9 @@ func findSKUs(names []string) ([]*sku.SKU, error) {
 
 func (a *app) calibration(path string) (*calibrate.Calibration, error) {
 	if path == "" {
+		path = a.expand(a.cfg.String("calibration"))
+	}
+	if path == "" {
 		return calibrate.Shipped()
 	}
 	f, err := os.Open(path)

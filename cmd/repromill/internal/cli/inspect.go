@@ -140,11 +140,13 @@ func (a *app) subject(ctx context.Context, name string) (*subject, error) {
 	if t.Kind != target.HFModel {
 		return nil, usererrf("name a model such as Qwen/Qwen3-32B, a folder or ./config.json", "%q is no model but %s", name, t.Kind)
 	}
-	return a.hubSubject(ctx, t.ID, t.Revision)
+	return a.hubSubject(ctx, "", t.ID, t.Revision)
 }
 
-func (a *app) hubSubject(ctx context.Context, id, revision string) (*subject, error) {
-	pl, err := a.pipeline()
+// hubSubject reads what the hub says of a model; record is a mirror that all
+// answers are also written to, or empty.
+func (a *app) hubSubject(ctx context.Context, record, id, revision string) (*subject, error) {
+	pl, err := a.pipelineInto(record)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +160,7 @@ func (a *app) hubSubject(ctx context.Context, id, revision string) (*subject, er
 	if len(got.Config) == 0 {
 		return nil, usererrf("name a model in the format of transformers, with config.json and safetensors", "%s has no config.json%s", got.ID, otherKinds(got))
 	}
-	client, err := a.client()
+	client, err := a.client(record)
 	if err != nil {
 		return nil, err
 	}
@@ -202,8 +204,8 @@ func otherKinds(m *intake.Model) string {
 }
 
 // client is the guarded way out, with the settings of this invocation.
-func (a *app) client() (*fetch.Client, error) {
-	cfg, err := a.fetchConfig("")
+func (a *app) client(record string) (*fetch.Client, error) {
+	cfg, err := a.fetchConfig(record)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ type inspectWeightsPart struct {
 const aheadBytes = 8 << 20
 
 // side is a checkpoint whose weights are to be read.
-func (s *subject) side(r *inspection) (model.Side, error) {
+func (s *subject) side(r *inspection, sample int) (model.Side, error) {
 	if r.shards == nil || r.shards.Census == nil {
 		why := strings.Join(r.Absent, "; ")
 		if len(r.Problems) > 0 {
@@ -48,7 +48,10 @@ func (s *subject) side(r *inspection) (model.Side, error) {
 	}
 	side := model.Side{Checkpoint: r.shards, Source: s.Source}
 	if s.Hub != nil {
-		side.Source, side.Ahead = s.Hub.Streaming(), aheadBytes
+		side.Source = s.Hub.Streaming()
+		if sample == 0 { // of a sample the next rows are not wanted
+			side.Ahead = aheadBytes
+		}
 	}
 	return side, nil
 }
@@ -80,7 +83,7 @@ func (a *app) inspectWeights(ctx context.Context, f *inspectFlags, s *subject, r
 			return usererrf("write a regular expression of RE2, such as 'layers\\.(0|31)\\.'", "--layers: %v", err)
 		}
 	}
-	if sweep.Got, err = s.side(r); err != nil {
+	if sweep.Got, err = s.side(r, f.sample); err != nil {
 		return err
 	}
 	part := &inspectWeightsPart{Sample: f.sample, Verdicts: map[string]int{}}
@@ -129,7 +132,7 @@ func (a *app) openBase(ctx context.Context, name string, sweep *model.Sweep, par
 		u.abandon()
 		return nil, err
 	}
-	side, err := s.side(base)
+	side, err := s.side(base, part.Sample)
 	if err != nil {
 		u.abandon()
 		return nil, err

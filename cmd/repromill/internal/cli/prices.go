@@ -81,5 +81,9 @@ func (a *app) costs() (job.Config, error) {
 	if err != nil {
 		return job.Config{}, err
 	}
-	return job.Config{Price: price, Hosted: hosted, Now: a.now()}, nil
+	cal, err := a.calibration("")
+	if err != nil {
+		return job.Config{}, err
+	}
+	return job.Config{Calibration: cal, Price: price, Hosted: hosted, Now: a.now()}, nil
 }

@@ -91,13 +91,18 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	if err != nil {
 		return err
 	}
+	containers, err := a.dockerExecutor(state, private, hook)
+	if err != nil {
+		return err
+	}
 	s.outside = sync.OnceValues(a.pipeline)
 	prices := map[string]float64{}
 	for sku, v := range a.cfg.Group("prices") {
 		prices[sku], _ = strconv.ParseFloat(v.Value, 64)
 	}
 	s.runner, err = runner.New(runner.Config{
-		Store: s.store, Executors: map[string]runner.Executor{"local": executor}, Planner: s.outside,
+		Store: s.store, Executors: map[string]runner.Executor{"local": executor, "docker": containers},
+		Images: map[string]runner.Images{"docker": images{a}}, Planner: s.outside,
 		Source: s.outside, Results: runner.InDataset(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
 		PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
@@ -218,7 +223,7 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Cloner: cloner, CreatedBy: createdBy(), Costs: costs}, nil
+	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Client: client, Now: a.now, Cloner: cloner, CreatedBy: createdBy(), Costs: costs}, nil
 }
 
 // useMirrorOf makes a resumed run use the mirror it was made with, unless

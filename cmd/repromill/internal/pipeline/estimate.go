@@ -24,7 +24,7 @@ func (p *Pipeline) Estimate(ctx context.Context, plan *spec.Plan) error {
 			if _, tried := c.Models[a.Model]; tried {
 				continue
 			}
-			m, err := p.structure(ctx, a.Model, a.Revision)
+			m, err := p.Structure(ctx, a.Model, a.Revision)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -42,8 +42,8 @@ func (p *Pipeline) Estimate(ctx context.Context, plan *spec.Plan) error {
 	return nil
 }
 
-// structure reads the configuration of a model of the hub.
-func (p *Pipeline) structure(ctx context.Context, id, revision string) (*model.Model, error) {
+// Structure reads the configuration of a model of the hub.
+func (p *Pipeline) Structure(ctx context.Context, id, revision string) (*model.Model, error) {
 	t, err := target.Parse(id)
 	if err != nil {
 		return nil, err
