@@ -41,8 +41,8 @@ type Serving struct {
 	Prices map[string][2]float64 `json:"prices,omitempty"`
 }
 
-// url is where an arm is served.
-func (s Serving) url(a spec.Arm) string {
+// URL is where an arm is served, "" if nobody says.
+func (s Serving) URL(a spec.Arm) string {
 	for _, name := range []string{a.Name, a.Model} {
 		if u := s.Endpoints[name]; u != "" {
 			return u
@@ -80,7 +80,7 @@ func (b *Bench) Refusal(s spec.Suite, at Serving) string {
 		return strings.Join(lacks, "; ")
 	}
 	for _, a := range s.Arms {
-		if at.url(a) == "" {
+		if at.URL(a) == "" {
 			return fmt.Sprintf("no endpoint serves arm %s (%s): give --endpoint %s=URL", a.Name, a.Model, a.Name)
 		}
 	}
@@ -199,7 +199,7 @@ func (b *Bench) connect(j Job, c *harness.Config) (clients []*endpoint.Client, d
 	}
 	for _, a := range j.Suite.Arms {
 		arm := harness.Arm{Name: a.Name}
-		if url := j.Serving.url(a); url != "" {
+		if url := j.Serving.URL(a); url != "" {
 			cl, err := dial(a.Name, url, "")
 			if err != nil {
 				done()
