@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -231,8 +232,12 @@ func expected(a *report.Amount, iv *spec.Interval) {
 func (rec *Record) rerun(planFile string) string {
 	q := rec.Request
 	argv := []string{"repromill", "run"}
-	if q.Plan != nil {
-		return strings.Join(append(argv, "-f", word(planFile), "--yes"), " ")
+	if q.Plan != nil || len(rec.Outcome.Suites) > 0 {
+		argv = append(argv, "-f", word(planFile))
+		for _, arm := range slices.Sorted(maps.Keys(rec.Outcome.Endpoints)) {
+			argv = append(argv, "--endpoint", word(arm+"="+rec.Outcome.Endpoints[arm]))
+		}
+		return strings.Join(append(argv, "--yes"), " ")
 	}
 	for _, f := range [][2]string{{"--mirror", q.Mirror}, {"--repo", q.Repo}, {"--commit", q.Commit}} {
 		if f[1] != "" {

@@ -152,6 +152,9 @@ func mainRun(p *spec.Plan) *spec.Run {
 
 func (v planView) main(p *spec.Plan, r *spec.Run) {
 	if r == nil {
+		if slices.ContainsFunc(p.Suites, func(s spec.Suite) bool { return s.Selected }) {
+			return
+		}
 		v.row("run", v.paint.yellow("nothing can be run"))
 		return
 	}
@@ -494,12 +497,6 @@ func claimValue(c spec.Claim) string {
 		return fmt.Sprintf("%s %g%s", c.Metric, *c.Value, unit)
 	default:
 		return oneLine(c.Text)
-	}
-}
-
-func (v planView) suites(p *spec.Plan) {
-	for i, s := range p.Suites {
-		v.row(label(i, "suites"), fmt.Sprintf("%s  %s, %d questions × %d, %d arms", s.ID, s.Kind, s.Questions, s.Repeats, len(s.Arms)))
 	}
 }
 
