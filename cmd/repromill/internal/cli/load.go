@@ -113,7 +113,7 @@ Keys come from OPENAI_API_KEY, the address from --url or OPENAI_BASE_URL.`,
 	fl.DurationVar(&f.nullITL, "self-check-itl", 10*time.Millisecond, "pace of the self-check's streams")
 	fl.BoolVar(&f.noSave, "no-save", false, "do not commit requests, metrics and servers to the results")
 	fl.StringSliceVar(&f.failOn, "fail-on", nil, "exit 3 on: void, errors, slo")
-	cmd.AddCommand(a.loadServerCmd())
+	cmd.AddCommand(a.loadServerCmd(), a.loadSelfCheckCmd())
 	return cmd
 }
 
