@@ -3,6 +3,7 @@ package model
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -297,5 +298,54 @@ func TestWidthsAreBounded(t *testing.T) {
 	c := TakeCensus([]Tensor{x})
 	if _, err := OpenWeight(&c.Stored[0], func(*Tensor) io.ReaderAt { return bytes.NewReader(nil) }); err == nil {
 		t.Error("no error")
+	}
+}
+
+// TestExpertsAgainstAStack compares experts of their own with a base that holds
+// them as one tensor.
+func TestExpertsAgainstAStack(t *testing.T) {
+	const experts, inner, hidden = 3, 32, 64
+	base, got := &side{}, &side{}
+	bf := func(w []float32) (b []byte) {
+		for _, x := range w {
+			b = binary.LittleEndian.AppendUint16(b, EncodeBF16(x))
+		}
+		return b
+	}
+	gateUp, down := gaussian(experts*2*inner*hidden, 1), gaussian(experts*hidden*inner, 2)
+	base.add("model.language_model.layers.0.mlp.experts.gate_up_proj", "BF16", bf(gateUp), experts, 2*inner, hidden)
+	base.add("model.language_model.layers.0.mlp.experts.down_proj", "BF16", bf(down), experts, hidden, inner)
+	put := func(name string, w []float32, rows, cols int64) {
+		q, err := QuantizeNVFP4(w, int(rows), int(cols), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.add(name+".weight", "U8", q.Packed, rows, cols/2)
+		got.add(name+".weight_scale", "F8_E4M3", q.Scales, rows, cols/16)
+		got.add(name+".weight_scale_2", "F32", floats(q.Global))
+	}
+	const size = inner * hidden
+	for e := range experts {
+		p := fmt.Sprintf("model.language_model.layers.0.mlp.experts.%d.", e)
+		put(p+"gate_proj", gateUp[2*e*size:][:size], inner, hidden)
+		put(p+"up_proj", gateUp[(2*e+1)*size:][:size], inner, hidden)
+		put(p+"down_proj", down[e*size:][:size], hidden, inner)
+	}
+	got.add("model.language_model.layers.0.mlp.experts.9.down_proj.weight", "BF16", make([]byte, 2*size), hidden, inner)
+	b := base.sweepSide()
+	layers, err := (&Sweep{Got: got.sweepSide(), Base: &b}).Run(t.Context())
+	if err != nil || len(layers) != 10 {
+		t.Fatalf("%d layers, %v", len(layers), err)
+	}
+	for _, l := range layers {
+		if strings.Contains(l.Name, ".9.") {
+			if l.Error != nil || !strings.Contains(l.Reasons[len(l.Reasons)-1], "no weight of this name") {
+				t.Errorf("an expert that the stack has not: %+v", l)
+			}
+			continue
+		}
+		if l.Verdict != "ok" || l.Error == nil || math.Abs(float64(l.Error.Relative/l.Error.Rounding)-1) > 0.02 {
+			t.Errorf("%+v", l)
+		}
 	}
 }

@@ -38,9 +38,11 @@ type Sweep struct {
 	Progress func(done, total int64, name string)
 }
 
-// job is one weight to read.
+// job is one weight to read. Its base may be some rows of a stack of experts.
 type job struct {
 	got, base *Stored
+	first     int // row of base
+	part      bool
 }
 
 // Run reads the weights and returns them ranked, worst first. A weight that
@@ -123,13 +125,40 @@ func (s *Sweep) jobs() (jobs []job, total int64) {
 		if s.Names != nil && !s.Names.MatchString(w.Name) {
 			continue
 		}
-		jobs = append(jobs, job{w, base[bareName(w.Name)]})
+		j := job{got: w, base: base[bareName(w.Name)]}
+		if j.base == nil {
+			j.stacked(base)
+		}
+		jobs = append(jobs, j)
 		total += w.Bytes
 	}
 	return jobs, total
 }
 
 func bareName(name string) string { return strings.TrimSuffix(plainName(name), ".weight") }
+
+// stacked finds the expert in a stack of all experts: bases of newer models
+// hold gate and up of a layer as one tensor [experts, 2·inner, hidden], down as
+// [experts, hidden, inner].
+func (j *job) stacked(base map[string]*Stored) {
+	_, expert, role := Place(j.got.Name)
+	prefix, _, ok := strings.Cut(bareName(j.got.Name), ".experts.")
+	if expert < 0 || !ok || len(j.got.Shape) != 2 {
+		return
+	}
+	rows, parts, at := j.got.Shape[0], int64(1), int64(0)
+	name := "down_proj"
+	if role == "gate_proj" || role == "up_proj" {
+		name, parts, at = "gate_up_proj", 2, int64(btoi(role == "up_proj"))
+	} else if role != "down_proj" {
+		return
+	}
+	s := base[prefix+".experts."+name]
+	if s == nil || len(s.Shape) != 3 || int64(expert) >= s.Shape[0] || s.Shape[1] != parts*rows || s.Shape[2] != j.got.Shape[1] || formatBits(s.Format) < 16 {
+		return
+	}
+	j.base, j.part, j.first = s, true, int((int64(expert)*parts+at)*rows)
+}
 
 // layer reads one weight. What is wrong with the weight is a verdict.
 func (s *Sweep) layer(ctx context.Context, files *openFiles, j job) (*Layer, error) {
@@ -166,6 +195,9 @@ func (s *Sweep) read(ctx context.Context, files *openFiles, j job) (*Layer, erro
 	base, err := files.weight(s.Base, j.base)
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
+	}
+	if j.part {
+		base.first, base.Rows, base.per = j.first, got.Rows, got.Rows
 	}
 	return s.Look.Against(ctx, base, got)
 }

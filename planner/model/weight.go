@@ -23,6 +23,7 @@ type Weight struct {
 	globals []float32 // of NVFP4: one, or one per leading index
 	table   []float32 // of FP8: all scales
 	per     int       // rows of one matrix
+	first   int       // row of the stored tensor that is row 0, of plain formats
 	buf     []byte
 	sbuf    []byte
 	tally   *tally // of what is read; nil where nobody asks
@@ -119,7 +120,7 @@ func (w *Weight) tableSize() int {
 // readCodes reads n rows from row on as they are stored, with the scales of
 // their blocks in four-bit formats.
 func (w *Weight) readCodes(row, n int) error {
-	at, width := int64(row)*int64(w.Cols), int64(n)*int64(w.Cols)
+	at, width := int64(w.first+row)*int64(w.Cols), int64(n)*int64(w.Cols)
 	per, shift := w.elementBits()
 	w.buf = grow(w.buf, int(width*per>>shift))
 	if err := w.read(w.data, w.s.Weight, w.buf, at*per>>shift); err != nil {
