@@ -349,3 +349,35 @@ func TestExpertsAgainstAStack(t *testing.T) {
 		}
 	}
 }
+
+// TestMXFP8 reads blocks of 32 with powers of two, and finds what is wrong.
+func TestMXFP8(t *testing.T) {
+	const rows, cols = 32, 64
+	w := gaussian(rows*cols, 9)
+	var bf, codes, scales []byte
+	for i := 0; i < len(w); i += BlockMXFP4 {
+		block := w[i:][:BlockMXFP4]
+		for j := range block {
+			block[j] = DecodeBF16(EncodeBF16(block[j]))
+			bf = binary.LittleEndian.AppendUint16(bf, EncodeBF16(block[j]))
+		}
+		scale := EncodeE8M0(amax(block) / 256)
+		scales = append(scales, scale)
+		for _, x := range block {
+			codes = append(codes, EncodeE4M3(x/DecodeE8M0(scale)))
+		}
+	}
+	base, got := &side{}, &side{}
+	base.add("x.weight", "BF16", bf, rows, cols)
+	got.add("x.weight", "F8_E4M3", codes, rows, cols)
+	got.add("x.weight_scale", "U8", scales, rows, cols/BlockMXFP4)
+	l := compareAll(t, base, got)["x"]
+	if l.Format != FormatMXFP8 || l.Verdict != "ok" || math.Abs(float64(l.Error.Relative/l.Error.Rounding)-1) > 1e-3 || l.Error.Relative > 0.04 {
+		t.Errorf("%+v %+v", *l, *l.Error)
+	}
+	got.bytes("x.weight_scale")[3] = NaNE8M0
+	got.bytes("x.weight")[3] = NaNE4M3
+	if l, err := (Look{}).Scan(t.Context(), got.weights(t)["x"]); err != nil || l.Verdict != "broken" || len(l.Reasons) != 2 {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
