@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -377,4 +378,34 @@ func TestInspectGoesOn(t *testing.T) {
 			t.Errorf("after step %d: exit %d\n%s\nwant\n%s", at, o.code, o.stdout, want)
 		}
 	}
+}
+
+// TestInspectIsInterrupted sends Ctrl-C while weights are on their way.
+func TestInspectIsInterrupted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, got := tinyModel(t)
+	w.onHub("ada-example/tiny-NVFP4", got, 1)
+	reached, release := make(chan bool, 1), make(chan bool)
+	var n atomic.Int64
+	w.handle("hf", "/ada-example/tiny-NVFP4/resolve/"+tinySHA+"/model.safetensors", func(rw http.ResponseWriter, r *http.Request) {
+		if n.Add(1) == 8 { // after the header and some weights
+			reached <- true
+			<-release
+		}
+		rw.Header().Set("Etag", `"x"`)
+		http.ServeContent(rw, r, "x", time.Time{}, bytes.NewReader(got["model.safetensors"]))
+	})
+	cmd := w.command("inspect", "ada-example/tiny-NVFP4", "--weights")
+	stdout, stderr := w.start(cmd)
+	<-reached
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Error(err)
+	}
+	o := w.finish(cmd, stdout, stderr)
+	close(release)
+	if o.code != 130 || !strings.Contains(o.stderr, "goes on where this one was") {
+		t.Errorf("exit %d\n%s", o.code, o.stderr)
+	}
+	has(t, w.must(t, 0, "inspect", "ada-example/tiny-NVFP4", "--weights").stdout, "all 21 weights are sound")
 }
