@@ -13,6 +13,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -212,7 +214,7 @@ func (s *side) sweepSide() Side {
 	for i := range s.tensors {
 		c.file[&s.tensors[i]] = "x.safetensors"
 	}
-	return Side{Checkpoint: c, Source: ram{b: s.data}, Ahead: 1000}
+	return Side{Checkpoint: c, Source: ram{b: s.data}, Page: 1000}
 }
 
 // TestSweep goes over a checkpoint, stops in the middle and goes on.
@@ -381,3 +383,63 @@ func TestMXFP8(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 }
+
+// TestPagesAreReadOnce has several readers of one file, and one that fails first.
+func TestPagesAreReadOnce(t *testing.T) {
+	data := make([]byte, 100_000)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := range data {
+		data[i] = byte(rng.Uint32())
+	}
+	var reads atomic.Int64
+	f := &countedFile{ramFile{bytes.NewReader(data)}, &reads}
+	p := newPages(10_000)
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			r := &paged{p, fileKey{nil, "x"}, f}
+			for i := range 500 {
+				at := (i*977 + w) % 99_000
+				b := make([]byte, 1000)
+				if n, err := r.ReadAt(b, int64(at)); n != 1000 || err != nil || !bytes.Equal(b, data[at:at+1000]) {
+					t.Errorf("%d bytes from %d, %v", n, at, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := reads.Load(); n != 10 {
+		t.Errorf("%d reads", n)
+	}
+	r := &paged{p, fileKey{nil, "x"}, f}
+	if n, err := r.ReadAt(make([]byte, 10), 99_995); n != 5 || err != io.EOF {
+		t.Errorf("at the end: %d, %v", n, err)
+	}
+	small := newPages(10)
+	small.most = 2
+	broken := &paged{small, fileKey{nil, "y"}, brokenFile{}}
+	for range 2 {
+		if _, err := broken.ReadAt(make([]byte, 5), 0); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("%v", err)
+		}
+	}
+	if len(small.pages) != 0 {
+		t.Error("a page that could not be read is kept")
+	}
+}
+
+type countedFile struct {
+	ramFile
+	n *atomic.Int64
+}
+
+func (c *countedFile) ReadAt(b []byte, at int64) (int, error) {
+	c.n.Add(1)
+	return c.ramFile.ReadAt(b, at)
+}
+
+type brokenFile struct{ failing }
+
+func (brokenFile) Close() error { return nil }
+func (brokenFile) Size() int64  { return 100 }

@@ -15,9 +15,9 @@ import (
 type Side struct {
 	Checkpoint *Checkpoint
 	Source     Source
-	// Ahead is how many bytes are read at once, 0 means what is needed next.
+	// Page is how many bytes are read at once, 0 means what is needed next.
 	// Where a read is a request over a network, some MiB spare most of them.
-	Ahead int
+	Page int
 }
 
 // Sweep reads the weights of a checkpoint, several at once.
@@ -59,6 +59,10 @@ func (s *Sweep) Run(ctx context.Context) ([]Layer, error) {
 		wg   sync.WaitGroup
 	)
 	next := make(chan job)
+	shared := newPages(max(s.Got.Page, 1))
+	if s.Base != nil {
+		shared = newPages(max(s.Got.Page, s.Base.Page, 1))
+	}
 	finish := func(l Layer, fresh bool) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -79,7 +83,7 @@ func (s *Sweep) Run(ctx context.Context) ([]Layer, error) {
 	}
 	for range min(workers, max(1, len(jobs))) {
 		wg.Go(func() {
-			files := openFiles{ctx: ctx, files: map[fileKey]File{}}
+			files := openFiles{ctx: ctx, files: map[fileKey]File{}, pages: shared}
 			defer files.close()
 			for j := range next {
 				l, err := s.layer(ctx, &files, j)
@@ -211,6 +215,7 @@ type fileKey struct {
 type openFiles struct {
 	ctx   context.Context
 	files map[fileKey]File
+	pages *pages // shared by all workers
 }
 
 func (o *openFiles) close() {
@@ -232,8 +237,8 @@ func (o *openFiles) weight(side *Side, s *Stored) (*Weight, error) {
 			}
 			o.files[key] = f
 		}
-		if side.Ahead > 0 {
-			return &ahead{r: f, end: t.End, size: side.Ahead}
+		if side.Page > 0 {
+			return &paged{o.pages, key, f}
 		}
 		return f
 	}
@@ -247,34 +252,3 @@ func (o *openFiles) weight(side *Side, s *Stored) (*Weight, error) {
 type failedReader struct{ err error }
 
 func (f failedReader) ReadAt([]byte, int64) (int, error) { return 0, f.err }
-
-// ahead reads a tensor from front to back in large pieces. It is not safe for
-// concurrent use.
-type ahead struct {
-	r    io.ReaderAt
-	end  int64 // of the tensor
-	size int
-	at   int64 // of buf in the file
-	buf  []byte
-}
-
-func (a *ahead) ReadAt(b []byte, at int64) (int, error) {
-	n := 0
-	for n < len(b) {
-		if from := at + int64(n); from >= a.at && from < a.at+int64(len(a.buf)) {
-			n += copy(b[n:], a.buf[from-a.at:])
-			continue
-		}
-		want := min(max(int64(a.size), int64(len(b)-n)), a.end-at-int64(n))
-		if want <= 0 {
-			return n, io.EOF
-		}
-		a.at, a.buf = at+int64(n), grow(a.buf, int(want))
-		got, err := a.r.ReadAt(a.buf, a.at)
-		a.buf = a.buf[:got]
-		if got == 0 {
-			return n, err
-		}
-	}
-	return n, nil
-}
