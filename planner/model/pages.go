@@ -29,8 +29,8 @@ type page struct {
 	err  error
 }
 
-// maxPages bounds the pages that are kept; with pages of 8 MiB it is 192 MiB.
-const maxPages = 24
+// maxPages bounds the pages that are kept; with pages of 8 MiB it is 112 MiB.
+const maxPages = 14
 
 func newPages(size int) *pages {
 	return &pages{size: int64(size), most: maxPages, pages: map[pageKey]*page{}}
