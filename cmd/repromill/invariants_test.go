@@ -93,7 +93,7 @@ func TestThirdPartyStaysBehindItsAdapter(t *testing.T) {
 		"github.com/apache/arrow/go/":  {"results/schema", "results/dataset"},
 		"github.com/go-git/go-git/":    {"planner/fetch/git"},
 		"github.com/gocolly/colly/":    {"planner/intake"},
-		"github.com/docker/docker/":    {"runner/image", "runner/docker"},
+		"github.com/docker/docker/":    {"runner/docker/engine"},
 		"modernc.org/sqlite":           {"runner/store"},
 		"github.com/landlock-lsm/":     {"runner/sandbox", "planner/fetch/git"},
 		"k8s.io/":                      {"runner/kueue"},

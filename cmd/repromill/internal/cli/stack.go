@@ -24,6 +24,7 @@ import (
 	"github.com/repromill/repromill/results/report"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/local"
+	"github.com/repromill/repromill/runner/pip"
 	"github.com/repromill/repromill/runner/sandbox"
 	"github.com/repromill/repromill/runner/store"
 )
@@ -81,12 +82,16 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	// address; the index is the user's choice, so those hosts may have one.
 	private := a.cfg.List("indexes.hosts")
 	if u, err := url.Parse(a.cfg.String("indexes.url")); err == nil {
-		private = append(private, runner.IndexHosts(u)...)
+		private = append(private, pip.Hosts(u)...)
 	}
 	executor, err := local.New(local.Config{
 		Dir: filepath.Join(state, "attempts"), Self: worker, Sandbox: sandbox.Config{Init: sandboxInit},
 		AllowPrivate: private, Now: a.now, Hook: hook,
 	})
+	if err != nil {
+		return err
+	}
+	containers, err := a.dockerExecutor(state, private, hook)
 	if err != nil {
 		return err
 	}
@@ -96,7 +101,8 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 		prices[sku], _ = strconv.ParseFloat(v.Value, 64)
 	}
 	s.runner, err = runner.New(runner.Config{
-		Store: s.store, Executors: map[string]runner.Executor{"local": executor}, Planner: s.outside,
+		Store: s.store, Executors: map[string]runner.Executor{"local": executor, "docker": containers},
+		Images: map[string]runner.Images{"docker": images{a}}, Planner: s.outside,
 		Source: s.outside, Results: runner.InDataset(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
 		PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
@@ -213,7 +219,11 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Cloner: cloner, CreatedBy: createdBy()}, nil
+	costs, err := a.costs()
+	if err != nil {
+		return nil, err
+	}
+	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Client: client, Now: a.now, Cloner: cloner, CreatedBy: createdBy(), Costs: costs}, nil
 }
 
 // useMirrorOf makes a resumed run use the mirror it was made with, unless
