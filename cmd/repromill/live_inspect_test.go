@@ -342,6 +342,11 @@ func TestInspectFindsDamage(t *testing.T) {
 	}
 	has(t, w.must(t, 0, "results", "verify").stdout, "clean")
 	has(t, w.must(t, 0, "results", "list").stdout, r.Weights.RunID)
+	// A snapshot in the hub's own cache knows its name and commit.
+	snapshot := w.folderOf("hub/models--ada-example--tiny/snapshots/"+tinySHA, base)
+	if r := decode[inspected](t, w.must(t, 0, "inspect", snapshot, "--json").stdout); r.Model != "ada-example/tiny" || r.Revision != tinySHA || r.From != "folder" {
+		t.Errorf("%+v", r)
+	}
 	// Only a part of it.
 	o = w.must(t, 0, "inspect", g, "--against", b, "--layers", `layers\.0\.`, "--sample", "2", "--json")
 	if r := decode[inspected](t, o.stdout); len(r.Weights.Layers) != 9 || r.Weights.Verdicts["ok"] != 9 {
