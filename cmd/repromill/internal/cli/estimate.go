@@ -85,7 +85,7 @@ out.`,
 	fl.StringVar(&f.terms, "terms", string(sku.OnDemand), "how GPUs are paid for: on_demand or owned")
 	fl.StringVar(&f.calibration, "calibration", "", "use the calibration in `FILE` instead of the one that comes with the program")
 	fl.IntVar(&f.layouts, "layouts", 0, "show every layout of at most `N` GPUs: TP, PP, experts, servers")
-	cmd.AddCommand(a.estimateSKUsCmd(), a.estimateRowsCmd(), a.estimateBacktestCmd(), a.estimateCalibrateCmd())
+	cmd.AddCommand(a.estimateTrainingCmd(), a.estimateSKUsCmd(), a.estimateRowsCmd(), a.estimateBacktestCmd(), a.estimateCalibrateCmd())
 	return cmd
 }
 
