@@ -287,7 +287,7 @@ func (d *drive) askPlanner(ctx context.Context) (*spec.Plan, error) {
 		}
 	}
 	p, err := d.cfg.Planner.Plan(ctx, PlanRequest{
-		RunID: d.run.ID, Target: d.req.Target, Repo: d.req.Repo, Commit: d.req.Commit, SKUs: d.req.SKUs,
+		RunID: d.run.ID, Target: d.req.Target, Repo: d.req.Repo, Commit: d.req.Commit, Wishes: d.req.Wishes,
 	}, emit)
 	if err = errors.Join(err, emitErr); err != nil {
 		return nil, err

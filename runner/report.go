@@ -138,7 +138,7 @@ func reportClaim(c spec.Claim, v verdict.Row) report.Claim {
 // reportRun sums up the executions of one run of the plan.
 func (rec *Record) reportRun(r spec.Run) report.Run {
 	o := rec.Outcome
-	out := report.Run{ID: r.ID, Kind: r.Kind, Command: r.Command, Cwd: r.Cwd, Status: "skipped", Executor: o.Executor, NoSandbox: rec.Request.NoSandbox}
+	out := report.Run{ID: r.ID, Kind: r.Kind, Command: rec.Plan.Shown(r.Command), Cwd: r.Cwd, Seeds: seedWords(&r), Status: "skipped", Executor: o.Executor, NoSandbox: rec.Request.NoSandbox}
 	if out.Command == "" {
 		out.Command = strings.Join(r.Argv, " ")
 	}
@@ -169,6 +169,27 @@ func (rec *Record) reportRun(r spec.Run) report.Run {
 		out.WallS, out.CPUS = &wall, &cpu
 	}
 	return out
+}
+
+// seedWords say with which seeds a run was to be executed, and how they reach
+// its code.
+func seedWords(r *spec.Run) string {
+	text := "1 seed"
+	if n := len(r.Seeds); n > 1 {
+		text = fmt.Sprintf("%d seeds, %d to %d", n, r.Seeds[0], r.Seeds[n-1])
+	} else if n == 1 {
+		text = fmt.Sprintf("1 seed, %d", r.Seeds[0])
+	}
+	switch s := r.Seeding; {
+	case s == nil:
+		return text
+	case s.By == "exempt":
+		return "1 execution, deterministic: " + s.Reason
+	case s.By == "none":
+		return text + ", not passed: " + s.Reason
+	default:
+		return text + ", passed by " + s.Name
+	}
 }
 
 func (rec *Record) cost() report.Cost {
@@ -215,6 +236,7 @@ func (rec *Record) rerun(planFile string) string {
 			argv = append(argv, f[0], word(f[1]))
 		}
 	}
+	argv = append(argv, q.Wishes.options()...)
 	return strings.Join(append(argv, word(q.Target), "--yes"), " ")
 }
 

@@ -24,9 +24,11 @@ type Run struct {
 	Expects      *Expectation      `json:"expects,omitempty"`
 	Collect      []Collect         `json:"collect,omitempty"`
 	TimeoutS     int               `json:"timeout_s"`
-	Seeds        []int64           `json:"seeds,omitempty"`
-	Status       string            `json:"status"` // auto|manual_data|gated|smoke_only|legacy_env|external_evaluator|judge_needed|blocked
+	Seeds        []int64           `json:"seeds,omitempty"`   // one execution each; "{seed}" in the command is the seed; none means one execution
+	Seeding      *Seeding          `json:"seeding,omitempty"` // how they reach the code
+	Status       string            `json:"status"`            // auto|manual_data|gated|smoke_only|legacy_env|external_evaluator|judge_needed|blocked
 	Reasons      []string          `json:"reasons,omitempty"`
+	Needs        []Need            `json:"needs,omitempty"`    // what stands against running it as it is
 	Selected     bool              `json:"selected,omitempty"` // the runner executes the selected runs, in order
 }
 
@@ -60,7 +62,7 @@ type Asset struct {
 	Kind   string `json:"kind"` // dataset|checkpoint
 	Name   string `json:"name"`
 	URL    string `json:"url,omitempty"`
-	Access string `json:"access"` // in_repo|auto|manual|gated|missing
+	Access string `json:"access"` // in_repo|auto|bound|manual|gated|missing
 	Bytes  int64  `json:"bytes,omitempty"`
 }
 

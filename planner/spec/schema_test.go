@@ -27,6 +27,7 @@ var vocabularies = map[string][]string{
 	"Run.status": runStatuses, "Patch.kind": patchKinds, "Asset.kind": assetKinds, "Asset.access": accesses, "Collect.kind": collectKinds,
 	"Collect.select": selectors, "Claim.checkable": checkables, "Claim.relation": relations, "Claim.direction": directions,
 	"Expectation.direction": directions, "Tolerance.kind": toleranceKind, "Script.interpreter": interpreters, "Suite.kind": suiteKinds,
+	"Binding.kind": bindingKinds, "Need.what": needKinds, "Need.status": runStatuses, "Preflight.status": preflights, "Seeding.by": seedings,
 }
 
 // TestSchema holds the schema file to the Go types: the file is generated from

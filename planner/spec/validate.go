@@ -27,7 +27,7 @@ var (
 	runStatuses   = []string{"auto", "manual_data", "gated", "smoke_only", "legacy_env", "external_evaluator", "judge_needed", "blocked"}
 	patchKinds    = []string{"", "source", "data", "flag", "env"}
 	assetKinds    = []string{"dataset", "checkpoint"}
-	accesses      = []string{"in_repo", "auto", "manual", "gated", "missing"}
+	accesses      = []string{"in_repo", "auto", "bound", "manual", "gated", "missing"}
 	collectKinds  = []string{"stdout_regex", "json", "jsonl", "csv", "notebook", "file_exists"}
 	selectors     = []string{"", "last", "first", "min", "max"}
 	checkables    = []string{"numeric", "paper_only", "figure_only", "judge_needed", "none"}
@@ -35,10 +35,15 @@ var (
 	directions    = []string{"", "higher", "lower"}
 	toleranceKind = []string{"absolute", "relative"}
 	interpreters  = []string{"bash", "sh", "python"}
+	bindingKinds  = []string{"data", "checkpoint", "set"}
+	needKinds     = []string{"placeholder", "file", "checkpoint", "dataset", "setting", "secret", "entry", "environment", "result"}
+	preflights    = []string{"ok", "gated", "missing", "unreachable", "not_checked"}
+	seedings      = []string{"flag", "argument", "none", "exempt"}
 	suiteKinds    = []string{"accuracy", "throughput", "checkpoint"}
 
 	commitRE = regexp.MustCompile(`^[0-9a-f]{40}$`)
 	hashRE   = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	nameRE   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
 	envRE    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
@@ -65,6 +70,10 @@ func (p *Plan) Validate() error {
 	ids := map[string]bool{}
 	for i := range p.Runs {
 		v.run(fmt.Sprintf("runs[%d]", i), &p.Runs[i], ids, claims)
+	}
+	v.bindings(p.Bindings, ids)
+	for i, f := range p.Preflight {
+		v.oneOf(fmt.Sprintf("preflight[%d].status", i), f.Status, preflights)
 	}
 	suites := map[string]bool{}
 	for i := range p.Suites {
@@ -193,6 +202,9 @@ func (v *validator) environment(e *Environment) {
 	for id, s := range e.SKUs {
 		v.oneOf("environment.skus."+id+".status", s.Status, fits)
 	}
+	if _, ok := e.SKUs[e.SKU]; e.SKU != "" && !ok {
+		v.add("environment.sku is %q, which environment.skus does not hold", e.SKU)
+	}
 }
 
 func (v *validator) claim(at string, c *Claim, ids map[string]bool) {
@@ -263,10 +275,48 @@ func (v *validator) run(at string, r *Run, ids, claims map[string]bool) {
 	for i := range r.Collect {
 		v.collect(fmt.Sprintf("%s.collect[%d]", at, i), &r.Collect[i])
 	}
+	for i, n := range r.Needs {
+		v.oneOf(fmt.Sprintf("%s.needs[%d].what", at, i), n.What, needKinds)
+		v.oneOf(fmt.Sprintf("%s.needs[%d].status", at, i), n.Status, runStatuses)
+	}
+	if r.Seeding != nil {
+		v.oneOf(at+".seeding.by", r.Seeding.By, seedings)
+		v.evidence(at+".seeding.evidence", r.Seeding.Evidence)
+	}
 	if r.Expects != nil {
 		v.finite(at+".expects.value", &r.Expects.Value)
 		v.tolerance(at+".expects", r.Expects.Tolerance)
 		v.oneOf(at+".expects.direction", r.Expects.Direction, directions)
+	}
+}
+
+// bindings checks that what a person gave can be found again and told apart.
+func (v *validator) bindings(list []Binding, runs map[string]bool) {
+	names := map[string]bool{}
+	for i, b := range list {
+		at := fmt.Sprintf("bindings[%d]", i)
+		v.oneOf(at+".kind", b.Kind, bindingKinds)
+		if !nameRE.MatchString(b.Name) || names[b.Name] {
+			v.add("%s.name %q is used twice or not made of letters, digits and _.-", at, b.Name)
+		}
+		names[b.Name] = true
+		switch {
+		case b.Kind == "set" && (b.Path != "" || b.URL != "" || b.Place != ""):
+			v.add("%s sets a word and has a path, a url or a place", at)
+		case b.Kind != "set" && (b.Path == "") == (b.URL == ""):
+			v.add("%s wants one of path and url", at)
+		case b.Path != "" && !path.IsAbs(b.Path):
+			v.add("%s.path %q is not absolute", at, b.Path)
+		case b.Path != "" && b.SHA256 == "", b.SHA256 != "" && !hashRE.MatchString(b.SHA256):
+			v.add("%s.sha256 %q is not 64 hex digits", at, b.SHA256)
+		}
+		v.words(at+".value", []string{"x", b.Value})
+		v.relPath(at+".place", b.Place)
+		for _, id := range b.Runs {
+			if !runs[id] {
+				v.add("%s.runs names %q, which is no run of this plan", at, id)
+			}
+		}
 	}
 }
 

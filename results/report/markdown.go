@@ -70,6 +70,9 @@ func (r *Report) mdRuns(b *bufio.Writer) {
 		if run.Cwd != "" && run.Cwd != "." {
 			fmt.Fprintf(b, " in %s", code(run.Cwd))
 		}
+		if run.Seeds != "" {
+			fmt.Fprintf(b, ", %s", markdown(truncate(clean(run.Seeds), maxReason)))
+		}
 		fmt.Fprintf(b, ": %s", markdown(join("; ", run.how(), truncate(clean(run.Reason), maxReason))))
 		if iso := run.isolation(); iso != "" {
 			fmt.Fprintf(b, ". Sandbox: %s", markdown(truncate(clean(iso), maxReason)))

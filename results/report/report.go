@@ -104,6 +104,7 @@ type Run struct {
 	Kind      string   `json:"kind,omitempty"` // smoke|minimal|full
 	Command   string   `json:"command"`
 	Cwd       string   `json:"cwd,omitempty"`
+	Seeds     string   `json:"seeds,omitempty"` // with which, and how they reach the code
 	Status    string   `json:"status"` // succeeded|failed|cancelled|skipped|…
 	Reason    string   `json:"reason,omitempty"`
 	Exit      *int     `json:"exit,omitempty"`

@@ -184,6 +184,9 @@ func (r *Report) runs(p *page) {
 		if run.Cwd != "" && run.Cwd != "." {
 			p.labelled(2, "", "in "+run.Cwd, "", maxReason)
 		}
+		if run.Seeds != "" {
+			p.labelled(2, "", run.Seeds, "", maxReason)
+		}
 		if i == 0 || run.isolation() != shown[i-1].isolation() {
 			p.labelled(2, "sandbox", run.isolation(), "", maxReason)
 		}

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -21,27 +22,16 @@ func (v planView) print(p *spec.Plan) {
 	p = printable(p)
 	v.head(p)
 	v.environment(&p.Environment)
-	v.runs(p.Runs)
-	v.claims(p.Claims)
+	main := mainRun(p)
+	v.main(p, main)
+	v.bindings(p.Bindings)
+	v.preflight(p.Preflight)
+	v.others(p, main)
+	v.claims(p, main)
 	v.suites(p)
 	v.costs(p.Estimates)
-	for i, d := range p.Decisions {
-		text := fmt.Sprintf("%s: %s, because %s", d.What, d.Chosen, d.Because)
-		if len(d.Over) > 0 {
-			text += "; instead of " + strings.Join(d.Over[:min(3, len(d.Over))], ", ")
-			if n := len(d.Over) - 3; n > 0 {
-				text += fmt.Sprintf(" and %d more", n)
-			}
-		}
-		if i == 8 {
-			v.row("", fmt.Sprintf("… %d more with --json", len(p.Decisions)-i))
-			break
-		}
-		v.row(label(i, "why"), text)
-	}
-	for i, w := range p.Warnings {
-		v.row(label(i, "warning"), v.paint.yellow(w.Message))
-	}
+	v.decisions(p, main)
+	v.warnings(p.Warnings)
 	v.row("hash", p.Hash)
 }
 
@@ -106,50 +96,332 @@ func (v planView) environment(e *spec.Environment) {
 		parts[0] = "nothing to install"
 	}
 	v.row("environment", strings.Join(parts, " · "))
+	v.skus(e)
 }
 
-func (v planView) runs(runs []spec.Run) {
-	shown := 0
-	for _, r := range runs {
-		if !r.Selected {
-			continue
+// skus says on which GPU models the environment works, those with the same
+// answer together; of the one that was asked for, all that moves.
+func (v planView) skus(e *spec.Environment) {
+	if e.SKU != "" {
+		fit := e.SKUs[e.SKU]
+		text := "made for " + e.SKU + ": " + strings.ReplaceAll(fit.Status, "_", " ")
+		if fit.BaseImage != "" {
+			text += ", " + fit.BaseImage
 		}
-		shown++
-		v.row("run", v.paint.bold(oneLine(r.Command))+where(r.Evidence))
-		detail := []string{r.Kind, strings.ReplaceAll(r.Route, "_", " "), "status " + r.Status}
-		if r.Cwd != "" && r.Cwd != "." {
-			detail = append(detail, "in "+r.Cwd)
+		v.row("", text)
+		for _, d := range fit.Deviations {
+			v.row("", fmt.Sprintf("changed %s  %s → %s  (%s)", d.What, firstOf(d.Declared, "not stated"), d.Used, d.Reason))
 		}
-		detail = append(detail, fmt.Sprintf("%d GPUs", r.GPUs.Min), fmt.Sprintf("at most %d s", r.TimeoutS))
-		v.row("", strings.Join(detail, " · "))
-		for _, s := range r.Setup {
-			v.row("", "first: "+strings.Join(s.Argv, " "))
-		}
-		for _, p := range r.Patches {
-			v.row("", fmt.Sprintf("changed %s:%d  %s → %s  (%s)", p.File, p.Line, p.Before, p.After, p.Reason))
-		}
-		v.collects(r.Collect)
+		return
 	}
-	others := 0
-	for _, r := range runs {
-		if r.Selected {
-			continue
+	var order []string
+	by := map[string][]string{}
+	for _, id := range slices.Sorted(maps.Keys(e.SKUs)) {
+		status := strings.ReplaceAll(e.SKUs[id].Status, "_", " ")
+		if by[status] == nil {
+			order = append(order, status)
 		}
-		others++
-		if others > 4 {
-			continue
-		}
-		text := r.Kind + " · " + r.Status + " · " + oneLine(r.Command) + where(r.Evidence)
-		if len(r.Reasons) > 0 {
-			text += ": " + strings.Join(r.Reasons, "; ")
-		}
-		v.row(label(others-1, "not run"), text)
+		by[status] = append(by[status], id)
 	}
-	if others > 4 {
-		v.row("", fmt.Sprintf("… %d more with --json", others-4))
+	for _, status := range order {
+		ids := by[status]
+		text := status + ": " + strings.Join(ids[:min(4, len(ids))], ", ")
+		if len(ids) > 4 {
+			text += fmt.Sprintf(" and %d more", len(ids)-4)
+		}
+		if fit := e.SKUs[ids[0]]; len(fit.Deviations) > 0 {
+			d := fit.Deviations[0]
+			text += fmt.Sprintf("  (%s %s → %s)", d.What, firstOf(d.Declared, "not stated"), d.Used)
+		}
+		v.row("", text)
 	}
-	if shown == 0 {
+}
+
+// mainRun is the run that the plan is about: the selected one, else the minimal
+// one, which something stands against; nil when there is none.
+func mainRun(p *spec.Plan) *spec.Run {
+	i := slices.IndexFunc(p.Runs, func(r spec.Run) bool { return r.Selected })
+	if i < 0 {
+		i = slices.IndexFunc(p.Runs, func(r spec.Run) bool { return r.Kind == "minimal" })
+	}
+	if i < 0 {
+		return nil
+	}
+	return &p.Runs[i]
+}
+
+func (v planView) main(p *spec.Plan, r *spec.Run) {
+	if r == nil {
 		v.row("run", v.paint.yellow("nothing can be run"))
+		return
+	}
+	v.row("run", v.paint.bold(oneLine(p.Shown(r.Command)))+where(r.Evidence))
+	status := "ready to run"
+	if !r.Selected || r.Status != "auto" && len(r.Needs) > 0 {
+		status = v.paint.yellow("nothing can be run yet: " + strings.ReplaceAll(r.Status, "_", " "))
+	}
+	detail := []string{r.Kind + " run", strings.ReplaceAll(r.Route, "_", " "), status}
+	if r.Cwd != "" && r.Cwd != "." {
+		detail = append(detail, "in "+r.Cwd)
+	}
+	v.row("", strings.Join(append(detail, gpuWords(r.GPUs), "at most "+timeLimit(r.TimeoutS), seedWords(r)), " · "))
+	for _, s := range r.Setup {
+		text := "first: " + p.Shown(strings.Join(s.Argv, " "))
+		if s.Network {
+			text += " (needs the network, which the local executor refuses)"
+		}
+		v.row("", text)
+	}
+	for _, c := range r.Patches {
+		v.row("", fmt.Sprintf("changed %s:%d  %s → %s  (%s)", c.File, c.Line, c.Before, c.After, c.Reason))
+	}
+	var fetched []string
+	for _, x := range r.Assets {
+		if x.Access == "auto" {
+			fetched = append(fetched, x.Name)
+		}
+	}
+	if len(fetched) > 0 {
+		v.row("", "fetches from the network: "+strings.Join(fetched, ", "))
+	}
+	v.expects(r)
+	v.collects(r.Collect)
+	v.needs(p, r)
+}
+
+func gpuWords(n spec.GPUNeed) string {
+	switch {
+	case n.Min == 1:
+		return "1 GPU"
+	case n.Min == 0 && n.Hint != "":
+		return "no GPU needed (" + n.Hint + ")"
+	case n.Min == 0:
+		return "no GPU needed"
+	}
+	return fmt.Sprintf("%d GPUs", n.Min)
+}
+
+// timeLimit is a bound in seconds, 0 for none of the plan's own.
+func timeLimit(s int) string {
+	if s == 0 {
+		return "the executor's time limit"
+	}
+	return duration(float64(s))
+}
+
+// seedWords say how often a run is executed, and how the seed reaches it.
+func seedWords(r *spec.Run) string {
+	text := "1 seed"
+	if n := len(r.Seeds); n > 1 {
+		text = fmt.Sprintf("%d seeds, %d to %d", n, r.Seeds[0], r.Seeds[n-1])
+	}
+	switch s := r.Seeding; {
+	case s == nil:
+	case s.By == "exempt":
+		text = "deterministic, 1 execution"
+	case s.By == "none":
+		text += " (it takes none)"
+	default:
+		text += " (" + s.Name + ")"
+	}
+	return text
+}
+
+func (v planView) expects(r *spec.Run) {
+	x := r.Expects
+	if x == nil {
+		return
+	}
+	text := strings.TrimSpace(fmt.Sprintf("should give %s %g %s", x.Metric, x.Value, x.Unit))
+	if x.Dataset != "" {
+		text += " on " + x.Dataset
+	}
+	if t := x.Tolerance; t != nil {
+		text += ", within " + toleranceWords(*t)
+	}
+	v.row("", text)
+}
+
+func toleranceWords(t spec.Tolerance) string {
+	if t.Kind == "relative" {
+		return fmt.Sprintf("%.3g %% (%s)", 100*t.Value, t.Source)
+	}
+	return fmt.Sprintf("%.4g (%s)", t.Value, t.Source)
+}
+
+// needs says what stands against a run, and the command that supplies it.
+func (v planView) needs(p *spec.Plan, r *spec.Run) {
+	var flags []string
+	for i, n := range r.Needs {
+		if n.Flag != "" && !slices.Contains(flags, n.Flag) {
+			flags = append(flags, n.Flag)
+		}
+		text := n.Reason
+		if n.Flag != "" {
+			text = v.paint.bold(quoteFlag(n.Flag)) + " : " + n.Reason
+		}
+		v.row(label(i, "missing"), text)
+	}
+	if len(flags) == 0 {
+		return
+	}
+	words := []string{"repromill plan", shellWord(p.Target.Input)}
+	for _, f := range flags {
+		words = append(words, quoteFlag(f))
+	}
+	v.row("give it", strings.Join(words, " "))
+}
+
+// quoteFlag makes an option fit for a shell.
+func quoteFlag(f string) string {
+	name, val, _ := strings.Cut(f, " ")
+	return name + " " + shellWord(val)
+}
+
+// shellWord quotes a word for a POSIX shell where it needs that.
+func shellWord(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@=+,%") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func (v planView) bindings(list []spec.Binding) {
+	for i, b := range list {
+		text := b.Name + " = " + b.Value
+		if b.Kind != "set" {
+			at := b.Path
+			if b.URL != "" {
+				at = b.URL
+			}
+			text = b.Name + " = " + at
+			if b.SHA256 != "" {
+				text += fmt.Sprintf("  (%s, %s, sha256 %s)", count(b.Files, "file"), sizeWords(b.Bytes), short(b.SHA256))
+			}
+		}
+		if b.For != "" && b.For != b.Name {
+			text += "  for " + b.For
+		}
+		if b.Place != "" {
+			text += "  shown at " + b.Place
+		}
+		v.row(label(i, "bound"), text)
+	}
+}
+
+func (v planView) preflight(list []spec.Preflight) {
+	for i, f := range list {
+		status := strings.ReplaceAll(f.Status, "_", " ")
+		if f.Status == "gated" || f.Status == "missing" || f.Status == "unreachable" {
+			status = v.paint.yellow(status)
+		}
+		text := status + "  " + f.Name
+		if f.URL != "" {
+			text += "  " + f.URL
+		}
+		if f.Bytes > 0 {
+			text += "  " + sizeWords(f.Bytes)
+		}
+		if f.Reason != "" {
+			text += "  (" + f.Reason + ")"
+		}
+		v.row(label(i, "preflight"), text)
+	}
+}
+
+// others are the runs beside the main one, each on a line or two.
+func (v planView) others(p *spec.Plan, main *spec.Run) {
+	n := 0
+	for i := range p.Runs {
+		r := &p.Runs[i]
+		if r == main {
+			continue
+		}
+		if n++; n > 4 {
+			continue
+		}
+		status := strings.ReplaceAll(r.Status, "_", " ")
+		if r.Selected {
+			status = "runs too"
+		}
+		text := r.Kind + " · " + status + " · " + ellipsis(oneLine(p.Shown(r.Command)), 100) + where(r.Evidence)
+		var why []string
+		for _, x := range r.Needs {
+			why = append(why, x.Reason)
+		}
+		if len(r.Needs) == 0 && r.Status != "auto" {
+			why = r.Reasons
+		}
+		if len(why) > 0 {
+			text += ": " + strings.Join(why, "; ")
+		}
+		v.row(label(n-1, "also"), text)
+	}
+	if n > 4 {
+		v.row("", fmt.Sprintf("… %d more with --json", n-4))
+	}
+}
+
+func ellipsis(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return strings.TrimSpace(string(r[:n-1])) + "…"
+	}
+	return s
+}
+
+// decisions tell why, those about the main run and the environment first; what
+// is shown above already is not said again.
+func (v planView) decisions(p *spec.Plan, main *spec.Run) {
+	kind := ""
+	if main != nil {
+		kind = main.Kind
+	}
+	rank := func(d spec.Decision) int {
+		switch {
+		case d.What == kind+" run":
+			return 0
+		case strings.HasPrefix(d.What, "metric of "):
+			return 2
+		case strings.HasSuffix(d.What, " run"), strings.HasPrefix(d.What, "claim "):
+			return 3
+		}
+		return 1
+	}
+	list := slices.Clone(p.Decisions)
+	slices.SortStableFunc(list, func(a, b spec.Decision) int { return rank(a) - rank(b) })
+	for i, d := range list {
+		if i == 6 {
+			v.row("", fmt.Sprintf("… %d more with --json; --explain FIELD tells all of one", len(list)-i))
+			return
+		}
+		text := d.What
+		if r := rank(d); r == 1 || r == 3 {
+			text += ": " + ellipsis(oneLine(p.Shown(d.Chosen)), 80)
+		}
+		text += ", because " + d.Because
+		for j, o := range d.Over {
+			if j == 2 {
+				text += fmt.Sprintf(" and %d more", len(d.Over)-j)
+				break
+			}
+			text += map[bool]string{true: "; instead of ", false: ", "}[j == 0] + ellipsis(oneLine(o), 110)
+		}
+		v.row(label(i, "why"), text)
+	}
+}
+
+func (v planView) warnings(list []spec.Warning) {
+	n := 0
+	for _, w := range list {
+		if w.Code == "nothing_selected" { // what is missing says it
+			continue
+		}
+		if n++; n <= 6 {
+			v.row(label(n-1, "warning"), v.paint.yellow(w.Message))
+		}
+	}
+	if n > 6 {
+		v.row("", fmt.Sprintf("… %d more with --json", n-6))
 	}
 }
 
@@ -174,10 +446,16 @@ func (v planView) collects(rules []spec.Collect) {
 	}
 }
 
-func (v planView) claims(claims []spec.Claim) {
-	for i, c := range claims {
-		if i == 10 {
-			v.row("", fmt.Sprintf("… %d more with --json", len(claims)-i))
+// claims lists those that the main run checks first.
+func (v planView) claims(p *spec.Plan, main *spec.Run) {
+	list := slices.Clone(p.Claims)
+	checked := func(c spec.Claim) bool { return main != nil && slices.Contains(main.ClaimIDs, c.ID) }
+	slices.SortStableFunc(list, func(a, b spec.Claim) int {
+		return map[bool]int{true: 0, false: 1}[checked(a)] - map[bool]int{true: 0, false: 1}[checked(b)]
+	})
+	for i, c := range list {
+		if i == 6 && len(list) > 7 {
+			v.row("", fmt.Sprintf("… %d more with --json", len(list)-i))
 			return
 		}
 		at := c.Where.Paper
@@ -188,7 +466,18 @@ func (v planView) claims(claims []spec.Claim) {
 		if c.Dataset != "" {
 			text += " on " + c.Dataset
 		}
-		text += fmt.Sprintf("  (%s, %s)", at, strings.ReplaceAll(c.Checkable, "_", " "))
+		text += "  [" + at + "]"
+		switch {
+		case checked(c):
+			text += "  checked by this run"
+			if c.Tolerance != nil {
+				text += ", within " + toleranceWords(*c.Tolerance)
+			}
+		case c.Checkable == "numeric":
+			text += "  not checked by this run"
+		default:
+			text += "  " + strings.ReplaceAll(c.Checkable, "_", " ")
+		}
 		v.row(label(i, "claims"), text)
 	}
 }
@@ -212,6 +501,23 @@ func (v planView) suites(p *spec.Plan) {
 	for i, s := range p.Suites {
 		v.row(label(i, "suites"), fmt.Sprintf("%s  %s, %d questions × %d, %d arms", s.ID, s.Kind, s.Questions, s.Repeats, len(s.Arms)))
 	}
+}
+
+// indented prints a text that wraps under itself, after a lead.
+func (v planView) indented(lead, text string) {
+	for _, line := range wrap(text, max(v.width-len(lead), 30)) {
+		fmt.Fprintf(v.w, "%s%s\n", lead, line)
+		lead = strings.Repeat(" ", len(lead))
+	}
+}
+
+// evidenceLine is one place with its words.
+func evidenceLine(e spec.Evidence) string {
+	at := strings.TrimSpace(strings.Trim(where([]spec.Evidence{e}), " []") + " " + e.Field)
+	if e.Quote != "" {
+		at += "  “" + oneLine(e.Quote) + "”"
+	}
+	return at
 }
 
 // row prints one label and a text that wraps under itself.
