@@ -43,7 +43,7 @@ one GPU.
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if f.checks {
-				return a.printChecks()
+				return a.printAnchors()
 			}
 			if len(args) == 1 {
 				f.network = args[0]
@@ -214,7 +214,7 @@ func (a *app) estimateTraining(f *trainingFlags) error {
 	return nil
 }
 
-func (a *app) printChecks() error {
+func (a *app) printAnchors() error {
 	checks, err := training.Checks()
 	if err != nil {
 		return err
