@@ -92,6 +92,7 @@ func (d *drive) unitAttempts(u unit, n int) []Attempt {
 	if u.prep.Venv {
 		base.ReadOnly = append(base.ReadOnly, d.venv())
 	}
+	d.inImage(&base, u.prep.Image)
 	base.Limits.Wall = d.wallLimit(time.Duration(u.run.TimeoutS)*time.Second, base.GPUs)
 	var out []Attempt
 	for i, s := range u.run.Setup {
@@ -156,7 +157,7 @@ func (d *drive) fill(u unit, s string) string {
 func (d *drive) unitEnv(u unit) map[string]string {
 	env := map[string]string{
 		"WANDB_MODE": "offline", "HF_HUB_DISABLE_TELEMETRY": "1", "MPLBACKEND": "Agg",
-		"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "REPROMILL_SEED": strconv.FormatInt(u.seed, 10),
+		"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "USER": "repromill", "REPROMILL_SEED": strconv.FormatInt(u.seed, 10),
 	}
 	if u.prep.Venv {
 		env["VIRTUAL_ENV"] = d.venv()

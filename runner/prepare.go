@@ -91,7 +91,11 @@ func (d *drive) prepare(ctx context.Context) (out Prepared, skipped string, err 
 	if len(d.eligible(out.Refused)) == 0 {
 		return out, "", nil
 	}
-	if err := d.install(ctx, &out); err != nil {
+	install := d.install
+	if d.images() != nil {
+		install = d.environment
+	}
+	if err := install(ctx, &out); err != nil {
 		return out, "", err
 	}
 	for _, dev := range out.Deviations {

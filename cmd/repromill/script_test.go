@@ -64,6 +64,7 @@ func TestScripts(t *testing.T) {
 			home := filepath.Join(env.WorkDir, ".home")
 			env.Setenv("HOME", home)
 			env.Setenv("USER", "tester")
+			env.Setenv("REPROMILL_EXECUTOR", "local") // whatever engine this machine has
 			env.Vars = append(env.Vars, noRaceSleep)
 			env.Setenv("XDG_STATE_HOME", filepath.Join(home, "state"))
 			env.Setenv("XDG_DATA_HOME", filepath.Join(home, "data"))

@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"github.com/repromill/repromill/planner/fetch/git"
+	"github.com/repromill/repromill/runner/docker"
+	"github.com/repromill/repromill/runner/docker/supervisor"
 	"github.com/repromill/repromill/runner/local"
 	"github.com/repromill/repromill/runner/sandbox"
 )
@@ -14,6 +16,9 @@ const (
 	workerEntry  = "__worker"
 	sandboxEntry = "__sandbox-init"
 	gitEntry     = "__git-unpack"
+	// The first process of a container, and the proxy beside it.
+	containerEntry = "__container-init"
+	proxyEntry     = "__container-proxy"
 )
 
 // hidden dispatches them. They come before everything else because they run
@@ -28,6 +33,10 @@ func hidden(args []string) (code int, ok bool) {
 		return local.WorkerMain(args[2:]), true
 	case sandboxEntry:
 		return sandbox.InitMain(args[2:]), true
+	case containerEntry:
+		return supervisor.Main(), true
+	case proxyEntry:
+		return docker.ProxyMain(args[2:]), true
 	case gitEntry:
 		return git.ChildMain(context.Background(), os.Stdin, os.Stdout), true
 	}
