@@ -169,6 +169,9 @@ var otherNames = map[string]string{
 
 var missingPackageRE = regexp.MustCompile(`E: (?:Unable to locate package|Package '?|Couldn't find any package by (?:glob|regex) ')\s*([a-z0-9][a-z0-9+.:-]*)`)
 
+// colourRE is what the classic builder puts around standard error.
+var colourRE = regexp.MustCompile(`\x1b\[[0-9;]*m`)
+
 // withPackages returns the base with packages of its distribution. A package
 // that the distribution has under another name, or not at all, is a deviation.
 func (j *job) withPackages(ctx context.Context, packages []string) (*base, *Failure, error) {
@@ -191,6 +194,7 @@ func (j *job) withPackages(ctx context.Context, packages []string) (*base, *Fail
 		if j.from, err = j.log.Seek(0, 2); err != nil {
 			return nil, nil, fmt.Errorf("read build log: %w", err)
 		}
+		text = colourRE.ReplaceAllString(text, "")
 		m := missingPackageRE.FindAllStringSubmatch(text, -1)
 		if m == nil {
 			return nil, &Failure{Reason: "the packages " + strings.Join(packages, ", ") + " cannot be installed: " + lastLines(text, 2)}, nil
