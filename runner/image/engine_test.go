@@ -131,3 +131,29 @@ func TestNumpyPaper(t *testing.T) {
 	}
 	t.Logf("a new commit took %s, and %s with loading", ready, time.Since(start))
 }
+
+// TestRepairs installs what cannot be installed as written.
+func TestRepairs(t *testing.T) {
+	b := builder(t, nil)
+	dir := checkout(t, map[string]string{"requirements.txt": `# frozen on Ubuntu, Python 3.7
+certifi @ file:///croot/certifi_1671487769961/work/certifi
+numpy==1.17.3
+pkg-resources==0.0.0
+PyYAML==5.4
+six==1.99
+`})
+	env, err := b.Environment(context.Background(), image.EnvRequest{Environment: wants("-r requirements.txt"), Source: dir})
+	must(t, err)
+	log, _ := os.ReadFile(env.Log)
+	if env.Failure != nil {
+		t.Fatalf("%s\n%s", env.Failure, log)
+	}
+	for _, d := range env.Deviations {
+		t.Logf("%s: %s -> %s (%s)", d.What, d.Declared, d.Used, d.Reason)
+	}
+	for _, l := range strings.Split(env.Lock, "\n") {
+		if strings.Contains(l, "==") {
+			t.Log(l)
+		}
+	}
+}

@@ -64,14 +64,12 @@ func (b *Builder) indexes(r *recipe, st *state) (index *url.URL, extra, find []s
 
 // uvConfig is the uv.toml of a build.
 type uvConfig struct {
-	BuildDeps   map[string][]buildDep `toml:"extra-build-dependencies,omitempty"`
-	NoIsolation []string              `toml:"no-build-isolation-package,omitempty"`
+	BuildDeps map[string][]string `toml:"extra-build-dependencies,omitempty"`
+	Late      map[string]string   `toml:"exclude-newer-package,omitempty"`
 }
 
-type buildDep struct {
-	Requirement string `toml:"requirement"`
-	Match       bool   `toml:"match-runtime,omitempty"`
-}
+// never is a bounding date that bounds nothing.
+const never = "2200-01-01T00:00:00Z"
 
 // writeSettings fills the folder that the container reads.
 func (b *Builder) writeSettings(dir string, r *recipe, st *state) error {
@@ -111,8 +109,12 @@ func (b *Builder) writeSettings(dir string, r *recipe, st *state) error {
 		return err
 	}
 	st.files(r, files, env)
+	late := map[string]string{}
+	for _, name := range st.late {
+		late[name] = never
+	}
 	var conf strings.Builder
-	if err := toml.NewEncoder(&conf).Encode(uvConfig{st.buildDeps(), st.noIsolation}); err != nil {
+	if err := toml.NewEncoder(&conf).Encode(uvConfig{st.extraBuild, late}); err != nil {
 		return fmt.Errorf("write settings: %w", err)
 	}
 	files["uv.toml"] = conf.String()

@@ -23,14 +23,14 @@ type state struct {
 	python, from string        // the interpreter of this try
 	others       []interpreter // that could be used instead, best first
 
-	edited           map[string]string   // requirement by name, in place of the declared one
+	edited           map[string]string   // requirement by name, in place of the declared one; empty leaves it out
 	extraBuild       map[string][]string // build dependencies by name, beside the declared ones
 	buildConstraints []string            // "setuptools<58"
-	noIsolation      []string
-	packages         []string // Debian packages for the image
-	tools            []string // Debian packages for building alone
-	unbounded        bool     // the index has no upload times
-	plainTorch       bool     // PyTorch's own index cannot be reached
+	late             []string            // packages that the bounding date does not hold for
+	packages         []string            // Debian packages for the image
+	tools            []string            // Debian packages for building alone
+	unbounded        bool                // the index has no upload times
+	plainTorch       bool                // PyTorch's own index cannot be reached
 	dropped          map[string]bool
 	devs             []spec.Deviation
 	tried            map[string]bool
@@ -69,6 +69,7 @@ func (st *state) files(r *recipe, files, env map[string]string) {
 		switch edit, ok := st.edited[l.Name]; {
 		case l.Edit:
 			in = append(in, "-e "+strings.TrimSuffix(SourcePath+"/"+l.Text, "/."))
+		case ok && edit == "": // left out
 		case ok && l.Name != "":
 			in = append(in, edit)
 		default:
@@ -76,8 +77,12 @@ func (st *state) files(r *recipe, files, env map[string]string) {
 		}
 	}
 	for _, l := range append(slices.Clone(r.inputs.Constraints), r.inputs.Locked...) {
-		if _, ok := st.edited[l.Name]; !ok && !strings.Contains(l.Text, "[") {
+		switch edit, ok := st.edited[l.Name]; {
+		case strings.Contains(l.Text, "["):
+		case !ok:
 			constraints = append(constraints, l.Text)
+		case edit != "":
+			constraints = append(constraints, edit)
 		}
 	}
 	files["in.txt"] = "" // the script tests whether there is anything in it
@@ -85,16 +90,6 @@ func (st *state) files(r *recipe, files, env map[string]string) {
 	list("constraints.txt", "UV_CONSTRAINT", constraints)
 	list("overrides.txt", "UV_OVERRIDE", r.overrides)
 	list("build-constraints.txt", "UV_BUILD_CONSTRAINT", st.buildConstraints)
-}
-
-func (st *state) buildDeps() map[string][]buildDep {
-	out := map[string][]buildDep{}
-	for name, list := range st.extraBuild {
-		for _, d := range list {
-			out[name] = append(out[name], buildDep{d, d == "torch" || d == "numpy"})
-		}
-	}
-	return out
 }
 
 // declared finds the line that brought a package in, the zero Line when it is

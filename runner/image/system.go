@@ -219,7 +219,7 @@ func (b *Builder) systemImage(ctx context.Context, bs *base, packages []string, 
 	if p := b.cfg.Index.Proxy; p != "" { // predefined arguments, which are not kept in the image
 		args["http_proxy"], args["https_proxy"], args["no_proxy"] = p, p, b.cfg.Index.NoProxy
 	}
-	id, err := b.cfg.Engine.Build(ctx, engine.Build{Context: context, Args: args, Tags: []string{"repromill/system:" + key[:16]}, Labels: map[string]string{LabelKey: key}, Log: log})
+	id, err := b.cfg.Engine.Build(ctx, engine.Build{Context: context, Args: args, Tags: []string{systemTag(key)}, Labels: map[string]string{LabelKey: key}, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +243,7 @@ func (b *Builder) systemBase(ctx context.Context, below *base, rec *record, bs *
 	if _, err := b.inEngine(ctx, below); err != nil {
 		return nil, err
 	}
-	id, err := b.Load(ctx, bs.image, "repromill/system:"+rec.Key[:16])
+	id, err := b.Load(ctx, bs.image, systemTag(rec.Key))
 	bs.id = id
 	return bs, err
 }
