@@ -192,7 +192,7 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 			return nil, err
 		}
 		if out.code == 0 && !out.timeout && !out.flood {
-			return nil, nil
+			return nil, j.complete(ctx)
 		}
 		if fail := j.hopeless(out, text); fail != nil {
 			return fail, nil
@@ -217,6 +217,21 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 	}
 }
 
+// complete adds the shared libraries of the system that were installed
+// extensions need. That changes nothing that was installed.
+func (j *job) complete(ctx context.Context) error {
+	missing, err := j.missingLibraries(ctx)
+	if err != nil || !j.addLibraries(missing) {
+		return err
+	}
+	j.b.cfg.Progress(Event{"system", strings.Join(missing, " ")})
+	fail, err := j.system(ctx)
+	if fail != nil { // it installs without them, so that is not the end
+		j.st.deviate("system package", strings.Join(missing, ", "), "none", fail.Reason)
+	}
+	return err
+}
+
 // markRE finds the build script's own lines, which are for this program.
 var markRE = regexp.MustCompile(`(?m)^::repromill::.*\n?`)
 
@@ -225,7 +240,7 @@ func (j *job) hopeless(out outcome, text string) *Failure {
 	last := lastLines(markRE.ReplaceAllString(text, ""), 2)
 	switch {
 	case out.timeout:
-		return &Failure{Reason: fmt.Sprintf("installing took longer than %s (perhaps it waited for input, of which there is none); its last words: %s", j.b.cfg.Limits.Wall, last)}
+		return &Failure{Reason: fmt.Sprintf("installing took longer than %s (perhaps it waited for input, of which there is none); its last words: %s", j.b.cfg.Limits.Wall, or(last, "none"))}
 	case out.flood:
 		return &Failure{Reason: fmt.Sprintf("installing printed more than %d MiB", j.b.cfg.Limits.LogBytes>>20)}
 	case out.oom:
