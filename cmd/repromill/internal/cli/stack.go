@@ -210,7 +210,7 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Cloner: cloner, CreatedBy: createdBy()}, nil
+	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Client: client, Cloner: cloner, CreatedBy: createdBy()}, nil
 }
 
 // useMirrorOf makes a resumed run use the mirror it was made with, unless
