@@ -157,3 +157,18 @@ six==1.99
 		}
 	}
 }
+
+// TestPythonThatIsNotThere takes the base's Python and says so.
+func TestPythonThatIsNotThere(t *testing.T) {
+	b := builder(t, func(c *image.Config) { c.Interpreters = nil })
+	for _, want := range []string{"3.7", "3.5.2", "2.7"} {
+		req := image.EnvRequest{Environment: wants("six"), Source: t.TempDir()}
+		req.Environment.Python.Version = want
+		env, err := b.Environment(context.Background(), req)
+		must(t, err)
+		if env.Failure != nil || len(env.Deviations) != 1 || env.Deviations[0].Declared != want || env.Deviations[0].Used != "3.11" || !strings.HasPrefix(env.Python, "3.11.") {
+			log, _ := os.ReadFile(env.Log)
+			t.Errorf("%s: %s %+v\n%s", want, env.Failure, env.Deviations, log)
+		}
+	}
+}
