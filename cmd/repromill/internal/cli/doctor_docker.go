@@ -97,7 +97,7 @@ func (a *app) imagesCheck(ctx context.Context, eng *engine.Engine) check {
 }
 
 func gpuRuntime(i engine.Info) check {
-	found, _ := filepath.Glob("/dev/nvidia[0-9]*")
+	found := gpuDevices()
 	if slices.Contains(i.Runtimes, "nvidia") {
 		return check{What: "docker GPUs", Status: "ok", Found: "the nvidia runtime is configured"}
 	}
@@ -109,8 +109,17 @@ func gpuRuntime(i engine.Info) check {
 	return c
 }
 
+// gpuDevices are this machine's NVIDIA GPUs.
+func gpuDevices() []string {
+	found, err := filepath.Glob("/dev/nvidia[0-9]*")
+	if err != nil {
+		return nil // the pattern is a constant
+	}
+	return found
+}
+
 func gpus() check {
-	found, _ := filepath.Glob("/dev/nvidia[0-9]*")
+	found := gpuDevices()
 	if len(found) == 0 {
 		return check{What: "GPUs", Status: "ok", Found: "none; runs that need one are planned and estimated, not executed"}
 	}

@@ -105,7 +105,7 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 		Images: map[string]runner.Images{"docker": images{a}}, Planner: s.outside,
 		Source: s.outside, Results: runner.InDataset(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
-		PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
+		GPUs: len(gpuDevices()), PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
 		Version: createdBy(),
 	})
 	return err
@@ -210,7 +210,7 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Cloner: cloner, CreatedBy: createdBy()}, nil
+	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Client: client, Cloner: cloner, CreatedBy: createdBy()}, nil
 }
 
 // useMirrorOf makes a resumed run use the mirror it was made with, unless

@@ -23,6 +23,7 @@ import (
 // Pipeline makes plans. It is safe for concurrent use.
 type Pipeline struct {
 	Intake    *intake.Intake
+	Client    *fetch.Client // that Intake asks through
 	Cloner    *git.Cloner
 	CreatedBy string
 }
