@@ -37,8 +37,7 @@ type job struct {
 	log  *os.File
 	from int64 // where this try begins in the log
 
-	base   *base // with system packages
-	probed string
+	base *base // with system packages
 }
 
 // build makes an environment that is not there. Whatever happens, nothing of
