@@ -232,15 +232,28 @@ func (rec *Record) rerun(planFile string) string {
 	q := rec.Request
 	argv := []string{"repromill", "run"}
 	if q.Plan != nil {
-		return strings.Join(append(argv, "-f", word(planFile), "--yes"), " ")
+		argv = append(argv, "-f", word(planFile))
+		q.Mirror, q.Repo, q.Commit = "", "", ""
 	}
-	for _, f := range [][2]string{{"--mirror", q.Mirror}, {"--repo", q.Repo}, {"--commit", q.Commit}} {
+	for _, f := range [][2]string{{"--mirror", q.Mirror}, {"--repo", q.Repo}, {"--commit", q.Commit}, {"--executor", executorFlag(q)}, {"--image", q.Image}} {
 		if f[1] != "" {
 			argv = append(argv, f[0], word(f[1]))
 		}
 	}
 	argv = append(argv, q.Wishes.options()...)
+	if q.Plan != nil {
+		return strings.Join(append(argv, "--yes"), " ")
+	}
 	return strings.Join(append(argv, word(q.Target), "--yes"), " ")
+}
+
+// executorFlag is the executor that a repeated run has to name: the machine's
+// own programs and containers give different environments.
+func executorFlag(q Request) string {
+	if q.Executor == "local" || q.Executor == "auto" {
+		return ""
+	}
+	return q.Executor
 }
 
 // word quotes s for a POSIX shell where it needs that; the line is shown to

@@ -130,6 +130,8 @@ type Config struct {
 	Getenv   func(string) string
 	LookPath func(string) (string, error)
 
+	FreeBytes func(path string) (int64, error) // free disk space; nil asks the system
+
 	GPUs               int                // how many the executors offer; runs that need more are not attempted
 	PriceUSDPerGPUHour map[string]float64 // by SKU
 	// Indexes are the package indexes (https URLs), the main one first; empty

@@ -39,8 +39,8 @@ type loadFlags struct {
 	failOn                     []string
 }
 
-// loaded is what `load --json` prints.
-type loaded struct {
+// loadReport is what `load --json` prints.
+type loadReport struct {
 	Model     string        `json:"model"`
 	Endpoints []string      `json:"endpoints"`
 	Servers   []string      `json:"servers"` // engine and version of each
@@ -144,7 +144,7 @@ func (a *app) load(ctx context.Context, f *loadFlags) error {
 		return err
 	}
 	defer b.Close()
-	out := &loaded{Model: b.Model(), Endpoints: cfg.URLs, Simulated: b.Simulated(), Warnings: b.Warnings}
+	out := &loadReport{Model: b.Model(), Endpoints: cfg.URLs, Simulated: b.Simulated(), Warnings: b.Warnings}
 	for _, id := range b.Identities {
 		out.Servers = append(out.Servers, strings.TrimSpace(id.Engine+" "+id.Version))
 	}
@@ -184,7 +184,7 @@ func (a *app) load(ctx context.Context, f *loadFlags) error {
 	return loadVerdict(out, f)
 }
 
-func (a *app) loadCells(ctx context.Context, f *loadFlags, b *bench.Bench, specs []load.Spec, u *ui, seen func(*bench.Cell), out *loaded) error {
+func (a *app) loadCells(ctx context.Context, f *loadFlags, b *bench.Bench, specs []load.Spec, u *ui, seen func(*bench.Cell), out *loadReport) error {
 	for _, s := range specs {
 		if f.find {
 			u.start("searching for the highest rate that keeps the SLO")
@@ -210,7 +210,7 @@ func (a *app) loadCells(ctx context.Context, f *loadFlags, b *bench.Bench, specs
 	return nil
 }
 
-func loadVerdict(out *loaded, f *loadFlags) error {
+func loadVerdict(out *loadReport, f *loadFlags) error {
 	for _, c := range out.Cells {
 		for _, on := range f.failOn {
 			hit := false
