@@ -490,3 +490,13 @@ func (e *Executor) open(h runner.Handle) (at pod.Folder, job string, rec pod.Rec
 	}
 	return at, m[2], rec, err
 }
+
+// Ready says why nothing can be submitted: no cluster, no Kueue, no permission.
+// A queue that is missing or stopped is no reason: it may come.
+func (e *Executor) Ready(ctx context.Context) error {
+	if err := e.c.checkKueue(ctx); err != nil {
+		return e.c.explain("look for Kueue", err)
+	}
+	_, err := e.c.identity(ctx)
+	return e.c.explain("look for the namespace", err)
+}

@@ -68,7 +68,7 @@ func (e *Executor) settleFailed(at pod.Folder, rec pod.Record, p Phase) (runner.
 		return e.settle(at, runner.Failed, runner.ReasonResource, fmt.Sprintf("used more than the %d MiB of memory of its pod", (rec.Attempt.Limits.MemoryBytes+workerMemory)>>20), p)
 	case "DeadlineExceeded", "DeactivatedDueToMaximumExecutionTimeExceeded":
 		why = runner.ReasonTimeout
-	case "PodFailurePolicy":
+	case "PodFailurePolicy", "StartError":
 		why = runner.ReasonStart
 	}
 	message := p.Message

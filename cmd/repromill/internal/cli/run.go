@@ -68,7 +68,7 @@ what is left.`,
 	fl := cmd.Flags()
 	f.planFlags.add(fl)
 	fl.StringVarP(&f.planFile, "file", "f", "", "run the plan in `PLAN` (- is standard input) instead of planning")
-	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto or local")
+	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto, local, kueue, or kueue:PURPOSE for another of the queues of the configuration")
 	fl.StringVar(&f.resume, "resume", "", "take up run `ID` where it stood")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "approve in advance")
 	fl.BoolVar(&f.noSandbox, "no-sandbox", false, "run the code without isolation where none is possible; it is recorded")
@@ -151,6 +151,9 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	}
 	// A mirror that is not there is said before a run is made.
 	if _, err := st.outside(); err != nil {
+		return err
+	}
+	if err := a.clusterReady(ctx, f.executor); err != nil {
 		return err
 	}
 	if f.from != "" {

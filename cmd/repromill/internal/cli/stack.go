@@ -90,13 +90,15 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	if err != nil {
 		return err
 	}
+	executors, places := a.clusterExecutors(hook)
+	executors["local"] = executor
 	s.outside = sync.OnceValues(a.pipeline)
 	prices := map[string]float64{}
 	for sku, v := range a.cfg.Group("prices") {
 		prices[sku], _ = strconv.ParseFloat(v.Value, 64)
 	}
 	s.runner, err = runner.New(runner.Config{
-		Store: s.store, Executors: map[string]runner.Executor{"local": executor}, Planner: s.outside,
+		Store: s.store, Executors: executors, Places: places, Planner: s.outside,
 		Source: s.outside, Results: runner.InDataset(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
 		PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
