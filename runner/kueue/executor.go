@@ -329,7 +329,7 @@ func (e *Executor) Look(ctx context.Context, h runner.Handle) (runner.Status, Ph
 		return runner.Status{}, Phase{}, err
 	}
 	if st, ok, err := at.Exit(); ok || err != nil {
-		return st, Phase{}, err
+		return e.placed(ctx, at, name, st), Phase{}, err
 	}
 	b, err := os.ReadFile(filepath.Join(string(at), fileMade))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -347,9 +347,10 @@ func (e *Executor) Look(ctx context.Context, h runner.Handle) (runner.Status, Ph
 		return runner.Status{}, Phase{}, e.c.explain("observe "+rec.Key, err)
 	}
 	p := PhaseOf(o)
+	e.notePlace(at, p)
 	// A pod commits before its Job knows that it has ended.
 	if st, ok, err := at.Exit(); ok || err != nil {
-		return st, p, err
+		return e.placed(ctx, at, name, st), p, err
 	}
 	st, err := e.status(ctx, at, rec, o, p)
 	return st, p, err
