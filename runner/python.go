@@ -36,6 +36,9 @@ const newest = 16
 // with the deviation, and a zero Interpreter when there is none at all.
 func (d *drive) findPython(ctx context.Context, want string) (Interpreter, []spec.Deviation, error) {
 	m := pythonVersion.FindStringSubmatch(want)
+	if d.python.Path != "" {
+		return d.python, d.misfit(want, m), nil
+	}
 	if m == nil {
 		py, err := d.firstPython(ctx, append([]string{"python3", "python"}, minorNames(0)...))
 		return py, nil, err
@@ -60,6 +63,17 @@ func (d *drive) findPython(ctx context.Context, want string) (Interpreter, []spe
 		return py, nil, err
 	}
 	return py, deviation(want, py), err
+}
+
+// misfit is the deviation of the only Python there is from the wanted one.
+func (d *drive) misfit(want string, m []string) []spec.Deviation {
+	if m == nil || d.python.Version == "3."+m[3] && m[2] == "3" {
+		return nil
+	}
+	if minor, err := strconv.Atoi(m[3]); err == nil && m[1] == ">=" && m[2] == "3" && atLeast(d.python.Version, minor) {
+		return nil
+	}
+	return []spec.Deviation{{What: "python", Declared: want, Used: d.python.Version, Reason: "it is the one of the image that the cluster runs"}}
 }
 
 func deviation(want string, py Interpreter) []spec.Deviation {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner"
@@ -43,8 +44,8 @@ func (a *app) chooseExecutor(ctx context.Context, f *runFlags) error {
 	if f.executor == "auto" {
 		f.executor = a.cfg.String("executor")
 	}
-	if !slices.Contains([]string{"auto", "local", "docker"}, f.executor) {
-		return usererrf("use auto, local or docker", "there is no executor %q", f.executor)
+	if kind, _, _ := strings.Cut(f.executor, ":"); !slices.Contains([]string{"auto", "local", "docker", "kueue"}, kind) {
+		return usererrf("use auto, local, docker or kueue", "there is no executor %q", f.executor)
 	}
 	asked, why := f.executor, ""
 	if asked == "auto" {

@@ -95,13 +95,16 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	if err != nil {
 		return err
 	}
+	executors, places := a.clusterExecutors(hook)
+	executors["local"] = executor
+	executors["docker"] = containers
 	s.outside = sync.OnceValues(a.pipeline)
 	prices := map[string]float64{}
 	for sku, v := range a.cfg.Group("prices") {
 		prices[sku], _ = strconv.ParseFloat(v.Value, 64)
 	}
 	s.runner, err = runner.New(runner.Config{
-		Store: s.store, Executors: map[string]runner.Executor{"local": executor, "docker": containers},
+		Store: s.store, Executors: executors, Places: places,
 		Images: map[string]runner.Images{"docker": images{a}}, Planner: s.outside,
 		Source: s.outside, Results: runner.InDataset(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
