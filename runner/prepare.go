@@ -189,7 +189,16 @@ func (d *drive) checkPatches(out *Prepared, tree string) error {
 // plan requires no package, else a virtual environment.
 func (d *drive) install(ctx context.Context, out *Prepared) error {
 	reqs := d.plan.Environment.Requirements
-	py, devs, err := d.findPython(ctx, d.plan.Environment.Python.Version)
+	m := moved(&d.plan.Environment)
+	if m.none != "" {
+		out.InstallFailed = m.none
+		return nil
+	}
+	want := d.plan.Environment.Python.Version
+	if m.python != "" {
+		want = m.python
+	}
+	py, devs, err := d.findPython(ctx, want)
 	if err != nil {
 		return err
 	}
@@ -216,7 +225,11 @@ func (d *drive) install(ctx context.Context, out *Prepared) error {
 			return fmt.Errorf("make environment: %w", err)
 		}
 	}
-	steps, devs := d.installSteps(py, args)
+	out.Deviations = append(out.Deviations, m.devs...)
+	steps, devs, err := d.installSteps(py, args, &m)
+	if err != nil {
+		return err
+	}
 	out.Deviations = append(out.Deviations, devs...)
 	for _, s := range steps {
 		why, err := d.installStep(ctx, s)
