@@ -55,7 +55,7 @@ func identity(c *claim.Claim) string {
 }
 
 // tableRows bounds how many claims of one table are kept.
-const tableRows = 12
+const tableRows = 80
 
 // repoClaims reads the documents: prose, tables and shown output. A metric that
 // the paper itself claims is left to the paper.
@@ -172,21 +172,21 @@ func (p *planning) tie(choice *recipe.Choice, paper int) {
 	for _, f := range unread {
 		f()
 	}
-	p.nothingStated()
+	p.nothingStated(choice)
 }
 
 // nothingStated says of runs that neither train nor evaluate a model by their
 // own names and could check nothing, because nothing is
 // stated anywhere and they give no number, that they only show that the code
 // runs.
-func (p *planning) nothingStated() {
+func (p *planning) nothingStated(choice *recipe.Choice) {
 	if len(p.claims) > 0 {
 		return
 	}
 	var smoke, selected *spec.Run
 	for i := range p.plan.Runs {
 		r := &p.plan.Runs[i]
-		if (r.Status == "auto" || r.Status == "manual_data") && len(r.Collect) == 0 && r.Route == "recompute" {
+		if (r.Status == "auto" || r.Status == "manual_data") && len(r.Collect) == 0 && r.Route == "recompute" && !recipe.Measures(p.in.Repo, choice.Commands[r.ID]) {
 			r.Status = "smoke_only"
 			need(r, "result", "", "smoke_only", "no number is stated anywhere, and none is known to be printed: it shows that the code runs")
 			if r.Kind == "smoke" {
@@ -202,7 +202,7 @@ func (p *planning) nothingStated() {
 		smoke.Selected = true
 	default:
 		r := *selected
-		r.ID, r.Kind, r.Selected = "smoke", "smoke", true
+		r.ID, r.Kind, r.Selected = recipe.FreeID(p.plan.Runs, "smoke"), "smoke", true
 		p.plan.Runs = append(p.plan.Runs, r)
 		p.plan.Decisions = slices.DeleteFunc(p.plan.Decisions, func(d spec.Decision) bool { return d.What == "smoke run" })
 		p.decide("smoke run", r.Command, "that the code runs is all that can be checked")

@@ -131,7 +131,7 @@ func (p *planning) repository() error {
 	paper := len(p.claims)
 	p.repoClaims()
 	if f.Unsupported != "" {
-		p.warn("unsupported_language", fmt.Sprintf("the repository is written in %s (%d files) and holds no Python; this version plans Python only", f.Unsupported, f.Languages[f.Unsupported]))
+		p.warn("unsupported_language", fmt.Sprintf("the repository is written in %s (%d files), and its documents run no Python; this version plans Python only", f.Unsupported, f.Languages[f.Unsupported]))
 		p.emitAll("paper_only")
 		return nil
 	}
@@ -154,6 +154,7 @@ func (p *planning) repository() error {
 	if err := p.environment(choice); err != nil {
 		return err
 	}
+	p.work(choice)
 	p.tie(choice, paper)
 	p.blocked(choice)
 	return nil

@@ -303,21 +303,35 @@ func (rec *Record) spent(row *schema.VerdictRow, v verdict.Row) {
 	row.WallS, row.GPUHours, row.USD, row.CPUS = schema.Float(wall), schema.Float(gpu), schema.Float(usd), schema.Float(cpu)
 }
 
+// estimateRows holds what was estimated against what the run used, for the GPU
+// it ran on. A quantity that nobody could estimate has a row too where it was
+// measured: that is what the next estimate learns from.
 func (rec *Record) estimateRows() (out []schema.EstimateRow) {
 	o := rec.Outcome
-	for _, e := range rec.Plan.Estimates {
+	for i := range rec.Plan.Estimates {
+		e := &rec.Plan.Estimates[i]
+		ran := e.Scope == "" && e.SKU == o.Placement.SKU && rec.status() == "succeeded"
 		for _, q := range []struct {
 			name, unit string
-			iv         spec.Interval
+			iv         *spec.Interval
 			measured   float64
-		}{{"gpu_hours", "GPU h", e.GPUHours, o.Spend.GPUHours}, {"usd", "USD", e.USD, o.Spend.USD}} {
+		}{{"gpu_hours", "GPU h", e.GPUHours, o.Spend.GPUHours}, {"usd", "USD", e.USD, o.Spend.USD}, {"wall_s", "s", e.WallS, o.Spend.WallSeconds}} {
+			if q.iv == nil && !ran {
+				continue
+			}
 			row := schema.EstimateRow{
-				Common: rec.common(kindOf(e.Kind), ""), Scope: "job", SKU: cmp.Or(e.SKU, "unknown"), GPUs: int64(e.GPUs), Quantity: q.name, Unit: q.unit,
-				P10: schema.Float(q.iv.P10), P50: schema.Float(q.iv.P50), P90: schema.Float(q.iv.P90), SupportedBy: strings.Join(e.SupportedBy, "; "),
+				Common: rec.common(kindOf(e.Kind), ""), Scope: cmp.Or(e.Scope, "job"), SKU: cmp.Or(e.SKU, "unknown"), GPUs: int64(e.GPUs), Quantity: q.name, Unit: q.unit,
+				Method: e.Method, SupportedBy: strings.Join(e.SupportedBy, "; "), Assumptions: strings.Join(e.Assumptions, "; "),
 			}
 			row.Simulated = false
-			if e.SKU == o.Placement.SKU && rec.status() == "succeeded" {
-				row.Measured, row.Covered = schema.Float(q.measured), schema.Bool(q.iv.P10 <= q.measured && q.measured <= q.iv.P90)
+			if q.iv != nil {
+				row.P10, row.P50, row.P90 = schema.Float(q.iv.P10), schema.Float(q.iv.P50), schema.Float(q.iv.P90)
+			}
+			if ran {
+				row.Measured = schema.Float(q.measured)
+			}
+			if ran && q.iv != nil {
+				row.Covered = schema.Bool(q.iv.P10 <= q.measured && q.measured <= q.iv.P90)
 				if q.iv.P50 > 0 {
 					row.Ratio = schema.Float(q.measured / q.iv.P50)
 				}

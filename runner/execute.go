@@ -93,6 +93,7 @@ func (d *drive) unitAttempts(u unit, n int) []Attempt {
 	if u.prep.Venv {
 		base.ReadOnly = append(base.ReadOnly, d.venv())
 	}
+	d.inImage(&base, u.prep.Image)
 	for _, in := range u.bound(d.plan) {
 		base.ReadOnly, base.Inputs = append(base.ReadOnly, in.Path), append(base.Inputs, in)
 	}
@@ -170,7 +171,7 @@ func (u unit) tokens(p *spec.Plan) (out []string) {
 func (d *drive) unitEnv(u unit) map[string]string {
 	env := map[string]string{
 		"WANDB_MODE": "offline", "HF_HUB_DISABLE_TELEMETRY": "1", "MPLBACKEND": "Agg",
-		"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "REPROMILL_SEED": strconv.FormatInt(u.seed, 10),
+		"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "USER": "repromill", "REPROMILL_SEED": strconv.FormatInt(u.seed, 10),
 	}
 	if len(u.run.Seeds) > 1 && u.seed >= 0 && u.seed <= math.MaxUint32 {
 		env["PYTHONHASHSEED"] = strconv.FormatInt(u.seed, 10)

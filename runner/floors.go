@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/pip"
 )
 
 // torchIndex is where the builds of PyTorch for one CUDA version lie
@@ -32,15 +33,9 @@ type moves struct {
 }
 
 var (
-	releaseRE   = regexp.MustCompile(`^\d+(?:\.\d+)+(?:\+cu\d+)?$`)
-	separatorRE = regexp.MustCompile(`[-_.]+`)
-	distRE      = regexp.MustCompile(`^\s*([A-Za-z0-9][A-Za-z0-9._-]*)(\[[^\]]*\])?`)
+	releaseRE = regexp.MustCompile(`^\d+(?:\.\d+)+(?:\+cu\d+)?$`)
+	distRE    = regexp.MustCompile(`^\s*([A-Za-z0-9][A-Za-z0-9._-]*)(\[[^\]]*\])?`)
 )
-
-// normalised is a distribution's name as PEP 503 compares it.
-func normalised(name string) string {
-	return strings.ToLower(separatorRE.ReplaceAllString(name, "-"))
-}
 
 // moved reads what environment.sku asks for.
 func moved(e *spec.Environment) moves {
@@ -61,7 +56,7 @@ func moved(e *spec.Environment) moves {
 			m.newer = true // the newest that the other bounds allow
 		case releaseRE.MatchString(d.Used):
 			version, build, _ := strings.Cut(d.Used, "+")
-			m.pins[normalised(d.What)], m.newer = "=="+version, true
+			m.pins[pip.Normalise(d.What)], m.newer = "=="+version, true
 			if build != "" {
 				cuda = build
 			}
@@ -86,7 +81,7 @@ func (m *moves) requirement(line string) (string, bool) {
 	if g == nil || strings.Contains(line, "://") {
 		return line, false
 	}
-	pin, ok := m.pins[normalised(g[1])]
+	pin, ok := m.pins[pip.Normalise(g[1])]
 	if !ok {
 		return line, false
 	}

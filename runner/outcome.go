@@ -32,6 +32,7 @@ type Outcome struct {
 	Finished      time.Time        `json:"finished,omitzero"`
 	Executor      string           `json:"executor,omitempty"`
 	Python        string           `json:"python,omitempty"`   // version used, "3.11"
+	Image         *Image           `json:"image,omitempty"`    // that the commands ran in
 	Manifest      string           `json:"manifest,omitempty"` // where the committed results are listed
 	WorkDir       string           `json:"work_dir,omitempty"` // with Request.KeepWork
 }
@@ -76,11 +77,20 @@ type Missing struct {
 type Prepared struct {
 	Python        Interpreter      `json:"python,omitzero"`
 	Venv          bool             `json:"venv,omitempty"`
+	Image         *Image           `json:"image,omitempty"` // where attempts run in one
 	Deviations    []spec.Deviation `json:"deviations,omitempty"`
 	Refused       []Refusal        `json:"refused,omitempty"`
 	InstallFailed string           `json:"install_failed,omitempty"` // why no run could be started
 	Inputs        []Input          `json:"inputs,omitempty"`         // where what is bound lies
 	Shared        []spec.Patch     `json:"shared_patches,omitempty"` // applied to the source itself
+}
+
+// python is the version of Python that the commands had.
+func (p *Prepared) python() string {
+	if p.Image != nil {
+		return p.Image.Python
+	}
+	return p.Python.Version
 }
 
 // Executed is what the stage execute leaves.

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/pip"
 )
 
 // refusal says why a run of the plan is not executed, empty when nothing
@@ -96,7 +97,11 @@ func (d *drive) prepare(ctx context.Context) (out Prepared, skipped string, err 
 	if len(d.eligible(out.Refused)) == 0 {
 		return out, "", nil
 	}
-	if err := d.install(ctx, &out); err != nil {
+	install := d.install
+	if d.images() != nil {
+		install = d.environment
+	}
+	if err := install(ctx, &out); err != nil {
 		return out, "", err
 	}
 	for _, dev := range out.Deviations {
@@ -194,11 +199,11 @@ func (d *drive) install(ctx context.Context, out *Prepared) error {
 		out.InstallFailed = m.none
 		return nil
 	}
-	want := d.plan.Environment.Python.Version
+	version := d.plan.Environment.Python.Version
 	if m.python != "" {
-		want = m.python
+		version = m.python
 	}
-	py, devs, err := d.findPython(ctx, want)
+	py, devs, err := d.findPython(ctx, version)
 	if err != nil {
 		return err
 	}
@@ -214,7 +219,10 @@ func (d *drive) install(ctx context.Context, out *Prepared) error {
 	if len(reqs) == 0 {
 		return d.linkPython(py)
 	}
-	args, why := requirementArgs(reqs)
+	want, why := pip.Parse(reqs)
+	if want.Conda != "" {
+		why = fmt.Sprintf("the environment is a conda one (%s), and the local executor cannot make conda environments: run the plan where it exists, or give a plan with pip requirements", want.Conda)
+	}
 	if why != "" {
 		out.InstallFailed = why
 		return nil
@@ -226,7 +234,7 @@ func (d *drive) install(ctx context.Context, out *Prepared) error {
 		}
 	}
 	out.Deviations = append(out.Deviations, m.devs...)
-	steps, devs, err := d.installSteps(py, args, &m)
+	steps, devs, err := d.installSteps(py, want.Args, &m)
 	if err != nil {
 		return err
 	}

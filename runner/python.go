@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/pip"
 )
 
 // Interpreter is a Python that was found on this machine.
@@ -102,32 +103,6 @@ func (d *drive) firstPython(ctx context.Context, names []string) (Interpreter, e
 	return Interpreter{}, nil
 }
 
-// requirementArgs turns the plan's requirements into arguments for an
-// installer. Any option but -r and -e is refused: it could point the
-// installer elsewhere.
-func requirementArgs(reqs []spec.Requirement) (args []string, why string) {
-	for _, r := range reqs {
-		s := strings.TrimSpace(r.Spec)
-		flag, rest, _ := strings.Cut(s, " ")
-		rest = strings.TrimSpace(rest)
-		switch {
-		case (flag == "-r" || flag == "-e") && rest != "":
-			base, _, _ := strings.Cut(rest, "[")
-			if strings.HasPrefix(rest, "-") || (!filepath.IsLocal(base) && base != ".") {
-				return nil, fmt.Sprintf("the requirement %q leaves the checkout", s)
-			}
-			args = append(args, flag, rest)
-		case flag == "-f" && rest != "":
-			return nil, fmt.Sprintf("the environment is a conda one (%s), and the local executor cannot make conda environments: run the plan where it exists, or give a plan with pip requirements", rest)
-		case s == "" || strings.HasPrefix(s, "-"):
-			return nil, fmt.Sprintf("the requirement %q is an option that is not allowed", s)
-		default:
-			args = append(args, s)
-		}
-	}
-	return args, ""
-}
-
 // installSteps are the commands that make the virtual environment: with uv
 // where it is found, else with venv and pip. What has to move for the GPU model is given to uv as overrides, and written
 // into what pip reads.
@@ -188,11 +163,11 @@ func (d *drive) installSteps(py Interpreter, args []string, m *moves) ([]Attempt
 	}
 	hosts := slices.Clone(d.cfg.IndexHosts)
 	for _, u := range index {
-		hosts = append(hosts, IndexHosts(u)...)
+		hosts = append(hosts, pip.Hosts(u)...)
 	}
 	for _, f := range find {
 		if u, err := url.Parse(f); err == nil {
-			hosts = append(hosts, IndexHosts(u)...)
+			hosts = append(hosts, pip.Hosts(u)...)
 		}
 	}
 	base := Attempt{
@@ -216,9 +191,8 @@ func (d *drive) readOnly(py Interpreter) (out []string) {
 	return out
 }
 
-// indexes are the package indexes in force. Their credentials are left out:
-// packages run code of their own while they are built.
-func (d *drive) indexes() (out []*url.URL, devs []spec.Deviation) {
+// indexes are the package indexes in force, without credentials.
+func (d *drive) indexes() ([]*url.URL, []spec.Deviation) {
 	list := d.cfg.Indexes
 	for _, names := range [][]string{
 		{"UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"},
@@ -231,43 +205,7 @@ func (d *drive) indexes() (out []*url.URL, devs []spec.Deviation) {
 			}
 		}
 	}
-	for _, s := range list {
-		u, err := url.Parse(s)
-		if err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http") {
-			devs = append(devs, spec.Deviation{What: "package index", Declared: "a URL that cannot be used", Used: "none", Reason: "it is no http or https URL"})
-			continue
-		}
-		if u.User != nil {
-			u.User = nil
-			devs = append(devs, spec.Deviation{What: "package index", Declared: u.Host + " with credentials", Used: u.Host + " without",
-				Reason: "packages run code while they are installed, and untrusted code is never given a secret"})
-		}
-		out = append(out, u)
-	}
-	if len(out) == 0 {
-		out = []*url.URL{{Scheme: "https", Host: "pypi.org", Path: "/simple"}}
-	}
-	return out, devs
-}
-
-// IndexHosts are the host:port pairs that installing from a package index
-// reaches: the index, and the host of its files where that is another one.
-func IndexHosts(index *url.URL) []string {
-	if index.Hostname() == "" {
-		return nil
-	}
-	port := index.Port()
-	if port == "" {
-		port = map[string]string{"https": "443", "http": "80"}[index.Scheme]
-	}
-	hosts := []string{index.Hostname() + ":" + port}
-	if index.Hostname() == "pypi.org" {
-		hosts = append(hosts, "files.pythonhosted.org:443")
-	}
-	if index.Hostname() == "download.pytorch.org" {
-		hosts = append(hosts, "download-r2.pytorch.org:443")
-	}
-	return hosts
+	return pip.Indexes(list)
 }
 
 // installEnv is the whole environment of an installer: index, certificates,
@@ -296,16 +234,12 @@ func (d *drive) installEnv(index []*url.URL) map[string]string {
 	return env
 }
 
-// installerError finds the line in which pip or uv begin to name what went wrong.
-var installerError = regexp.MustCompile(`(?i)^\s*(error:|error\b|×|x no solution|╰─▶|because|no matching distribution)`)
-
 // installFailure says why an installation did not end well, in the installer's
-// own words: the line that names the package, with the two that explain it.
+// own words where it has any.
 func installFailure(st Status) string {
-	lines := tailLines(st.Stderr, 64<<10)
-	i := slices.IndexFunc(lines, installerError.MatchString)
-	if i < 0 || lines[i] == "ERROR: Exception:" { // a fault of pip's own ends with its cause
+	said := pip.Complaint(tailLines(st.Stderr, 64<<10))
+	if said == "" {
 		return failure(st)
 	}
-	return statusWords(st) + ": " + strings.Join(lines[i:min(len(lines), i+3)], " ")
+	return statusWords(st) + ": " + said
 }

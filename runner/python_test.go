@@ -65,36 +65,6 @@ func TestFindPython(t *testing.T) {
 	}
 }
 
-func TestRequirementArgs(t *testing.T) {
-	for spec1, want := range map[string]string{
-		"numpy==1.26":            "numpy==1.26",
-		" -r requirements.txt":   "-r|requirements.txt",
-		"-e .":                   "-e|.",
-		"-e ./lib[dev]":          "-e|./lib[dev]",
-		"-e  sub dir":            "-e|sub dir",
-		".":                      ".",
-		"a @ https://x/y.whl":    "a @ https://x/y.whl",
-		"-e git+ssh://host/repo": "-e|git+ssh://host/repo",
-		"-r ../x.txt":            "!leaves the checkout",
-		"-r /etc/x.txt":          "!leaves the checkout",
-		"-r --index-url=x":       "!leaves the checkout",
-		"--index-url http://x":   "!not allowed",
-		"-i http://x":            "!not allowed",
-		"-f environment.yml":     "!cannot make conda environments",
-		"-r":                     "!not allowed",
-		"":                       "!not allowed",
-	} {
-		args, why := requirementArgs([]spec.Requirement{{Spec: spec1}})
-		if bad, ok := strings.CutPrefix(want, "!"); ok {
-			if !strings.Contains(why, bad) {
-				t.Errorf("%q: %v %q, want a refusal with %q", spec1, args, why, bad)
-			}
-		} else if strings.Join(args, "|") != want || why != "" {
-			t.Errorf("%q: %v %q, want %s", spec1, args, why, want)
-		}
-	}
-}
-
 func TestInstallSteps(t *testing.T) {
 	env := map[string]string{
 		"PIP_INDEX_URL": "https://user:secret@index.example/simple", "PIP_EXTRA_INDEX_URL": "http://other.example:8080/s ftp://x",

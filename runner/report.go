@@ -204,13 +204,24 @@ func (rec *Record) cost() report.Cost {
 		c.GPUHours.Measured, c.USD.Measured = &s.GPUHours, &s.USD
 	}
 	for _, e := range rec.Plan.Estimates {
-		if e.SKU == c.SKU {
-			g, u := e.GPUHours, e.USD
-			c.GPUHours.P10, c.GPUHours.P50, c.GPUHours.P90 = &g.P10, &g.P50, &g.P90
-			c.USD.P10, c.USD.P50, c.USD.P90 = &u.P10, &u.P50, &u.P90
+		if e.Scope != "" || e.SKU != c.SKU {
+			continue
+		}
+		expected(&c.WallS, e.WallS)
+		if c.GPUs > 0 || e.GPUs > 0 {
+			expected(&c.GPUHours, e.GPUHours)
+			expected(&c.USD, e.USD)
 		}
 	}
 	return c
+}
+
+// expected puts an estimate beside what was measured.
+func expected(a *report.Amount, iv *spec.Interval) {
+	if iv != nil {
+		v := *iv
+		a.P10, a.P50, a.P90 = &v.P10, &v.P50, &v.P90
+	}
 }
 
 // rerun is the command that does the same again.

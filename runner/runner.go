@@ -71,6 +71,7 @@ type Request struct {
 	Executor  string `json:"executor,omitempty"`    // a name of Config.Executors; empty means the default
 	Yes       bool   `json:"yes,omitempty"`         // approved in advance
 	By        string `json:"by,omitempty"`          // who asks, for the record
+	Image     string `json:"image,omitempty"`       // run in this image as it is, and install nothing
 	NoSandbox bool   `json:"no_sandbox,omitempty"`  // run untrusted code without isolation; recorded as a deviation
 	KeepWork  bool   `json:"keep_work,omitempty"`   // leave the working folders
 	Caps      Caps   `json:"caps,omitzero"`         // of the whole run, over all its attempts
@@ -108,7 +109,8 @@ func (w Wishes) options() (out []string) {
 type Config struct {
 	Store     *store.Store
 	Executors map[string]Executor
-	Default   string // the executor of a request that names none; empty means "local"
+	Images    map[string]Images // by the name of the executor that needs them
+	Default   string            // the executor of a request that names none; empty means "local"
 	Planner   Planner
 	Source    Source
 	Results   Results

@@ -187,9 +187,13 @@ func aptInstall(w []string) *Install {
 }
 
 var (
-	pinnedSpanRE = regexp.MustCompile(`^[A-Za-z][\w.\-]*(?:\[[\w,]+\])?\s*(?:==|>=|<=|~=)\s*\d[\w.+]*$`)
+	pinnedSpanRE = regexp.MustCompile(`^([A-Za-z][\w.\-]*)(?:\[[\w,]+\])?\s*(?:==|>=|<=|~=)\s*\d[\w.+]*$`)
 	depHeadingRE = regexp.MustCompile(`(?i)depend|require|install|setup|set-up|environment|prerequisite|getting started|usage`)
 )
+
+// notPackage are programs and drivers whose versions prose states like those of
+// packages.
+var notPackage = map[string]bool{"cuda": true, "cudnn": true, "nccl": true, "nvcr": true, "gcc": true, "g": true, "nvcc": true, "cmake": true, "ubuntu": true, "python": true, "conda": true, "driver": true, "docker": true, "node": true, "java": true, "cudatoolkit": true}
 
 // prose collects the installation lines of every document that is not a
 // workflow: one dependency record per document.
@@ -205,7 +209,7 @@ func (f *Facts) prose() []Dependency {
 			d.install(c)
 		}
 		for _, sp := range doc.Doc.Spans {
-			if !pinnedSpanRE.MatchString(sp.Text) {
+			if m := pinnedSpanRE.FindStringSubmatch(sp.Text); m == nil || notPackage[strings.ToLower(m[1])] {
 				continue
 			}
 			if h, _ := doc.Doc.Section(sp.Line); doc.Path == f.Readme || depHeadingRE.MatchString(h.Text) {
@@ -215,6 +219,9 @@ func (f *Facts) prose() []Dependency {
 			}
 		}
 		d.versionLists(doc)
+		if doc.Path == f.Readme || !doc.Notebook {
+			d.bullets(doc)
+		}
 		if len(d.Entries)+len(d.Includes)+len(d.System) > 0 || d.Python.Spec != "" || d.Project != "" {
 			out = append(out, d)
 		}

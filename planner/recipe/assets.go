@@ -34,7 +34,7 @@ func (b *builder) assets(c *Command, r *spec.Run) {
 		case checkpointArgRE.MatchString(val) && b.f.Has(path.Join(c.Cwd, val)):
 			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, Access: "in_repo", Bytes: b.f.Size(path.Join(c.Cwd, val))})
 		case checkpointArgRE.MatchString(val) && !strings.ContainsAny(val, "$<{"):
-			access, url := "missing", b.link(path.Base(val))
+			access, url := "missing", link(b.f, path.Base(val))
 			if url != "" && !reaches([]string{"wget", val}) {
 				access = "auto"
 				r.Setup = append(r.Setup, spec.Step{Argv: []string{"wget", "-O", val, url}, Cwd: c.Cwd, Network: true})
@@ -45,6 +45,10 @@ func (b *builder) assets(c *Command, r *spec.Run) {
 				}
 			}
 			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, URL: url, Access: access})
+		case dataRE.MatchString(val) && !strings.ContainsAny(val, "$<{*") && !outFlag(name) && !outDirRE.MatchString(name) && !in(b.f, c, val) && link(b.f, path.Base(val)) != "" && !reaches([]string{"wget", val}):
+			url := link(b.f, path.Base(val))
+			r.Setup = append(r.Setup, spec.Step{Argv: []string{"wget", "-O", val, url}, Cwd: c.Cwd, Network: true})
+			r.Assets = append(r.Assets, spec.Asset{Kind: "dataset", Name: val, URL: url, Access: "auto"})
 		case hubIDRE.MatchString(val) && strings.Contains(name, "model") && !b.f.Has(path.Join(c.Cwd, val)) && !b.f.HasDir(path.Join(c.Cwd, val)) && !strings.Contains(val, ".json") && !strings.Contains(val, ".yaml"):
 			access := "auto"
 			if strings.HasPrefix(strings.ToLower(val), "meta-llama/") {
@@ -63,14 +67,15 @@ var urlRE = regexp.MustCompile(`https?://[^\s)\]>"']+`)
 
 // link is the one address in the documents whose last part ends with a file's
 // name.
-func (b *builder) link(name string) string {
+func link(f *inspect.Facts, name string) string {
 	found := ""
-	for i := range b.f.Docs {
-		for _, p := range b.f.Docs[i].Doc.Paras {
+	for i := range f.Docs {
+		for _, p := range f.Docs[i].Doc.Paras {
 			if !strings.Contains(p.Text, name) {
 				continue
 			}
 			for _, u := range urlRE.FindAllString(p.Text, -1) {
+				u = strings.TrimRight(u, "*_`.,;")
 				if !strings.HasSuffix(u, name) || u == found {
 					continue
 				}
@@ -119,7 +124,7 @@ func imports(f *inspect.Facts, p string) []python.Import {
 // themselves.
 var serviceKeys = map[string]string{"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "cohere": "CO_API_KEY"}
 
-var dataWordRE = regexp.MustCompile(`(?i)data|imagenet|coco|path[_/\-]to|corpus|\bdir\b|_dir|root`)
+var dataWordRE = regexp.MustCompile(`(?i)data|imagenet|coco|path[_/\- ]to|corpus|\bdir\b|_dir|root`)
 
 // status says whether a run can go by itself, and what stands against it.
 func (b *builder) status(k *Candidate, r *spec.Run) {

@@ -77,8 +77,12 @@ func (c *Command) core() *Command {
 	if c.Inner == nil || c.Inner.Entry == "" {
 		return c
 	}
+	in := c.Inner
+	for in.Inner != nil && in.Inner.Entry != "" {
+		in = in.Inner
+	}
 	x := *c
-	x.Entry, x.Module, x.Args, x.Program = c.Inner.Entry, c.Inner.Module, c.Inner.Args, c.Inner.Program
+	x.Entry, x.Module, x.Args, x.Program = in.Entry, in.Module, in.Args, in.Program
 	return &x
 }
 
@@ -108,7 +112,11 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 		c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: mc.Line, Before: c.Display, After: fixed, Reason: "a dash of typography stands where the option needs \"-\""})
 		c.Display = fixed
 	}
-	l, err := shell.Parse(angleRE.ReplaceAllString(c.Display, "$1'$2'"))
+	if left := optionalRE.ReplaceAllString(c.Display, ""); left != c.Display {
+		c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: mc.Line, Before: c.Display, After: left, Reason: "an option in brackets may be left out"})
+		c.Display, c.Quoted = left, false
+	}
+	l, err := shell.Parse(spacedRE.ReplaceAllString(angleRE.ReplaceAllString(c.Display, "$1'$2'"), "$1'$2'"))
 	if err != nil {
 		c.Role = RoleOther
 		return c
@@ -357,6 +365,7 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 			needs = "input from a file"
 		}
 	}
+	r.outputs(c)
 	c.Unbound = drop(append(c.Unbound, placeholders(c.Argv, c.Env)...))
 	r.entry(c, dir)
 	r.devices(c)
@@ -367,6 +376,37 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 		c.Entry, c.Args = entry, argv
 	}
 }
+
+// outFolder is where a run writes what its documented command leaves to the
+// reader.
+const outFolder = "run_output"
+
+// outputs binds placeholders that say where the run writes: any new folder of
+// the checkout will do.
+func (r *resolver) outputs(c *Command) {
+	before := shell.Quote(c.Argv)
+	bound := false
+	for i := 1; i < len(c.Argv); i++ {
+		name, val, eq := strings.Cut(c.Argv[i], "=")
+		if !eq {
+			name, val = c.Argv[i-1], c.Argv[i]
+		}
+		dashed := "--" + strings.TrimLeft(name, "-")
+		if !eq && !strings.HasPrefix(name, "-") || !writeDirRE.MatchString(dashed) || len(placeholders([]string{"", val}, nil)) == 0 || fileArgRE.MatchString(val) {
+			continue
+		}
+		bound = true
+		if c.Argv[i] = outFolder; eq {
+			c.Argv[i] = name + "=" + outFolder
+		}
+	}
+	if bound {
+		c.Display, c.Quoted = shell.Quote(c.Argv), false
+		c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: c.Line, Before: before, After: c.Display, Reason: "the folder to write to is the reader's to choose"})
+	}
+}
+
+var writeDirRE = regexp.MustCompile(`(?i)^--(?:out(?:put)?|save|log|result|ckpt_save|checkpoint_save|work|exp)s?(?:[_\-]?(?:dir|directory|path|folder|root|location))?$`)
 
 // script makes the command a shell text.
 func (r *resolver) script(c *Command, why string, st *state) *Command {

@@ -306,7 +306,7 @@ func (r *resolver) replaceEntry(c *Command, name, p string) {
 }
 
 var (
-	setupRE    = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:prepare|preprocess\w*|preproc|pre_process\w*|tokeni[sz]e|make_data\w*|create_data\w*|build_data\w*|gen_data|generate_data\w*|convert\w*|process_data|data_prep\w*|get_data|setup_data|split_data|encode_data|extract_features)(?:[_\-.]|$|/)`)
+	setupRE    = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:prepare|preprocess\w*|preproc|pre_process\w*|tokeni[sz]e|(?:make|create|build|gen|generate)_(?:\w+_)?data\w*|convert\w*|process_data|data_prep\w*|get_data|setup_data|split_data|encode_data|extract_features)(?:[_\-.]|$|/)|(?:^|/)(?:[a-z0-9]+_)?datasets?(?:_tools?)?\.py$`)
 	downloadRE = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:download|fetch|get_(?:data|dataset|transfer_data|model)|wget)`)
 	blockingRE = regexp.MustCompile(`(?i)(?:^|/)(?:app|server|serve|gradio\w*|streamlit\w*|webui|web_demo|\w*_server|\w*_app|demo_gradio|\w*real_robot\w*)\.(?:py|sh)$`)
 	clusterRE  = regexp.MustCompile(`(?i)submitit|slurm|sbatch`)

@@ -115,7 +115,8 @@ func (e *envBuilder) needsNothing() bool {
 }
 
 // homes are folder names in which a project keeps its dependency files.
-var homes = map[string]bool{"deps": true, "dependencies": true, "requirements": true, "env": true, "envs": true, "environment": true, "environments": true, "conda": true, "docker": true, "install": true, "setup": true, ".devcontainer": true}
+var homes = map[string]bool{"deps": true, "dependencies": true, "requirements": true, "env": true, "envs": true, "environment": true, "environments": true, "conda": true, "docker": true, "install": true, "setup": true, ".devcontainer": true,
+	"scripts": true, "tools": true, "misc": true, "build": true, "config": true, "configs": true}
 
 // distance says how far a dependency file lies from the entry: how many
 // folders the entry lies below the file's own, or -1 for a file that belongs

@@ -70,6 +70,15 @@ func (n *finder) notebook() {
 	}
 }
 
+// Measures says that a command evaluates something by the name of what it runs,
+// or prints or writes a number that has the name of a metric.
+func Measures(f *inspect.Facts, c *Command) bool {
+	if c == nil {
+		return false
+	}
+	return evalRE.MatchString(path.Base(c.core().Entry)) || len(Numbers(f, c)) > 0
+}
+
 type finder struct {
 	f   *inspect.Facts
 	c   *Command

@@ -21,6 +21,7 @@ type Candidate struct {
 	Full    float64 // how much it looks like the whole experiment
 	Why     []string
 	Lacks   []string // input that nobody provides
+	Limits  string   // of a quick check: how it is made short
 	Seconds float64  // stated duration, 0 when none is
 }
 
@@ -30,7 +31,12 @@ var (
 	trainFlagRE  = regexp.MustCompile(`(?i)^--?(?:do[_-]train|train)(?:=|$)`)
 	checkpointRE = regexp.MustCompile(`(?i)(?:--?(?:resume|checkpoint|ckpt|load|weights|model[_-]path|pretrained|init[_-]from|restore|model[_-]name[_-]or[_-]path)\b)|\.(?:pth|pt|ckpt|safetensors|bin)\b`)
 	trainRE      = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:pre)?(?:train|finetun|fine_tun|sft|dpo|pretrain|learn|fit)\w*(?:[_\-.]|$)|run_(?:glue|clm|mlm)`)
-	demoRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:sample|demo\w*|infer\w*|generate|predict\w*|visuali[sz]\w*|vis|plot\w*|render|chat\w*|edit\w*|tutorial|play|animate)(?:[_\-.]|$)`)
+	demoRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:[a-z]+2(?:img|image|video|audio|speech|wav|mesh|3d)|inpaint\w*|sample|demo\w*|infer\w*|generate|predict\w*|visuali[sz]\w*|vis|plot\w*|render|chat\w*|edit\w*|tutorial|play|animate)(?:[_\-.]|$)`)
+	showRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.\s])(?:demo|tutorial|example|explor\w*|visuali[sz]\w*|figures?|plot\w*)(?:[_\-.\s]|$)`)
+	baselineRE   = regexp.MustCompile(`(?i)\b(?:baselines?|full[- ]precision|vanilla|naive)\b`)
+	promptRE     = regexp.MustCompile(`(?i)^--?(?:(?:text|input|edit|negative)[_-])?prompt$|^--?(?:question|query|instruction|input[_-](?:image|img|video|audio|text)|sentence)$`)
+	gatherRE     = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:summar\w*|aggregat\w*|collect\w*|gather\w*|analy[sz]\w*|report|parse|compile_results|make_tables?)(?:[_\-.]|$)`)
+	repeatRE     = regexp.MustCompile(`(?i)^--?(?:repeats?|n[_-]?repeats?|num[_-]?repeats?|n[_-]?(?:seeds|runs|trials)|num[_-]?(?:seeds|runs|trials)|trials|runs|itr)$`)
 	quickRE      = regexp.MustCompile(`(?i)(?:--?|\b)(?:quick|smoke|fast[_-]dev[_-]run|dry[_-]run|debug|sanity|tiny|toy|mini)\b`)
 	testRunRE    = regexp.MustCompile(`(?i)^(?:pytest|unittest|tox|nox)$`)
 	bigRE        = regexp.MustCompile(`(?i)\b(?:7b|8b|13b|30b|33b|65b|70b|xxl|xl|large|huge|giant|openwebtext|imagenet|gpt2)\b|vit_?[lh]\b`)
@@ -56,7 +62,7 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 		}
 		k := &Candidate{Command: c}
 		k.Route = route(f, c)
-		k.Seconds = stated(c)
+		k.Seconds = stated(f, c)
 		k.Lacks = lacking(f, c, cmds)
 		k.score(f)
 		out = append(out, k)
@@ -77,8 +83,8 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 
 // route names the way in which a run speaks to a claim.
 func route(f *inspect.Facts, c *Command) string {
-	if c.Inner != nil && c.Inner.Entry != "" {
-		c = c.Inner
+	if c.Inner != nil {
+		c = c.core()
 	}
 	text := strings.Join(c.Args, " ")
 	base := path.Base(c.Entry)
@@ -98,11 +104,11 @@ func route(f *inspect.Facts, c *Command) string {
 	}
 	switch {
 	case strings.HasSuffix(c.Entry, ".ipynb"):
-		if !storesResult(f, c.Entry) {
+		if showRE.MatchString(path.Base(c.Entry)) || !storesResult(f, c.Entry) {
 			return "demo"
 		}
 		return "stored_result"
-	case demoRE.MatchString(base) && !evalFlag:
+	case (demoRE.MatchString(base) || prompted(c)) && !evalFlag:
 		return "demo"
 	case evalRE.MatchString(base) && !trainFlag && !checkpointRE.MatchString(text) && complete(f, c):
 		return "recompute"
@@ -110,10 +116,22 @@ func route(f *inspect.Facts, c *Command) string {
 		return "eval_checkpoint"
 	case evalRE.MatchString(base) && !trainFlag:
 		return "recompute"
-	case trainFlag || trainRE.MatchString(base) || usesFramework(f, c.Entry) && trains(f, c.Entry):
+	case trainFlag || trainRE.MatchString(base) || trains(f, c.Entry):
 		return "reduced_training"
 	}
 	return "recompute"
+}
+
+// prompted says that a command is given one input to work on: what it makes of
+// it is to be looked at.
+func prompted(c *Command) bool {
+	for _, a := range c.Args {
+		name, _, _ := strings.Cut(a, "=")
+		if promptRE.MatchString(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // storesResult says that the stored output of a notebook names a metric with
@@ -143,32 +161,36 @@ func Result(c *claim.Claim) bool {
 	return c.Key.Split != "train"
 }
 
-func usesFramework(f *inspect.Facts, entry string) bool {
-	m := f.Modules[entry]
-	if m == nil {
-		return false
-	}
-	for _, im := range m.Imports {
-		if inspect.FrameworkOf(im.Name) != "" {
+// trains says whether a program, or what it imports from the checkout beside a
+// numerical framework, steps an optimiser or calls a trainer.
+func trains(f *inspect.Facts, entry string) bool {
+	uses, steps := false, false
+	for i, p := range f.Reach(entry) {
+		m := f.Modules[p]
+		if m == nil {
+			continue
+		}
+		for _, im := range m.Imports {
+			top, _, _ := strings.Cut(im.Name, ".")
+			uses = uses || inspect.FrameworkOf(top) != "" || frontends[top]
+		}
+		for call := range m.Calls {
+			steps = steps || stepRE.MatchString(call) || i == 0 && strings.HasSuffix(call, ".fit")
+		}
+		if uses && steps {
 			return true
 		}
 	}
 	return false
 }
 
-// trains says whether a script steps an optimiser or calls a trainer.
-func trains(f *inspect.Facts, entry string) bool {
-	m := f.Modules[entry]
-	for call := range m.Calls {
-		if strings.HasSuffix(call, "optimizer.step") || strings.HasSuffix(call, ".backward") || strings.HasSuffix(call, ".fit") || strings.HasSuffix(call, "trainer.train") {
-			return true
-		}
-	}
-	return false
-}
+var (
+	stepRE    = regexp.MustCompile(`(?:^|[._])(?:opt|optim|optimizer|optimiser)\w*\.(?:step|minimize|apply_gradients|apply|update)$|(?:^|\.)(?:backward|apply_gradients|value_and_grad|GradientTape)$|trainer\.(?:train|fit)$|^(?:train|train_(?:model|epoch|one_epoch|loop)|run_training|create_optimizer)$`)
+	frontends = map[string]bool{"keras": true, "flax": true, "haiku": true, "optax": true, "pytorch_lightning": true, "lightning": true, "transformers": true, "ninjax": true}
+)
 
 // stated is the duration in seconds that the words around a command give.
-func stated(c *Command) float64 {
+func stated(f *inspect.Facts, c *Command) float64 {
 	if m := shortTimeRE.FindStringSubmatch(c.Comment); m != nil && c.Adapted {
 		v, _ := strconv.ParseFloat(m[1], 64)
 		return v * unitSeconds(m[2])
@@ -185,8 +207,23 @@ func stated(c *Command) float64 {
 			return v * unitSeconds(m[3])
 		}
 	}
+	if c.Doc < 0 {
+		return 0
+	}
+	text := squashed(strings.Join(c.core().Args, " "))
+	for _, p := range f.Docs[c.Doc].Doc.Paras {
+		for _, m := range tookRE.FindAllStringSubmatch(p.Text, 6) {
+			if name := squashed(m[1]); len(name) > 3 && strings.Contains(text, name) {
+				v, _ := strconv.ParseFloat(m[2], 64)
+				return v * unitSeconds(m[3])
+			}
+		}
+	}
 	return 0
 }
+
+// tookRE reads how long a named configuration takes: "X-medium took ~48h".
+var tookRE = regexp.MustCompile(`([A-Za-z][\w\-]*),?\s+(?:took|takes?|required?|needs?|trains? (?:in|for)|[~≈])\s*(?:about|around|approximately|roughly|~|≈)?\s*(\d+(?:\.\d+)?)\s*-?\s*(s|min|h|d|second|minute|hour|day|week)(?:s|rs?|utes?)?\b`)
 
 func unitSeconds(u string) float64 {
 	switch strings.ToLower(u)[0] {
@@ -251,6 +288,18 @@ func (k *Candidate) score(f *inspect.Facts) {
 	if strings.Contains(strings.ToLower(text), "plot") || strings.Contains(strings.ToLower(c.Entry), "figure") {
 		k.add(-8, "draws a figure")
 	}
+	if gatherRE.MatchString(path.Base(c.core().Entry)) && !complete(f, c) {
+		k.add(-20, "sums up what other runs have made")
+	}
+	if baselineRE.MatchString(c.Comment) || baselineRE.MatchString(lastOf(c.Section)) {
+		k.add(-8, "is the baseline of the experiment")
+	}
+	if n := repeats(c); n > 2 {
+		k.add(-9, "repeats the experiment "+strconv.Itoa(n)+" times")
+	}
+	if own := method(f); own != "" && ofMethod(c, own) {
+		k.add(12, "is named after the method, "+own)
+	}
 	if s := secrets(f, c); len(s) > 0 {
 		k.add(-45, "fails without "+s[0])
 	}
@@ -275,6 +324,58 @@ func (k *Candidate) score(f *inspect.Facts) {
 	if c.Script != nil {
 		k.add(-4, "")
 	}
+}
+
+// repeats is how often a command asks for the experiment to be repeated.
+func repeats(c *Command) int {
+	n := 0
+	arguments(c.Args, func(name, val string) {
+		if v, err := strconv.Atoi(val); err == nil && repeatRE.MatchString(name) {
+			n = max(n, v)
+		}
+	})
+	return n
+}
+
+var (
+	acronymRE   = regexp.MustCompile(`\(([A-Za-z0-9\-]{3,14})\)`)
+	methodRE    = regexp.MustCompile(`^[A-Za-z]*[A-Z][A-Za-z0-9\-]*[A-Z0-9][A-Za-z0-9\-]*$`)
+	titleHeadRE = regexp.MustCompile(`^\W*([\w\-]+)\s*(?::|–|—|$)`)
+)
+
+// method is the name of the authors' method, as the title of the README gives
+// it: before a colon, alone, or in brackets as an abbreviation. It is "" where
+// the title has no such name.
+func method(f *inspect.Facts) string {
+	for i := range f.Docs {
+		if f.Docs[i].Path != f.Readme || len(f.Docs[i].Doc.Headings) == 0 {
+			continue
+		}
+		title := f.Docs[i].Doc.Headings[0].Text
+		for _, re := range []*regexp.Regexp{acronymRE, titleHeadRE} {
+			if m := re.FindStringSubmatch(title); m != nil && len(m[1]) > 2 && methodRE.MatchString(m[1]) {
+				return m[1]
+			}
+		}
+	}
+	return ""
+}
+
+// ofMethod says that a command names the method: in the file it runs, in its
+// options, or in the comment above it.
+func ofMethod(c *Command, own string) bool {
+	own = squashed(own)
+	for _, text := range []string{path.Base(c.Entry), path.Base(c.core().Entry), c.Comment} {
+		if strings.Contains(squashed(text), own) {
+			return true
+		}
+	}
+	for _, a := range c.core().Args {
+		if s := squashed(a); s == own || len(own) >= 4 && strings.Contains(s, own) {
+			return true
+		}
+	}
+	return false
 }
 
 // onCPU says that the command itself chooses the CPU.
@@ -446,6 +547,9 @@ func (k *Candidate) costScore(text string) {
 	case k.Seconds <= 3600:
 		k.add(14, "states a short duration")
 		k.Full -= 2
+	case k.Seconds > 24*3600:
+		k.add(-24, "states a long duration")
+		k.Full += 8
 	case k.Seconds > 6*3600:
 		k.add(-12, "states a long duration")
 		k.Full += 6

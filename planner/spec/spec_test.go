@@ -85,7 +85,10 @@ func example() *Plan {
 	r.Expects.Direction, r.Expects.Tolerance.Kind = "lower", "relative"
 	r.Collect[0].Kind, r.Collect[0].Select, r.Collect[0].Pattern, r.Collect[0].Pointer = "stdout_regex", "last", `(\d+)`, "/a"
 	p.Suites[0].Kind, p.Suites[0].Status = "accuracy", "auto"
-	p.Estimates[0].Kind, p.Estimates[0].GPUHours, p.Estimates[0].USD = Estimated, Interval{1, 2, 3}, Interval{1, 2, 3}
+	iv := func() *Interval { return &Interval{1, 2, 3} }
+	est := &p.Estimates[0]
+	est.Kind, est.Fits, est.GPUHours, est.USD, est.OwnedUSD, est.HostedUSD, est.WallS, est.BusyHours, est.Parts[0].GPUHours = Estimated, "yes", iv(), iv(), iv(), iv(), iv(), iv(), iv()
+	r.Work[0].Kind = Published
 	return &p
 }
 
@@ -281,6 +284,9 @@ func TestValidate(t *testing.T) {
 		"sampling":         {func(p *Plan) { p.Suites[0].Sampling["K"] = math.Inf(1) }, "not JSON"},
 		"arms":             {func(p *Plan) { p.Suites[0].Arms = append(p.Suites[0].Arms, p.Suites[0].Arms[0]) }, "arms[1].name"},
 		"interval":         {func(p *Plan) { p.Estimates[0].USD.P10 = 5 }, "p10 <= p50"},
+		"part":             {func(p *Plan) { p.Estimates[0].Parts[0].GPUHours.P10 = 5 }, "parts[0].gpu_hours"},
+		"unknown cost":     {func(p *Plan) { p.Estimates[0].GPUHours, p.Estimates[0].Reason = nil, "" }, "does not say why"},
+		"work":             {func(p *Plan) { p.Runs[0].Work[0].Kind = "felt" }, "runs[0].work"},
 	}
 	for name, tt := range tests {
 		p := example()

@@ -79,11 +79,8 @@ func (p *Plan) Validate() error {
 	for i := range p.Suites {
 		v.suite(fmt.Sprintf("suites[%d]", i), &p.Suites[i], suites)
 	}
-	for i, e := range p.Estimates {
-		at := fmt.Sprintf("estimates[%d]", i)
-		v.oneOf(at+".kind", string(e.Kind), kinds)
-		v.interval(at+".gpu_hours", e.GPUHours)
-		v.interval(at+".usd", e.USD)
+	for i := range p.Estimates {
+		v.estimate(fmt.Sprintf("estimates[%d]", i), &p.Estimates[i])
 	}
 	if p.Model != nil {
 		v.facts("model.facts", p.Model.Facts)
@@ -274,6 +271,7 @@ func (v *validator) run(at string, r *Run, ids, claims map[string]bool) {
 		v.add("%s.gpus.min is negative", at)
 	}
 	v.evidence(at+".evidence", r.Evidence)
+	v.facts(at+".work", r.Work)
 	for i := range r.Collect {
 		v.collect(fmt.Sprintf("%s.collect[%d]", at, i), &r.Collect[i])
 	}
@@ -392,5 +390,26 @@ func (v *validator) suite(at string, s *Suite, ids map[string]bool) {
 		for i := range l.Rates {
 			v.finite(at+".load.rates", &l.Rates[i])
 		}
+	}
+}
+
+func (v *validator) estimate(at string, e *Estimate) {
+	v.oneOf(at+".kind", string(e.Kind), kinds)
+	v.oneOf(at+".fits", e.Fits, []string{"", "yes", "no", "unknown"})
+	for _, q := range []struct {
+		name string
+		iv   *Interval
+	}{{"gpu_hours", e.GPUHours}, {"usd", e.USD}, {"owned_usd", e.OwnedUSD}, {"hosted_usd", e.HostedUSD}, {"wall_s", e.WallS}, {"busy_gpu_hours", e.BusyHours}} {
+		if q.iv != nil {
+			v.interval(at+"."+q.name, *q.iv)
+		}
+	}
+	for i, p := range e.Parts {
+		if p.GPUHours != nil {
+			v.interval(fmt.Sprintf("%s.parts[%d].gpu_hours", at, i), *p.GPUHours)
+		}
+	}
+	if e.GPUHours == nil && e.Reason == "" {
+		v.add("%s.gpu_hours is null and reason does not say why", at)
 	}
 }

@@ -181,13 +181,19 @@ func gather(lines []string, i int, first string) (text string, next int, multi b
 		if next >= len(lines) || next-i >= maxGather {
 			break
 		}
+		// authors put comments between the lines of a command, where a shell
+		// would end it
+		after := next
+		for after < len(lines) && after-i < maxGather && strings.HasPrefix(strings.TrimSpace(lines[after]), "#") {
+			after++
+		}
+		if after >= len(lines) || after > next && LooksLikeCommand(strings.TrimSpace(lines[after])) {
+			break
+		}
+		next = after
 		more := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(lines[next]), "> "))
 		if more == "" {
 			break
-		}
-		if strings.HasPrefix(more, "#") { // a comment ends the continuation in a real shell too
-			next++
-			continue
 		}
 		text += " " + more
 		next++

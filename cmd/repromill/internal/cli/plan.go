@@ -104,6 +104,11 @@ func (a *app) makePlan(ctx context.Context, f *planFlags, target, file string) (
 	if err != nil {
 		return nil, err
 	}
+	if f.sku != "" {
+		if pl.Costs.SKUs, err = findSKUs([]string{f.sku}); err != nil {
+			return nil, err
+		}
+	}
 	ui := a.ui()
 	defer ui.abandon()
 	if p != nil {

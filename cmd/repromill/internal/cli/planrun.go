@@ -36,7 +36,7 @@ func (v planView) main(p *spec.Plan, r *spec.Run) {
 	if r.Cwd != "" && r.Cwd != "." {
 		detail = append(detail, "in "+r.Cwd)
 	}
-	v.row("", strings.Join(append(detail, gpuWords(r.GPUs), "at most "+duration(r.TimeoutS), seedWords(r)), " · "))
+	v.row("", strings.Join(append(detail, gpuWords(r.GPUs), "at most "+timeLimit(r.TimeoutS), seedWords(r)), " · "))
 	for _, s := range r.Setup {
 		text := "first: " + p.Shown(strings.Join(s.Argv, " "))
 		if s.Network {
@@ -82,17 +82,12 @@ func gpuWords(n spec.GPUNeed) string {
 	return fmt.Sprintf("%d GPUs", n.Min)
 }
 
-// duration is a bound in the largest unit that fits it.
-func duration(s int) string {
-	switch {
-	case s == 0:
+// timeLimit is a bound in seconds, 0 for none of the plan's own.
+func timeLimit(s int) string {
+	if s == 0 {
 		return "the executor's time limit"
-	case s >= 7200 && s%3600 == 0:
-		return fmt.Sprintf("%d h", s/3600)
-	case s >= 120:
-		return fmt.Sprintf("%d min", s/60)
 	}
-	return fmt.Sprintf("%d s", s)
+	return duration(float64(s))
 }
 
 // seedWords say how often a run is executed, and how the seed reaches it.

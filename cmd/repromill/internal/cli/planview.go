@@ -29,10 +29,7 @@ func (v planView) print(p *spec.Plan) {
 	v.others(p, main)
 	v.claims(p, main)
 	v.suites(p)
-	for _, e := range p.Estimates {
-		v.row("cost", fmt.Sprintf("%s ×%d: %.3g GPU-hours (%.3g–%.3g), $%.2f ($%.2f–%.2f), %s",
-			e.SKU, e.GPUs, e.GPUHours.P50, e.GPUHours.P10, e.GPUHours.P90, e.USD.P50, e.USD.P10, e.USD.P90, e.Kind))
-	}
+	v.costs(p.Estimates)
 	v.decisions(p, main)
 	v.warnings(p.Warnings)
 	v.row("hash", p.Hash)

@@ -27,6 +27,7 @@ type runFlags struct {
 	planFlags
 	planFile    string
 	executor    string
+	image       string
 	resume      string
 	yes         bool
 	noSandbox   bool
@@ -56,6 +57,7 @@ what is left.`,
   repromill run --yes --max-wall 1h https://autoarxiv.org/abs/2604.08075
   repromill run ./my-checkout --yes
   repromill run ./my-checkout --data imagenet=/data/imagenet --seeds 3 --sku h200
+  repromill run --executor docker 2604.08075
   repromill plan 2604.08075 -o plan.json && repromill run -f plan.json
   repromill run --from papers.txt --yes --max-usd 20
   repromill run --resume 01K9…`,
@@ -70,7 +72,8 @@ what is left.`,
 	fl := cmd.Flags()
 	f.planFlags.add(fl)
 	fl.StringVarP(&f.planFile, "file", "f", "", "run the plan in `PLAN` (- is standard input) instead of planning")
-	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto or local")
+	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto, local or docker")
+	fl.StringVar(&f.image, "image", "", "with docker: run in the image `REF` as it is and install nothing; it is recorded")
 	fl.StringVar(&f.resume, "resume", "", "take up run `ID` where it stood")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "approve in advance")
 	fl.BoolVar(&f.noSandbox, "no-sandbox", false, "run the code without isolation where none is possible; it is recorded")
@@ -116,7 +119,7 @@ func (f *runFlags) defaults(a *app, cmd *cobra.Command) error {
 func (f *runFlags) request(a *app, target string, w runner.Wishes) runner.Request {
 	return runner.Request{
 		Target: target, Wishes: w, Repo: f.repo, Commit: f.commit, Mirror: a.cfg.String("mirror"),
-		Executor: f.executor, Yes: f.yes, By: firstOf(a.env["USER"], a.env["LOGNAME"], "unknown"),
+		Executor: f.executor, Image: f.image, Yes: f.yes, By: firstOf(a.env["USER"], a.env["LOGNAME"], "unknown"),
 		NoSandbox: f.noSandbox, KeepWork: f.keepWork, Key: f.key,
 		Caps: runner.Caps{GPUHours: f.maxGPUHours, USD: f.maxUSD, Wall: f.maxWall},
 	}
@@ -154,6 +157,11 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	// A mirror that is not there is said before a run is made.
 	if _, err := st.outside(); err != nil {
 		return err
+	}
+	if f.resume == "" {
+		if err := a.chooseExecutor(ctx, f); err != nil {
+			return err
+		}
 	}
 	if f.from != "" {
 		return a.runBatch(ctx, st, f)

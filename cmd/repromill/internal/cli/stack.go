@@ -24,6 +24,7 @@ import (
 	"github.com/repromill/repromill/results/report"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/local"
+	"github.com/repromill/repromill/runner/pip"
 	"github.com/repromill/repromill/runner/sandbox"
 	"github.com/repromill/repromill/runner/store"
 )
@@ -81,12 +82,16 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	// address; the index is the user's choice, so those hosts may have one.
 	private := a.cfg.List("indexes.hosts")
 	if u, err := url.Parse(a.cfg.String("indexes.url")); err == nil {
-		private = append(private, runner.IndexHosts(u)...)
+		private = append(private, pip.Hosts(u)...)
 	}
 	executor, err := local.New(local.Config{
 		Dir: filepath.Join(state, "attempts"), Self: worker, Sandbox: sandbox.Config{Init: sandboxInit},
 		AllowPrivate: private, Now: a.now, Hook: hook,
 	})
+	if err != nil {
+		return err
+	}
+	containers, err := a.dockerExecutor(state, private, hook)
 	if err != nil {
 		return err
 	}
@@ -96,7 +101,8 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 		prices[sku], _ = strconv.ParseFloat(v.Value, 64)
 	}
 	s.runner, err = runner.New(runner.Config{
-		Store: s.store, Executors: map[string]runner.Executor{"local": executor}, Planner: s.outside,
+		Store: s.store, Executors: map[string]runner.Executor{"local": executor, "docker": containers},
+		Images: map[string]runner.Images{"docker": images{a}}, Planner: s.outside,
 		Source: s.outside, Assets: s.outside, Results: runner.InDataset(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
 		PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
@@ -169,11 +175,11 @@ func (o outside) Fetch(ctx context.Context, url string) (path, sha256 string, by
 // pipeline builds the way from a target to a plan.
 func (a *app) pipeline() (*pipeline.Pipeline, error) { return a.pipelineInto("") }
 
-// pipelineInto is pipeline, with every answer also written to a mirror.
-func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
+// fetchConfig is how this invocation reaches the outside.
+func (a *app) fetchConfig(record string) (fetch.Config, error) {
 	cfg, err := fetch.ConfigFromEnv(a.getenv)
 	if err != nil {
-		return nil, err
+		return cfg, err
 	}
 	cfg.CacheDir = a.cfg.String("paths.cache")
 	cfg.Mirror = a.cfg.String("mirror")
@@ -191,8 +197,17 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	cfg.Endpoints, cfg.Limits = a.endpoints()
 	if cfg.Mirror != "" {
 		if info, err := os.Stat(cfg.Mirror); err != nil || !info.IsDir() {
-			return nil, usererrf("name a folder filled by `repromill mirror add TARGET`", "the mirror %q is not a folder", cfg.Mirror)
+			return cfg, usererrf("name a folder filled by `repromill mirror add TARGET`", "the mirror %q is not a folder", cfg.Mirror)
 		}
+	}
+	return cfg, nil
+}
+
+// pipelineInto is pipeline, with every answer also written to a mirror.
+func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
+	cfg, err := a.fetchConfig(record)
+	if err != nil {
+		return nil, err
 	}
 	client, err := fetch.New(cfg)
 	if err != nil {
@@ -223,7 +238,11 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Client: client, Now: a.now, Cloner: cloner, CreatedBy: createdBy()}, nil
+	costs, err := a.costs()
+	if err != nil {
+		return nil, err
+	}
+	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Client: client, Now: a.now, Cloner: cloner, CreatedBy: createdBy(), Costs: costs}, nil
 }
 
 // useMirrorOf makes a resumed run use the mirror it was made with, unless

@@ -30,7 +30,7 @@ func (f *wishFlags) add(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.checkpoint, "checkpoint", nil, "use the file, folder or https URL for the weights that the plan calls NAME: `NAME=PATH` (repeatable)")
 	fl.StringArrayVar(&f.set, "set", nil, "put VALUE in place of a placeholder of the command: `PLACEHOLDER=VALUE` (repeatable)")
 	fl.IntVar(&f.seeds, "seeds", 0, "execute a stochastic run with this many seeds; 1 when left out")
-	fl.StringVar(&f.sku, "sku", "", "make the environment for this GPU model, such as b200, with the pins that have to move for it")
+	fl.StringVar(&f.sku, "sku", "", "make the environment for this GPU model, such as b200, with the pins that have to move for it, and estimate its cost")
 }
 
 // wishes reads the options, and the content of what is bound.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	costs "github.com/repromill/repromill/estimators/job"
 	"github.com/repromill/repromill/planner"
 	"github.com/repromill/repromill/planner/fetch"
 	"github.com/repromill/repromill/planner/fetch/git"
@@ -26,6 +27,7 @@ type Pipeline struct {
 	Client    *fetch.Client // that Intake asks through
 	Cloner    *git.Cloner
 	CreatedBy string
+	Costs     costs.Config     // prices and GPUs of estimates
 	Now       func() time.Time // nil means time.Now
 }
 
@@ -304,7 +306,10 @@ func (j *job) plan(ctx context.Context) (*spec.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, j.Apply(ctx, p, j.req.Wishes, j.emit)
+	if err := j.Apply(ctx, p, j.req.Wishes, j.emit); err != nil {
+		return nil, err
+	}
+	return p, j.Estimate(ctx, p)
 }
 
 func summary(p *spec.Plan) string {
