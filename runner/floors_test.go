@@ -154,3 +154,25 @@ func TestInstallMoved(t *testing.T) {
 		}
 	}
 }
+
+// FuzzMoveRequirement: a line that is changed names the same distribution with
+// the pin, and is changed to itself the next time.
+func FuzzMoveRequirement(f *testing.F) {
+	for _, s := range []string{"torch==1", "torch[a,b]>=1 ; python_version<'3'", "Torch", "torch;", "torch @ x", "torch\x00", " torch#"} {
+		f.Add(s)
+	}
+	m := moves{pins: map[string]string{"torch": "==2.7.1"}}
+	f.Fuzz(func(t *testing.T, line string) {
+		now, changed := m.requirement(line)
+		if !changed {
+			if now != line {
+				t.Fatalf("%q becomes %q without being changed", line, now)
+			}
+			return
+		}
+		again, _ := m.requirement(now)
+		if again != now || !strings.Contains(now, "==2.7.1") || strings.Count(now, "\n") > strings.Count(line, "\n") {
+			t.Fatalf("%q becomes %q, and then %q", line, now, again)
+		}
+	})
+}

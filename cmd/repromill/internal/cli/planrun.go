@@ -84,10 +84,15 @@ func gpuWords(n spec.GPUNeed) string {
 
 // timeLimit is a bound in seconds, 0 for none of the plan's own.
 func timeLimit(s int) string {
-	if s == 0 {
+	switch {
+	case s == 0:
 		return "the executor's time limit"
+	case s >= 7200 && s%3600 == 0:
+		return fmt.Sprintf("%d h", s/3600)
+	case s >= 120 && s%60 == 0:
+		return fmt.Sprintf("%d min", s/60)
 	}
-	return duration(float64(s))
+	return fmt.Sprintf("%d s", s)
 }
 
 // seedWords say how often a run is executed, and how the seed reaches it.
@@ -117,17 +122,22 @@ func (v planView) expects(r *spec.Run) {
 	if x.Dataset != "" {
 		text += " on " + x.Dataset
 	}
-	if t := x.Tolerance; t != nil {
-		text += ", within " + toleranceWords(*t)
+	if x.Tolerance != nil {
+		text += toleranceWords(x.Tolerance)
 	}
 	v.row("", text)
 }
 
-func toleranceWords(t spec.Tolerance) string {
-	if t.Kind == "relative" {
-		return fmt.Sprintf("%.3g %% (%s)", 100*t.Value, t.Source)
+// toleranceWords say how far a value may lie off, and who says so; nothing for
+// a range, which has no width beyond it.
+func toleranceWords(t *spec.Tolerance) string {
+	switch {
+	case t.Value == 0:
+		return ""
+	case t.Kind == "relative":
+		return fmt.Sprintf(", within %.3g %% (%s)", 100*t.Value, t.Source)
 	}
-	return fmt.Sprintf("%.4g (%s)", t.Value, t.Source)
+	return fmt.Sprintf(", within %.4g (%s)", t.Value, t.Source)
 }
 
 // needs says what stands against a run, and the command that supplies it.

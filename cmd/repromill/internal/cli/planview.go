@@ -155,6 +155,9 @@ func (v planView) others(p *spec.Plan, main *spec.Run) {
 		text := r.Kind + " · " + status + " · " + ellipsis(oneLine(p.Shown(r.Command)), 100) + where(r.Evidence)
 		var why []string
 		for _, x := range r.Needs {
+			if x.Flag != "" {
+				x.Reason += ", give " + quoteFlag(x.Flag)
+			}
 			why = append(why, x.Reason)
 		}
 		if len(r.Needs) == 0 && r.Status != "auto" {
@@ -258,7 +261,7 @@ func (v planView) claims(p *spec.Plan, main *spec.Run) {
 		case checked(c):
 			text += "  checked by this run"
 			if c.Tolerance != nil {
-				text += ", within " + toleranceWords(*c.Tolerance)
+				text += toleranceWords(c.Tolerance)
 			}
 		case c.Checkable == "numeric":
 			text += "  not checked by this run"
