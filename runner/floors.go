@@ -86,8 +86,8 @@ func (m *moves) requirement(line string) (string, bool) {
 		return line, false
 	}
 	out := g[1] + g[2] + pin
-	if _, marker, has := strings.Cut(line, ";"); has {
-		marker, _, _ = strings.Cut(marker, " #")
+	line, _, _ = strings.Cut(line, "#")
+	if _, marker, _ := strings.Cut(line, ";"); strings.TrimSpace(marker) != "" {
 		out += " ; " + strings.TrimSpace(marker)
 	}
 	return out, true
