@@ -38,7 +38,7 @@ func Bind(p *spec.Plan, given []spec.Binding) error {
 	if len(given) > 0 {
 		settle(p)
 	}
-	flags(p)
+	Flags(p)
 	p.Seal()
 	return nil
 }

@@ -33,7 +33,7 @@ func needy() *spec.Plan {
 	need(r, "file", "splits/test.json", "manual_data", "splits/test.json is not in the repository, and no step makes it")
 	need(r, "checkpoint", "r50.pth", "manual_data", "r50.pth is not in the repository, and no step fetches it")
 	p.Warnings = []spec.Warning{{Code: "nothing_selected"}}
-	flags(p)
+	Flags(p)
 	p.Seal()
 	return p
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/repromill/repromill/planner"
 	"github.com/repromill/repromill/planner/fetch"
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner"
@@ -54,6 +55,7 @@ func (p *Pipeline) preflight(ctx context.Context, plan *spec.Plan, emit Emit) er
 	for i := range list {
 		mark(plan, &list[i])
 	}
+	planner.Flags(plan)
 	return nil
 }
 
