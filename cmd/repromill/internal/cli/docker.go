@@ -148,9 +148,12 @@ func (m images) Image(ctx context.Context, req runner.ImageRequest) (runner.Imag
 	return out, err
 }
 
-// imageSKU is the GPU that an environment is made for: none where no selected
-// run needs one.
+// imageSKU is the GPU that an environment is made for: the one that the plan
+// names, and none where no selected run needs one.
 func imageSKU(p *spec.Plan) string {
+	if p.Environment.SKU != "" {
+		return p.Environment.SKU
+	}
 	for _, r := range p.Runs {
 		if r.Selected && r.GPUs.Min > 0 {
 			for _, sku := range slices.Sorted(maps.Keys(p.Environment.SKUs)) {
