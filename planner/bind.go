@@ -38,7 +38,7 @@ func Bind(p *spec.Plan, given []spec.Binding) error {
 	if len(given) > 0 {
 		settle(p)
 	}
-	flags(p)
+	Flags(p)
 	p.Seal()
 	return nil
 }
@@ -145,6 +145,8 @@ func bindRun(r *spec.Run, t *target, b *spec.Binding) error {
 			olds = append(olds, a.URL)
 		}
 	}
+	supplied(r, t.text) // first, while the steps still name what they fetch
+	r.Placeholders = without(r.Placeholders, func(s string) bool { return s == t.text })
 	found := false
 	for _, old := range olds {
 		found = rewrite(r, old, word, t.what != "placeholder") || found
@@ -157,10 +159,12 @@ func bindRun(r *spec.Run, t *target, b *spec.Binding) error {
 	case path.IsAbs(t.text) || strings.HasPrefix(path.Clean(t.text), "..") || strings.Contains(t.text, "://"):
 		return &InputError{fmt.Sprintf("nothing in the command of run %s names %s", r.ID, t.text), "show it where the code looks for it, with --" + b.Kind + " ./PATH=PATH"}
 	default:
-		b.Place = path.Join(r.Cwd, t.text)
+		place := path.Join(r.Cwd, t.text)
+		if b.Place != "" && b.Place != place {
+			return &InputError{fmt.Sprintf("%s is looked for at %s and at %s", t.text, b.Place, place), "bind both, as ./" + b.Place + " and ./" + place}
+		}
+		b.Place = place
 	}
-	r.Placeholders = without(r.Placeholders, func(s string) bool { return s == t.text })
-	supplied(r, t.text)
 	return nil
 }
 

@@ -33,7 +33,7 @@ func needy() *spec.Plan {
 	need(r, "file", "splits/test.json", "manual_data", "splits/test.json is not in the repository, and no step makes it")
 	need(r, "checkpoint", "r50.pth", "manual_data", "r50.pth is not in the repository, and no step fetches it")
 	p.Warnings = []spec.Warning{{Code: "nothing_selected"}}
-	flags(p)
+	Flags(p)
 	p.Seal()
 	return p
 }
@@ -128,6 +128,34 @@ func TestBindPartly(t *testing.T) {
 	again.SHA256 = strings.Repeat("c", 64)
 	if err := Bind(p, []spec.Binding{again}); err != nil || len(p.Bindings) != 1 || p.Bindings[0].Path != "/other" || p.Bindings[0].SHA256 != again.SHA256 {
 		t.Errorf("bound again: %v, %+v", err, p.Bindings)
+	}
+}
+
+// TestBindFetched: what is given is not fetched any more.
+func TestBindFetched(t *testing.T) {
+	p := needy()
+	r := &p.Runs[0]
+	r.Needs, r.Placeholders, r.Reasons = nil, nil, []string{"needs the network: w.pth", "a step before it needs the network: wget -O w.pth https://x.example/w.pth"}
+	r.Argv = []string{"python", "main.py", "--resume", "w.pth"}
+	r.Assets = []spec.Asset{{Kind: "checkpoint", Name: "w.pth", URL: "https://x.example/w.pth", Access: "auto"}}
+	r.Setup = []spec.Step{{Argv: []string{"python", "prepare.py"}}, {Argv: []string{"wget", "-O", "w.pth", "https://x.example/w.pth"}, Network: true}}
+	r.Status = "auto"
+	b := data("w.pth", "/d/w.pth")
+	b.Kind = "checkpoint"
+	if err := Bind(p, []spec.Binding{b}); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Setup) != 1 || r.Argv[3] != "{bind:w.pth}" || len(r.Reasons) != 0 || r.Assets[0].Access != "bound" {
+		t.Errorf("%+v", r)
+	}
+	// An address in the command itself is replaced as well.
+	q := needy()
+	r = &q.Runs[0]
+	r.Argv = []string{"python", "main.py", "--resume=https://x.example/w.pth"}
+	r.Assets = []spec.Asset{{Kind: "checkpoint", Name: "w.pth", URL: "https://x.example/w.pth", Access: "auto"}}
+	r.Needs, r.Placeholders = nil, nil
+	if err := Bind(q, []spec.Binding{b}); err != nil || r.Argv[2] != "--resume={bind:w.pth}" {
+		t.Errorf("%v, %q", err, r.Argv)
 	}
 }
 

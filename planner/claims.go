@@ -75,7 +75,11 @@ func (p *planning) repoClaims() {
 		for j := range d.Doc.Paras {
 			para := &d.Doc.Paras[j]
 			if len(para.Text) < 20_000 {
-				all = append(all, claim.FromText(para.Text, para.LineAt)...)
+				prose := claim.FromText(para.Text, para.LineAt)
+				for k := range prose {
+					prose[k].Around = para.Text
+				}
+				all = append(all, prose...)
 				all = append(all, claim.FromBare(para.Text, commandBefore(d, para.Line), para.LineAt)...)
 			}
 		}

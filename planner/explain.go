@@ -28,6 +28,11 @@ type Explanation struct {
 func Explain(p *spec.Plan, field string) (*Explanation, error) {
 	root := tree(p)
 	n, rest := root.get(strings.TrimSpace(field))
+	if first, _, _ := strings.Cut(rest, "."); n.declares(first) {
+		e := &Explanation{Field: strings.TrimSpace(field), Value: json.RawMessage("null"), Reasons: []string{"nothing states it, so the plan leaves it empty"}}
+		e.decisions(p, &node{path: e.Field, v: n.v, up: n})
+		return e, nil
+	}
 	if rest != "" || n == root {
 		var names []string
 		for _, k := range n.kids {
@@ -55,6 +60,17 @@ func Explain(p *spec.Plan, field string) (*Explanation, error) {
 		}
 	}
 	return e, nil
+}
+
+// declares says that a thing has a field of that name, which may be empty.
+func (n *node) declares(name string) bool {
+	if name == "" || n.v.Kind() != reflect.Struct {
+		return false
+	}
+	return slices.ContainsFunc(reflect.VisibleFields(n.v.Type()), func(f reflect.StructField) bool {
+		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		return tag == name && !f.Anonymous
+	})
 }
 
 // evidence is that of the field itself, or of the nearest thing around it that

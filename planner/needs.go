@@ -74,8 +74,8 @@ func targets(p *spec.Plan) []*target {
 	return out
 }
 
-// flags writes beside every need the option that supplies it.
-func flags(p *spec.Plan) {
+// Flags writes beside every need the option that supplies it.
+func Flags(p *spec.Plan) {
 	byNeed := map[string]string{}
 	for _, t := range targets(p) {
 		byNeed[t.text] = t.flag()

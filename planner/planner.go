@@ -71,7 +71,7 @@ func Plan(in Input) (*spec.Plan, error) {
 		}
 	}
 	sharePlaceholders(p.plan)
-	flags(p.plan)
+	Flags(p.plan)
 	p.plan.Seal()
 	if err := p.plan.Validate(); err != nil {
 		return nil, fmt.Errorf("plan breaks its schema: %w", err)

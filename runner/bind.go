@@ -21,7 +21,7 @@ import (
 // Assets fetches what a plan names by URL.
 type Assets interface {
 	// Fetch gives a file that holds the answer, whose name may be anything, and
-	// the SHA-256 of its bytes. The file stays until the run has ended.
+	// the SHA-256 of its bytes. The file stays until the cache is pruned.
 	Fetch(ctx context.Context, url string) (path, sha256 string, bytes int64, err error)
 }
 

@@ -103,7 +103,7 @@ func (d *drive) watchCancel(ctx context.Context) (_ context.Context, stop func()
 
 // begin reads where the run stands.
 func (r *Runner) begin(ctx context.Context, id string) (*drive, error) {
-	d := &drive{Runner: r, dir: r.runDir(id)}
+	d := &drive{Runner: r}
 	var err error
 	if d.run, err = r.cfg.Store.Run(ctx, id); err != nil {
 		return nil, err
@@ -113,6 +113,11 @@ func (r *Runner) begin(ctx context.Context, id string) (*drive, error) {
 	}
 	if d.exec, err = r.executor(d.req); err != nil {
 		return nil, err
+	}
+	d.Runner = r.at(r.executorName(d.req))
+	d.dir = d.runDir(id)
+	if err := os.MkdirAll(d.dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make run folder: %w", err)
 	}
 	if d.stages, err = r.cfg.Store.Stages(ctx, id); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -171,6 +172,9 @@ func (d *drive) unitEnv(u unit) map[string]string {
 	env := map[string]string{
 		"WANDB_MODE": "offline", "HF_HUB_DISABLE_TELEMETRY": "1", "MPLBACKEND": "Agg",
 		"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "USER": "repromill", "REPROMILL_SEED": strconv.FormatInt(u.seed, 10),
+	}
+	if len(u.run.Seeds) > 1 && u.seed >= 0 && u.seed <= math.MaxUint32 {
+		env["PYTHONHASHSEED"] = strconv.FormatInt(u.seed, 10)
 	}
 	if u.prep.Venv {
 		env["VIRTUAL_ENV"] = d.venv()

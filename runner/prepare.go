@@ -135,6 +135,9 @@ func (d *drive) placeSource(ctx context.Context, out *Prepared) error {
 	if err != nil {
 		return fmt.Errorf("get the source: %w", err)
 	}
+	if err := d.room(ctx, dir); err != nil {
+		return err
+	}
 	tmp := d.work() + tmpSuffix
 	if err := d.step(stepCheckout, func() error { return copyTree(ctx, dir, tmp) }); err != nil {
 		return fmt.Errorf("copy the source: %w", err)
@@ -194,7 +197,16 @@ func (d *drive) checkPatches(out *Prepared, tree string) error {
 // plan requires no package, else a virtual environment.
 func (d *drive) install(ctx context.Context, out *Prepared) error {
 	reqs := d.plan.Environment.Requirements
-	py, devs, err := d.findPython(ctx, d.plan.Environment.Python.Version)
+	m := moved(&d.plan.Environment)
+	if m.none != "" {
+		out.InstallFailed = m.none
+		return nil
+	}
+	version := d.plan.Environment.Python.Version
+	if m.python != "" {
+		version = m.python
+	}
+	py, devs, err := d.findPython(ctx, version)
 	if err != nil {
 		return err
 	}
@@ -224,7 +236,11 @@ func (d *drive) install(ctx context.Context, out *Prepared) error {
 			return fmt.Errorf("make environment: %w", err)
 		}
 	}
-	steps, devs := d.installSteps(py, want.Args)
+	out.Deviations = append(out.Deviations, m.devs...)
+	steps, devs, err := d.installSteps(py, want.Args, &m)
+	if err != nil {
+		return err
+	}
 	out.Deviations = append(out.Deviations, devs...)
 	for _, s := range steps {
 		why, err := d.installStep(ctx, s)

@@ -46,6 +46,10 @@ func (rec *Record) report(root, manifest string, counts []report.TableCount) *re
 		}},
 		Rerun: rec.rerun(filepath.Join(filepath.Dir(manifest), "plan.json")),
 	}
+	if len(o.Suites) > 0 {
+		rep.Look[0] = report.Hint{Shows: "every answer of this run",
+			Command: report.DuckDB(root, schema.Version, schema.Samples, rec.Run.ID, "suite, arm, item_id, repeat, outcome, score, extracted, reference, output_tokens, latency_s")}
+	}
 	if x := p.Paper; x != nil {
 		rep.Paper = &report.Paper{ID: x.ID, Version: x.Version, Title: x.Title, Authors: x.Authors, URL: x.URL}
 	}
@@ -105,7 +109,13 @@ func (rec *Record) why() string {
 	case o.InstallFailed != "":
 		return "Nothing was executed: " + o.InstallFailed
 	case len(o.Suites) > 0:
-		return o.Reason
+		var out []string
+		for _, s := range o.Suites {
+			if s.Refused != "" {
+				out = append(out, s.Suite+" was not attempted")
+			}
+		}
+		return strings.Join(out, "; ")
 	case len(o.Units) == 0 && len(o.Refused) > 0:
 		return "Nothing was executed: " + o.Refused[0].Reason
 	case len(o.Units) == 0:
@@ -232,20 +242,36 @@ func expected(a *report.Amount, iv *spec.Interval) {
 func (rec *Record) rerun(planFile string) string {
 	q := rec.Request
 	argv := []string{"repromill", "run"}
-	if q.Plan != nil || len(rec.Outcome.Suites) > 0 {
+	if len(rec.Outcome.Suites) > 0 {
 		argv = append(argv, "-f", word(planFile))
 		for _, arm := range slices.Sorted(maps.Keys(rec.Outcome.Endpoints)) {
 			argv = append(argv, "--endpoint", word(arm+"="+rec.Outcome.Endpoints[arm]))
 		}
 		return strings.Join(append(argv, "--yes"), " ")
 	}
-	for _, f := range [][2]string{{"--mirror", q.Mirror}, {"--repo", q.Repo}, {"--commit", q.Commit}} {
+	if q.Plan != nil {
+		argv = append(argv, "-f", word(planFile))
+		q.Mirror, q.Repo, q.Commit = "", "", ""
+	}
+	for _, f := range [][2]string{{"--mirror", q.Mirror}, {"--repo", q.Repo}, {"--commit", q.Commit}, {"--executor", executorFlag(q)}, {"--image", q.Image}} {
 		if f[1] != "" {
 			argv = append(argv, f[0], word(f[1]))
 		}
 	}
 	argv = append(argv, q.Wishes.options()...)
+	if q.Plan != nil {
+		return strings.Join(append(argv, "--yes"), " ")
+	}
 	return strings.Join(append(argv, word(q.Target), "--yes"), " ")
+}
+
+// executorFlag is the executor that a repeated run has to name: the machine's
+// own programs and containers give different environments.
+func executorFlag(q Request) string {
+	if q.Executor == "local" || q.Executor == "auto" {
+		return ""
+	}
+	return q.Executor
 }
 
 // word quotes s for a POSIX shell where it needs that; the line is shown to

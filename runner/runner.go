@@ -122,6 +122,9 @@ type Config struct {
 	Suites    Suites           // nil: no suite is carried out
 	Serving   accuracy.Serving // goes over what a request says
 	Dir       string           // state folder; runs/<id>/ below it belongs to the runner
+	// Places are what differs for runs of an executor, by its name, whose
+	// attempts do not run on this machine.
+	Places map[string]Place
 
 	Now      func() time.Time
 	Rand     io.Reader // entropy of run ids, such as crypto/rand.Reader; Create without an idempotency key needs it
@@ -129,6 +132,8 @@ type Config struct {
 	Hook     func(point string) // see [HookPoints]
 	Getenv   func(string) string
 	LookPath func(string) (string, error)
+
+	FreeBytes func(path string) (int64, error) // free disk space; nil asks the system
 
 	GPUs               int                // how many the executors offer; runs that need more are not attempted
 	PriceUSDPerGPUHour map[string]float64 // by SKU
@@ -144,8 +149,33 @@ type Config struct {
 	Version    string        // of this program, for the record
 }
 
+// Place is where an executor's attempts run, when that is not this machine.
+type Place struct {
+	// Dir is in place of Config.Dir for the working folders of runs: a folder
+	// that attempts see at the same path.
+	Dir string
+	// Python is the interpreter there; this machine's are of no use.
+	Python Interpreter
+	GPUs   int // in place of Config.GPUs
+}
+
+// at is the runner as runs of the named executor see it.
+func (r *Runner) at(executor string) *Runner {
+	p, ok := r.cfg.Places[executor]
+	if !ok {
+		return r
+	}
+	own := *r
+	own.cfg.Dir, own.cfg.GPUs, own.python = p.Dir, p.GPUs, p.Python
+	own.cfg.LookPath = func(name string) (string, error) { return "", &exec.Error{Name: name, Err: exec.ErrNotFound} }
+	return &own
+}
+
 // Runner drives runs. It is safe for concurrent use by different runs.
-type Runner struct{ cfg Config }
+type Runner struct {
+	cfg    Config
+	python Interpreter // the only one, where one is set
+}
 
 // UserError is a mistake of the user; the message contains the fix.
 type UserError struct{ Msg, Fix string }
@@ -196,7 +226,7 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.MaxTries == 0 {
 		cfg.MaxTries = 3
 	}
-	return &Runner{cfg}, nil
+	return &Runner{cfg: cfg}, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

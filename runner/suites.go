@@ -127,7 +127,7 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome) 
 		return out, out.Refused, nil
 	}
 	j := d.job(s)
-	if out.Refused = d.room(&j, before); out.Refused != "" {
+	if out.Refused = d.allowance(&j, before); out.Refused != "" {
 		return out, out.Refused, nil
 	}
 	var told time.Time
@@ -162,8 +162,8 @@ func (d *drive) job(s spec.Suite) accuracy.Job {
 // answers is the folder of what the models answered.
 func (d *drive) answers() string { return filepath.Join(d.dir, "answers") }
 
-// room sets the bounds of a suite to what the caps of the run leave.
-func (d *drive) room(j *accuracy.Job, before []SuiteOutcome) (refused string) {
+// allowance sets the bounds of a suite to what the caps of the run leave.
+func (d *drive) allowance(j *accuracy.Job, before []SuiteOutcome) (refused string) {
 	spent := d.total()
 	for _, b := range before {
 		if b.Result != nil {

@@ -24,7 +24,7 @@ func (c *cluster) render(name string) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	err = t.Execute(&b, map[string]any{
-		"Dir": c.dir, "Node": c.Node, "NodeIP": c.NodeIP, "Ports": c.Ports, "Registry": c.registry(), "Pause": c.registry() + "/" + pauseImage,
+		"Dir": c.dir, "Node": c.Node, "NodeIP": c.NodeIP, "Ports": c.Ports, "Registry": c.registry(), "Pause": c.registry() + "/" + pauseImage + ":1",
 		"Volume": c.volume(), "PodCIDR": podCIDR, "Bridge": bridge, "CNI": cniDir,
 	})
 	if err != nil {
@@ -49,7 +49,7 @@ kind: Config
 current-context: devcluster
 contexts:
 - name: devcluster
-  context: {cluster: devcluster, user: devcluster, namespace: default}
+  context: {cluster: devcluster, user: devcluster, namespace: repromill}
 clusters:
 - name: devcluster
   cluster: {server: %q, certificate-authority-data: %s}

@@ -117,7 +117,7 @@ func removeOutside(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove %s: %w", dir, err)
 	}
-	for d := filepath.Dir(dir); d != "/" && d != "/etc" && d != "/var/lib"; d = filepath.Dir(d) {
+	for d := filepath.Dir(dir); d != "/" && d != "/etc" && d != "/var/lib" && d != "/srv"; d = filepath.Dir(d) {
 		if os.Remove(d) != nil {
 			break
 		}

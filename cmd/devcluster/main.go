@@ -5,6 +5,7 @@
 //
 //	devcluster up       build what is missing, start, wait until all is ready
 //	devcluster status   what runs
+//	devcluster image    push a Debian with Python to the cluster's registry
 //	devcluster env      shell lines that point kubectl and repromill at it
 //	devcluster down     stop it and leave nothing behind
 //
@@ -36,11 +37,12 @@ func main() {
 	os.Exit(code)
 }
 
-const usage = `usage: devcluster up|down|status|env [--dir DIR] [--json]
+const usage = `usage: devcluster up|down|status|image|env [--dir DIR] [--json]
 
   up      build what is missing, start the cluster, wait until it is ready
   down    stop the cluster and leave nothing behind
   status  what runs, and since when
+  image   push a Debian with Python to the cluster's registry, for pods to run
   env     shell lines: eval "$(devcluster env)"
 `
 
@@ -86,6 +88,12 @@ func (c *cluster) command(ctx context.Context, name string, asJSON bool, stdout 
 		return c.down(ctx)
 	case "status":
 		return c.status(ctx, asJSON, stdout)
+	case "image":
+		if err := c.image(ctx); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(stdout, c.Image)
+		return err
 	case "env":
 		if !c.running() {
 			return &needError{"the cluster does not run", "start it: devcluster up"}
@@ -93,7 +101,7 @@ func (c *cluster) command(ctx context.Context, name string, asJSON bool, stdout 
 		_, err := io.WriteString(stdout, c.env())
 		return err
 	}
-	return &needError{fmt.Sprintf("%q is no command", name), "use up, down, status or env"}
+	return &needError{fmt.Sprintf("%q is no command", name), "use up, down, status, image or env"}
 }
 
 // needError is something the user has to do first.
@@ -113,6 +121,7 @@ type cluster struct {
 	Outside  []string       `json:"outside"` // folders made outside of dir
 	Started  time.Time      `json:"started"`
 	Ready    bool           `json:"ready"`
+	Image    string         `json:"image,omitempty"` // the base image, once pushed
 	Versions versions       `json:"versions"`
 }
 
@@ -178,16 +187,22 @@ func (c *cluster) say(format string, args ...any) { fmt.Fprintf(c.log, format+"\
 
 func (c *cluster) kubeconfig() string { return c.path("admin.kubeconfig") }
 
-// Volume is the folder that stands for shared storage: the persistent volume
-// of the examples' claim lies there.
-func (c *cluster) volume() string { return c.path("volume") }
+// volume is the folder that stands for shared storage: the persistent volume
+// of the examples' claim lies there. Pods see it under its own name, so that no
+// image may keep anybody from entering a folder of that name, as images do
+// with /root.
+func (c *cluster) volume() string { return "/srv/repromill-devcluster" }
 
 func (c *cluster) registry() string { return fmt.Sprintf("127.0.0.1:%d", c.Ports["registry"]) }
 
 // env are the lines of `devcluster env`.
 func (c *cluster) env() string {
-	return fmt.Sprintf("export KUBECONFIG=%q\nexport PATH=%q:\"$PATH\"\nexport REPROMILL_DEVCLUSTER_REGISTRY=%q\nexport REPROMILL_DEVCLUSTER_VOLUME=%q\n",
+	out := fmt.Sprintf("export KUBECONFIG=%q\nexport PATH=%q:\"$PATH\"\nexport REPROMILL_DEVCLUSTER_REGISTRY=%q\nexport REPROMILL_CLUSTER_VOLUME=%q\n",
 		c.kubeconfig(), c.Versions.binDir(), c.registry(), c.volume())
+	if c.Image != "" {
+		out += fmt.Sprintf("export REPROMILL_CLUSTER_IMAGE=%q\n", c.Image)
+	}
+	return out
 }
 
 func (c *cluster) status(ctx context.Context, asJSON bool, stdout io.Writer) error {
@@ -196,7 +211,7 @@ func (c *cluster) status(ctx context.Context, asJSON bool, stdout io.Writer) err
 		enc.SetIndent("", "  ")
 		return enc.Encode(map[string]any{
 			"running": c.running(), "ready": c.Ready && c.running(), "dir": c.dir, "kubeconfig": c.kubeconfig(),
-			"registry": c.registry(), "volume": c.volume(), "node": c.Node, "procs": c.procStates(), "versions": c.Versions,
+			"registry": c.registry(), "volume": c.volume(), "image": c.Image, "node": c.Node, "procs": c.procStates(), "versions": c.Versions,
 		})
 	}
 	if len(c.Procs) == 0 {

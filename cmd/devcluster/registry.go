@@ -10,15 +10,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
@@ -45,7 +40,7 @@ func registryMain(args []string, stderr io.Writer) int {
 }
 
 // pauseImage is what holds the namespaces of a pod; containerd is told its name.
-const pauseImage = "repromill/pause:1"
+const pauseImage = "repromill/pause"
 
 // pushPause pushes the image that every pod begins with.
 func (c *cluster) pushPause(ctx context.Context) error {
@@ -68,30 +63,6 @@ func (c *cluster) pushPause(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make pause image: %w", err)
 	}
-	img, err := mutate.AppendLayers(empty.Image, l)
-	if err == nil {
-		img, err = mutate.ConfigFile(img, &v1.ConfigFile{
-			Architecture: runtime.GOARCH, OS: "linux", Config: v1.Config{Entrypoint: []string{"/pause"}, User: "65532:65532"},
-			RootFS: v1.RootFS{Type: "layers", DiffIDs: diffIDs(img)},
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("make pause image: %w", err)
-	}
-	ref, err := name.ParseReference(c.registry()+"/"+pauseImage, name.Insecure)
-	if err != nil {
-		return fmt.Errorf("name pause image: %w", err)
-	}
-	if err := remote.Write(ref, img, remote.WithContext(ctx)); err != nil {
-		return fmt.Errorf("push pause image: %w", err)
-	}
-	return nil
-}
-
-func diffIDs(img v1.Image) []v1.Hash {
-	cfg, err := img.ConfigFile()
-	if err != nil {
-		return nil
-	}
-	return cfg.RootFS.DiffIDs
+	_, err = c.push(ctx, pauseImage, v1.Config{Entrypoint: []string{"/pause"}, User: "65532:65532"}, l)
+	return err
 }

@@ -119,10 +119,13 @@ func (c *cluster) prepare() (err error) {
 			return err
 		}
 	}
-	for _, dir := range []string{"etcd", "run", "kubelet/volume-plugins", "volume", "registry"} {
+	for _, dir := range []string{"etcd", "run", "kubelet/volume-plugins", "registry"} {
 		if err := os.MkdirAll(c.path(dir), 0o755); err != nil {
 			return fmt.Errorf("make folder: %w", err)
 		}
+	}
+	if err := c.outside(c.volume()); err != nil {
+		return err
 	}
 	// The kubelet and the network plugins keep a few files there whatever they
 	// are told; another kubelet's are left alone.
@@ -286,7 +289,12 @@ func (c *cluster) startKueue(ctx context.Context, src string) error {
 		return err
 	}
 	// The manager ends at once when a type it watches is not served yet.
-	if _, err := c.kubectl(ctx, nil, "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"); err != nil {
+	// kubectl itself gives up on one that has no conditions at all yet.
+	err = c.await(ctx, "kube-apiserver", "Kueue's types are served", 2*time.Minute, func() error {
+		_, err := c.kubectl(ctx, nil, "wait", "--for=condition=Established", "--timeout=10s", "crd", "--all")
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	for _, dir := range managerFolders() {
@@ -337,7 +345,7 @@ func (c *cluster) outside(dir string) error {
 		}
 	}
 	if _, err := os.Stat(dir); err == nil {
-		return &needError{dir + " exists and is not this cluster's", "stop the other Kueue manager on this machine, or move the folder away"}
+		return &needError{dir + " exists and is not this cluster's", "stop what uses it, or move it away"}
 	}
 	c.Outside = append(c.Outside, dir)
 	if err := c.save(); err != nil {

@@ -13,8 +13,7 @@ import (
 // TestProbe looks at hosts of all kinds behind a proxy that stands for the
 // internet.
 func TestProbe(t *testing.T) {
-	var world *outside
-	world = newOutside(t, func(w http.ResponseWriter, r *http.Request) {
+	world := newOutside(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.Host + r.URL.Path {
 		case "dl.files.example/ok.pth":
 			w.Header().Set("Content-Length", "1234")

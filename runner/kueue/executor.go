@@ -329,7 +329,7 @@ func (e *Executor) Look(ctx context.Context, h runner.Handle) (runner.Status, Ph
 		return runner.Status{}, Phase{}, err
 	}
 	if st, ok, err := at.Exit(); ok || err != nil {
-		return st, Phase{}, err
+		return e.placed(ctx, at, name, st), Phase{}, err
 	}
 	b, err := os.ReadFile(filepath.Join(string(at), fileMade))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -347,9 +347,10 @@ func (e *Executor) Look(ctx context.Context, h runner.Handle) (runner.Status, Ph
 		return runner.Status{}, Phase{}, e.c.explain("observe "+rec.Key, err)
 	}
 	p := PhaseOf(o)
+	e.notePlace(at, p)
 	// A pod commits before its Job knows that it has ended.
 	if st, ok, err := at.Exit(); ok || err != nil {
-		return st, p, err
+		return e.placed(ctx, at, name, st), p, err
 	}
 	st, err := e.status(ctx, at, rec, o, p)
 	return st, p, err
@@ -489,4 +490,14 @@ func (e *Executor) open(h runner.Handle) (at pod.Folder, job string, rec pod.Rec
 		return at, "", rec, &UnknownHandleError{h}
 	}
 	return at, m[2], rec, err
+}
+
+// Ready says why nothing can be submitted: no cluster, no Kueue, no permission.
+// A queue that is missing or stopped is no reason: it may come.
+func (e *Executor) Ready(ctx context.Context) error {
+	if err := e.c.checkKueue(ctx); err != nil {
+		return e.c.explain("look for Kueue", err)
+	}
+	_, err := e.c.identity(ctx)
+	return e.c.explain("look for the namespace", err)
 }

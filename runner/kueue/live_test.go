@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 // volumeRoot is the folder behind the devcluster's claim.
 func volumeRoot(t testing.TB) string {
 	t.Helper()
-	root := os.Getenv("REPROMILL_DEVCLUSTER_VOLUME")
+	root := os.Getenv("REPROMILL_CLUSTER_VOLUME")
 	if root == "" {
 		t.Fatal(`no cluster: run eval "$(go run ./cmd/devcluster env)" after "go run ./cmd/devcluster up"`)
 	}

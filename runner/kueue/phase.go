@@ -138,6 +138,9 @@ func failed(c *batchv1.JobCondition, pods []corev1.Pod) Phase {
 			if strings.Contains(why, "OOMKilled") {
 				p.Reason, p.Fix = "OOMKilled", "ask for more memory"
 			}
+			if strings.Contains(why, "StartError") {
+				p.Reason, p.Fix = "StartError", "use an image in which every user may enter the folders above the volume, and may run what lies there"
+			}
 		}
 	}
 	return p
@@ -150,6 +153,9 @@ func terminated(pod *corev1.Pod) string {
 			out := fmt.Sprintf("ended with status %d", t.ExitCode)
 			if t.Reason != "" && t.Reason != "Error" {
 				out += " (" + t.Reason + ")"
+			}
+			if t.Message != "" {
+				out += ": " + sentence(t.Message)
 			}
 			return out
 		}

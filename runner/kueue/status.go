@@ -1,12 +1,17 @@
 package kueue
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/pod"
 )
@@ -68,7 +73,7 @@ func (e *Executor) settleFailed(at pod.Folder, rec pod.Record, p Phase) (runner.
 		return e.settle(at, runner.Failed, runner.ReasonResource, fmt.Sprintf("used more than the %d MiB of memory of its pod", (rec.Attempt.Limits.MemoryBytes+workerMemory)>>20), p)
 	case "DeadlineExceeded", "DeactivatedDueToMaximumExecutionTimeExceeded":
 		why = runner.ReasonTimeout
-	case "PodFailurePolicy":
+	case "PodFailurePolicy", "StartError":
 		why = runner.ReasonStart
 	}
 	message := p.Message
@@ -104,4 +109,56 @@ func (e *Executor) giveUp(ctx context.Context, at pod.Folder, o Observed, p Phas
 		return runner.Status{Phase: runner.Running, Message: "given up after too many evictions; its pod is about to end", Since: p.Since}, nil
 	}
 	return e.settle(at, runner.Failed, ReasonEvicted, fmt.Sprintf("evicted %d times and given up; use a queue or a priority that is not preempted", p.Evictions), p)
+}
+
+// filePlace is what the cluster said of an attempt's place, which its pod
+// cannot know: kept beside the attempt, since the Workload goes with its Job.
+const filePlace = "place.json"
+
+type placeRecord struct {
+	Flavor    string `json:"flavor"`
+	Evictions int    `json:"evictions"`
+}
+
+// notePlace keeps what a look at the cluster told. That it fails costs no
+// more than a column.
+func (e *Executor) notePlace(at pod.Folder, p Phase) {
+	if p.Flavor == "" {
+		return
+	}
+	path := filepath.Join(string(at), filePlace)
+	b, err := json.Marshal(placeRecord{p.Flavor, p.Evictions})
+	if err != nil {
+		return
+	}
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, b) {
+		return
+	}
+	_ = atomicfile.Write(path, b, atomicfile.Options{})
+}
+
+// placed adds the place to a status that a pod has committed.
+func (e *Executor) placed(ctx context.Context, at pod.Folder, job string, st runner.Status) runner.Status {
+	var r placeRecord
+	b, err := os.ReadFile(filepath.Join(string(at), filePlace))
+	if err != nil || json.Unmarshal(b, &r) != nil {
+		// Nobody looked while it ran; the Job may still be there.
+		b, err := os.ReadFile(filepath.Join(string(at), fileMade))
+		var m made
+		if err != nil || json.Unmarshal(b, &m) != nil {
+			return st
+		}
+		o, err := e.observe(ctx, job, m)
+		if err != nil || o.Job == nil {
+			return st
+		}
+		p := PhaseOf(o)
+		e.notePlace(at, p)
+		r = placeRecord{p.Flavor, p.Evictions}
+	}
+	if st.Placement.Flavor == "" {
+		st.Placement.Flavor = r.Flavor
+	}
+	st.Placement.Evictions = max(st.Placement.Evictions, r.Evictions)
+	return st
 }

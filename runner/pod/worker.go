@@ -251,5 +251,8 @@ func (w *worker) conclude(st runner.Status) (int, error) {
 		_, err := w.Folder.Conclude(st)
 		return err
 	})
+	if err == nil {
+		_ = removeTree(w.Folder.path(dirPristine)) // no pod begins anew after this
+	}
 	return code(err), err
 }

@@ -76,7 +76,7 @@ what is left.`,
 	f.planFlags.add(fl)
 	f.serveFlags.add(fl)
 	fl.StringVarP(&f.planFile, "file", "f", "", "run the plan in `PLAN` (- is standard input) instead of planning")
-	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto, local or docker")
+	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto, local, docker, kueue, or kueue:PURPOSE for another of the queues of the configuration")
 	fl.StringVar(&f.image, "image", "", "with docker: run in the image `REF` as it is and install nothing; it is recorded")
 	fl.StringVar(&f.resume, "resume", "", "take up run `ID` where it stood")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "approve in advance")
@@ -170,6 +170,9 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 		if err := a.chooseExecutor(ctx, f); err != nil {
 			return err
 		}
+	}
+	if err := a.clusterReady(ctx, f.executor); err != nil {
+		return err
 	}
 	if f.from != "" {
 		return a.runBatch(ctx, st, f)

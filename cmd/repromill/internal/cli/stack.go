@@ -98,17 +98,20 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	if err != nil {
 		return err
 	}
+	executors, places := a.clusterExecutors(hook)
+	executors["local"] = executor
+	executors["docker"] = containers
 	s.outside = sync.OnceValues(a.pipeline)
 	prices := map[string]float64{}
 	for sku, v := range a.cfg.Group("prices") {
 		prices[sku], _ = strconv.ParseFloat(v.Value, 64)
 	}
 	s.runner, err = runner.New(runner.Config{
-		Store: s.store, Executors: map[string]runner.Executor{"local": executor, "docker": containers},
+		Store: s.store, Executors: executors, Places: places,
 		Images: map[string]runner.Images{"docker": images{a}}, Planner: s.outside,
-		Source: s.outside, Results: runner.InDataset(s.data), Dir: state,
+		Source: s.outside, Assets: s.outside, Results: runner.InDataset(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
-		PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
+		GPUs: len(gpuDevices()), PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
 		Version: createdBy(), Serving: a.serving,
 		Suites: &accuracy.Bench{Catalog: catalog.All(), Hub: s.hub(a), Getenv: a.getenv, Now: a.now, Hook: hook},
 	})
@@ -166,6 +169,25 @@ func (o outside) Checkout(ctx context.Context, repo, commit string, submodules b
 		return "", err
 	}
 	return runner.Cloned(pl.Cloner).Checkout(ctx, repo, commit, submodules)
+}
+
+// The bounds of a checkpoint that is fetched by URL.
+const (
+	maxAssetBytes = 256 << 30
+	maxAssetTime  = 12 * time.Hour
+)
+
+// Fetch gets a file into the cache by content; see runner.Assets.
+func (o outside) Fetch(ctx context.Context, url string) (path, sha256 string, bytes int64, err error) {
+	pl, err := o()
+	if err != nil {
+		return "", "", 0, err
+	}
+	res, err := pl.Client.Get(ctx, fetch.Request{URL: url, NoBody: true, MaxBytes: maxAssetBytes, Timeout: maxAssetTime})
+	if err != nil {
+		return "", "", 0, err
+	}
+	return res.Path, res.SHA256, res.Size, nil
 }
 
 // pipeline builds the way from a target to a plan.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/repromill/repromill/planner"
 	"github.com/repromill/repromill/planner/fetch"
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner"
@@ -54,6 +55,7 @@ func (p *Pipeline) preflight(ctx context.Context, plan *spec.Plan, emit Emit) er
 	for i := range list {
 		mark(plan, &list[i])
 	}
+	planner.Flags(plan)
 	return nil
 }
 
@@ -106,8 +108,8 @@ func needed(plan *spec.Plan) (out []spec.Preflight) {
 		words := slices.Clone(r.Argv)
 		for _, s := range r.Setup {
 			words = append(words, s.Argv...)
-			if at := hubDownload(s.Argv); at != "" {
-				add(at[strings.LastIndexByte(at[:strings.LastIndexByte(at, '/')], '/')+1:], at, r.ID, "")
+			if id, at := hubDownload(s.Argv); at != "" {
+				add(id, at, r.ID, "")
 			}
 		}
 		if r.Script != nil {
@@ -157,13 +159,13 @@ func lastPart(at string) string {
 	return at[strings.LastIndexByte(at, '/')+1:]
 }
 
-// hubDownload is the address of the repository that a command of the hub's own
-// tools downloads.
-func hubDownload(argv []string) string {
+// hubDownload is the repository that a command of the hub's own tools
+// downloads, with its address.
+func hubDownload(argv []string) (id, at string) {
 	if len(argv) < 3 || argv[0] != "hf" && argv[0] != "huggingface-cli" || argv[1] != "download" {
-		return ""
+		return "", ""
 	}
-	kind, id := "", ""
+	kind := ""
 	for i, w := range argv[2:] {
 		switch {
 		case w == "--repo-type" && i+3 < len(argv) && argv[i+3] != "model":
@@ -175,9 +177,9 @@ func hubDownload(argv []string) string {
 		}
 	}
 	if id == "" {
-		return ""
+		return "", ""
 	}
-	return "https://huggingface.co/" + kind + id
+	return id, "https://huggingface.co/" + kind + id
 }
 
 // look fills in what one address gives.
