@@ -152,7 +152,7 @@ func condaInstall(w []string) *Install {
 			if i++; i < len(w) {
 				in.Indexes = append(in.Indexes, Entry{Spec: "--channel " + w[i]})
 			}
-		case a == "-n" || a == "--name" || a == "-p" || a == "--prefix":
+		case a == "--name" || a == "--prefix" || shortNameRE.MatchString(a):
 			i++
 		case strings.HasPrefix(a, "-"):
 		default:
@@ -167,6 +167,9 @@ func condaInstall(w []string) *Install {
 	}
 	return in
 }
+
+// shortNameRE is "-n" or "-p", alone or behind other short options as in "-yn".
+var shortNameRE = regexp.MustCompile(`^-[a-z]*[np]$`)
 
 func aptInstall(w []string) *Install {
 	in := &Install{Tool: "apt"}

@@ -50,7 +50,7 @@ func maker(f *inspect.Facts, c *Command, p string, cmds []*Command) *Command {
 var fetchedRE = regexp.MustCompile(`(?i)download|load_dataset|urlretrieve|urlopen|requests\.get|fetch_|snapshot_|hf_hub|gdown|tfds\.|torchvision\.datasets|wget|synthe|simulat|make_dataset|(?:make|create|generate)_data|get_trajector|load_data_wiki|Planetoid|TUDataset|PygNodePropPred|PygGraphPropPred|openml`)
 
 // folderFlagRE recognises options that say in which folder or file the data lies.
-var folderFlagRE = regexp.MustCompile(`(?i)^--?(?:[a-z]+[_\-])?(?:data|dataset|root|corpus|input)[_\-]?(?:dir|path|root|folder|file|location|prefix)$|^--?data[_\-]?root$|^--?(?:train|eval|test|dev|val|valid)[_\-](?:data[_\-])?(?:file|path|dir)$`)
+var folderFlagRE = regexp.MustCompile(`(?i)^--?(?:[a-z]+[_\-])*(?:data|dataset|root|corpus|input|wavs?|audios?|images?|imgs?|videos?|mels?|features?)[_\-]?(?:dir|path|root|folder|file|location|prefix)$|^--?data[_\-]?root$|^--?(?:train|eval|test|dev|val|valid|csv|metadata|manifest)[_\-](?:data[_\-])?(?:file|path|dir)$`)
 
 // undelivered are folders and files that a program reads its data from, by an
 // argument or by the default of its option, that are not in the checkout, and
@@ -81,6 +81,15 @@ func undelivered(f *inspect.Facts, c *Command, cmds []*Command) []string {
 		}
 		if absent(fl.Default) && (strings.HasPrefix(fl.Default, "'") || strings.HasPrefix(fl.Default, `"`)) {
 			out = append(out, fmt.Sprintf("%s, the default of %s (%s:%s)", strings.Trim(fl.Default, `'"`), name, core.Entry, strconv.Itoa(fl.Line)))
+		}
+	}
+	if m.Hydra == nil {
+		return out
+	}
+	for _, k := range settingsOfHydra(f, core, m) {
+		last := k.Key[strings.LastIndexByte(k.Key, '.')+1:]
+		if len(out) < 3 && folderFlagRE.MatchString("--"+last) && !outDirRE.MatchString("--"+last) && absent(k.Value) {
+			out = append(out, fmt.Sprintf("%s, which %s:%d gives for %s", k.Value, k.File, k.Line, k.Key))
 		}
 	}
 	return out

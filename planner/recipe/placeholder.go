@@ -21,7 +21,7 @@ var placeholderREs = []*regexp.Regexp{
 	regexp.MustCompile(`^(\[[A-Z][A-Z0-9_ \-]+\])$`),
 	regexp.MustCompile(`(\{[A-Za-z][^{}"']*\s[^{}"']*\})`),
 	regexp.MustCompile(`(?:^|=)(\[[A-Za-z][^\[\]"'$]*\s[^\[\]"'$]*\])`),
-	regexp.MustCompile(`^((?:[A-Z0-9]+_)*(?:PATH|DIR|FOLDER|FILE|CKPT|CHECKPOINT|ROOT|HOME)(?:_[A-Z0-9]+)*)$`),
+	regexp.MustCompile(`^((?:[A-Z0-9]+_)*(?:PATH|DIR|FOLDER|FILE|CKPT|CHECKPOINT|ROOT|HOME)(?:_[A-Z0-9]+)*|[A-Z]+_(?:DATASET|MODEL|NAME|CONFIG|OUTPUT|INPUT))$`),
 }
 
 // capsRE is the last of the patterns, for the value of an option.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,7 +36,7 @@ var (
 	showRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.\s])(?:demo|tutorial|example|explor\w*|visuali[sz]\w*|figures?|plot\w*)(?:[_\-.\s]|$)`)
 	baselineRE   = regexp.MustCompile(`(?i)\b(?:baselines?|full[- ]precision|vanilla|naive)\b`)
 	promptRE     = regexp.MustCompile(`(?i)^--?(?:(?:text|input|edit|negative)[_-])?prompt$|^--?(?:question|query|instruction|input[_-](?:image|img|video|audio|text)|sentence)$`)
-	gatherRE     = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:summar\w*|aggregat\w*|collect\w*|gather\w*|analy[sz]\w*|report|parse|compile_results|make_tables?)(?:[_\-.]|$)`)
+	gatherRE     = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:summar\w*|aggregat\w*|collect\w*|gather\w*|analy[sz]\w*|report|parse|compile_results|make_tables?|get_\w*(?:urls?|tables?|scores?|stats)|merge\w*|recover\w*|(?:apply|make|weight)_(?:delta|diff))(?:[_\-.]|$)`)
 	repeatRE     = regexp.MustCompile(`(?i)^--?(?:repeats?|n[_-]?repeats?|num[_-]?repeats?|n[_-]?(?:seeds|runs|trials)|num[_-]?(?:seeds|runs|trials)|trials|runs|itr)$`)
 	quickRE      = regexp.MustCompile(`(?i)(?:--?|\b)(?:quick|smoke|fast[_-]dev[_-]run|dry[_-]run|debug|sanity|tiny|toy|mini)\b`)
 	testRunRE    = regexp.MustCompile(`(?i)^(?:pytest|unittest|tox|nox)$`)
@@ -43,7 +44,7 @@ var (
 	smallRE      = regexp.MustCompile(`(?i)\b(?:tiny|small|mini|toy|cpu|mnist|cifar10|base)\b|_char\b`)
 	goodRE       = regexp.MustCompile(`(?i)reproduc|result|evaluat|experiment|benchmark|main`)
 	quickStartRE = regexp.MustCompile(`(?i)quick\s*start|getting started|minimal|example|tl;?dr|usage|demo`)
-	sideRE       = regexp.MustCompile(`(?i)sparse|ablation|optional|advanced|experimental|visuali|plot|convert|contribut|develop|demo|inference|sampling|docker|distributed|multi-?node|slurm|profil|efficiency`)
+	sideRE       = regexp.MustCompile(`(?i)sparse|ablation|optional|advanced|experimental|visuali|plot|convert|contribut|develop|demo|inference|sampling|docker|distributed|multi-?node|slurm|profil|efficiency|downstream`)
 	minutesRE    = regexp.MustCompile(`(?i)(?:~|about|around|takes?|in|within|under|less than|only|for)?\s*(\d+(?:\.\d+)?)\s*(?:-|–|to)?\s*(\d+(?:\.\d+)?)?\s*(second|sec|minute|min|hour|hr|day|week)s?\b`)
 	recordRE     = regexp.MustCompile(`(?i)(?:^|/)(?:[\w\-]*leaderboard|log|changelog|changes|news|notes|history|contributi\w*)\.\w+$|(?:^|/)(?:blog|posts)/`)
 	sizeRE       = regexp.MustCompile(`(?i)(?:^|[^\w.])(?:[\w.]*[_\-])?(\d+(?:\.\d+)?)b(?:[^A-Za-z0-9]|$)`)
@@ -65,6 +66,9 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 		k.Seconds = stated(f, c)
 		k.Lacks = lacking(f, c, cmds)
 		k.score(f)
+		if len(producers(f, c, cmds)) > 0 && Measures(f, c) {
+			k.add(12, "measures what the step before it makes")
+		}
 		out = append(out, k)
 	}
 	for _, k := range out {
@@ -108,7 +112,7 @@ func route(f *inspect.Facts, c *Command) string {
 			return "demo"
 		}
 		return "stored_result"
-	case (demoRE.MatchString(base) || prompted(c)) && !evalFlag:
+	case (demoRE.MatchString(base) || prompted(c) || showRE.MatchString(base) && !trains(f, c.Entry) && !Measures(f, c)) && !evalFlag:
 		return "demo"
 	case evalRE.MatchString(base) && !trainFlag && !checkpointRE.MatchString(text) && complete(f, c):
 		return "recompute"
@@ -158,8 +162,11 @@ func Result(c *claim.Claim) bool {
 	case "runtime", "memory", "throughput", "latency", "speedup", "energy", "cost":
 		return false
 	}
-	return c.Key.Split != "train"
+	return c.Key.Split != "train" && !(c.Source == claim.Output && progressRE.MatchString(c.Text))
 }
+
+// progressRE are lines that a program prints while it trains.
+var progressRE = regexp.MustCompile(`(?i)\b(?:iter(?:ation)?|step|batch)\b\s*[:=\[]?\s*\d|learning_rate|\blr\b|examples/s|it/s`)
 
 // trains says whether a program, or what it imports from the checkout beside a
 // numerical framework, steps an optimiser or calls a trainer.
@@ -289,7 +296,7 @@ func (k *Candidate) score(f *inspect.Facts) {
 		k.add(-8, "draws a figure")
 	}
 	if gatherRE.MatchString(path.Base(c.core().Entry)) && !complete(f, c) {
-		k.add(-20, "sums up what other runs have made")
+		k.add(-20, "sums up or converts what other runs have made")
 	}
 	if baselineRE.MatchString(c.Comment) || baselineRE.MatchString(lastOf(c.Section)) {
 		k.add(-8, "is the baseline of the experiment")
@@ -404,6 +411,8 @@ func lastLine(s string) string {
 func (k *Candidate) placeScore(f *inspect.Facts) {
 	c := k.Command
 	switch {
+	case c.Doc < 0 && strings.HasSuffix(c.Entry, ".ipynb") && !mentioned(f, path.Base(c.Entry)) && len(f.Starts) > 0:
+		k.add(8, "a notebook that "+f.Readme+" does not name")
 	case c.Doc < 0 && strings.HasSuffix(c.Entry, ".ipynb"):
 		k.add(24, "a notebook with stored output")
 	case c.Doc < 0 && c.Evidence.Quote == mainProgram:
@@ -440,6 +449,29 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 	if vendored(f, c.Entry) {
 		k.add(-40, "belongs to a project that is copied into the repository")
 	}
+}
+
+// mentioned says that the README names a file.
+func mentioned(f *inspect.Facts, name string) bool {
+	for i := range f.Docs {
+		if d := &f.Docs[i]; d.Path == f.Readme {
+			for _, p := range d.Doc.Paras {
+				if strings.Contains(p.Text, name) || strings.Contains(p.Text, strings.ReplaceAll(name, " ", "%20")) {
+					return true
+				}
+			}
+			for _, t := range d.Doc.Tables {
+				for _, r := range t.Rows {
+					for _, l := range r.Links {
+						if slices.ContainsFunc(l, func(u string) bool { return strings.HasSuffix(u, name) }) {
+							return true
+						}
+					}
+				}
+			}
+		}
+	}
+	return false
 }
 
 // vendored says that a file lies in another project within the checkout: a

@@ -284,6 +284,8 @@ func (s *scanner) token(i int) {
 	s.m.Calls[name]++
 	args := s.args(i + 1)
 	switch {
+	case t.Text == "mark_flag_as_required" || t.Text == "mark_flags_as_required":
+		s.requireFlags(args)
 	case name == "hydra.main" || name == "hydra_main":
 		s.hydra(args)
 	case t.Text == "getenv" || strings.HasSuffix(name, "environ.get"):
