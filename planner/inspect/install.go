@@ -229,8 +229,25 @@ func (f *Facts) prose() []Dependency {
 			out = append(out, d)
 		}
 	}
+	for i := range f.Scripts {
+		s := &f.Scripts[i]
+		if !installScriptRE.MatchString(path.Base(s.Path)) || s.Interpreter == "make" {
+			continue
+		}
+		d := Dependency{Path: s.Path, Kind: Prose, Manager: "pip"}
+		for _, c := range s.Commands {
+			d.install(c)
+		}
+		if len(d.Entries) > 0 {
+			out = append(out, d)
+		}
+	}
 	return out
 }
+
+// installScriptRE are names of scripts that make the environment: their lines
+// say what the documents would.
+var installScriptRE = regexp.MustCompile(`(?i)^(?:install|setup|create|make|build|init)?[_\-]?(?:install|setup|env|environment|conda|conda_?env|deps|dependencies|requirements)\w*\.(?:sh|bash)$`)
 
 var versionLineRE = regexp.MustCompile(`^[-*]?\s*([A-Za-z][\w.\-]*)(?:\s*[:=]=?\s*|\s+v?)(\d+(?:\.\d+)+)$`)
 

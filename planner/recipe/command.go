@@ -324,6 +324,22 @@ func (r *resolver) devices(c *Command) {
 
 var deviceListRE = regexp.MustCompile(`^\d+(?:,\d+)*$`)
 
+// split gives the words of a variable that stands alone and unquoted, as a shell
+// does.
+func split(w shell.Word, st *state, env map[string]string) []string {
+	if w.Quoted || len(w.Vars) != 1 || len(w.Substs) > 0 || w.Text != "$"+w.Vars[0] && w.Text != "${"+w.Vars[0]+"}" {
+		return nil
+	}
+	v, ok := env[w.Vars[0]]
+	if !ok {
+		v = st.env[w.Vars[0]]
+	}
+	if strings.ContainsAny(v, "$`*?") {
+		return nil
+	}
+	return strings.Fields(v)
+}
+
 // unset lists the variables of a word that nothing before it sets.
 func (r *resolver) unset(w shell.Word, st *state, env map[string]string) []string {
 	var out []string
@@ -346,6 +362,10 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 	}
 	needs := ""
 	for _, w := range words {
+		if parts := split(w, st, c.Env); len(parts) > 1 {
+			c.Argv = append(c.Argv, parts...)
+			continue
+		}
 		v, ok := r.expand(w, c.Cwd, st, c.Env)
 		switch unset := r.unset(w, st, c.Env); {
 		case len(unset) > 0:

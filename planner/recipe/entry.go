@@ -319,11 +319,12 @@ func (r *resolver) replaceEntry(c *Command, name, p string) {
 }
 
 var (
-	setupRE    = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:prepare|preprocess\w*|preproc|pre_process\w*|tokeni[sz]e|(?:make|create|build|gen|generate)_(?:\w+_)?data\w*|convert\w*|process_data|data_prep\w*|get_data|setup_data|split_data|encode_data|extract_features)(?:[_\-.]|$|/)|(?:^|/)(?:[a-z0-9]+_)?datasets?(?:_tools?)?\.py$`)
-	downloadRE = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:download|fetch|get_(?:data|dataset|transfer_data|model)|wget)`)
-	blockingRE = regexp.MustCompile(`(?i)(?:^|/)(?:app|server|serve|gradio\w*|streamlit\w*|webui|web_demo|\w*_server|\w*_app|demo_gradio|\w*real_robot\w*)\.(?:py|sh)$`)
-	clusterRE  = regexp.MustCompile(`(?i)submitit|slurm|sbatch`)
-	buildRE    = regexp.MustCompile(`(?i)(?:^|/)(?:install|setup|build|compile|make)\w*\.(?:sh|py)$`)
+	setupRE      = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:prepare|preprocess\w*|preproc|pre_process\w*|tokeni[sz]e|(?:make|create|build|gen|generate)_(?:\w+_)?data\w*|convert\w*|process_data|data_prep\w*|get_data|setup_data|split_data|encode_data|extract_features)(?:[_\-.]|$|/)|(?:^|/)(?:[a-z0-9]+_)?datasets?(?:_tools?)?\.py$`)
+	dataFolderRE = regexp.MustCompile(`(?i)(?:^|/)(?:data|datasets?|preprocess\w*|data_?prep\w*|prepare_data|data_processing)$`)
+	downloadRE   = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:download|fetch|get_(?:data|dataset|transfer_data|model)|wget)`)
+	blockingRE   = regexp.MustCompile(`(?i)(?:^|/)(?:app|server|serve|gradio\w*|streamlit\w*|webui|web_demo|\w*_server|\w*_app|demo_gradio|\w*real_robot\w*)\.(?:py|sh)$`)
+	clusterRE    = regexp.MustCompile(`(?i)submitit|slurm|sbatch`)
+	buildRE      = regexp.MustCompile(`(?i)(?:^|/)(?:install|setup|build|compile|make)\w*\.(?:sh|py)$`)
 )
 
 // role says what a resolved command is for.
@@ -376,6 +377,8 @@ func (r *resolver) role(c *Command) Role {
 	case downloadRE.MatchString(name):
 		return RoleDownload
 	case setupRE.MatchString(name):
+		return RoleSetup
+	case dataFolderRE.MatchString(path.Dir(name)) && strings.HasSuffix(name, ".py") && !trains(r.f, c.Entry) && !evalRE.MatchString(path.Base(name)):
 		return RoleSetup
 	case clusterRE.MatchString(name) || r.isCluster(c.Entry):
 		return RoleCluster

@@ -58,10 +58,22 @@ var folderFlagRE = regexp.MustCompile(`(?i)^--?(?:[a-z]+[_\-])*(?:data|dataset|r
 func undelivered(f *inspect.Facts, c *Command, cmds []*Command) []string {
 	core := c.core()
 	m := f.Modules[core.Entry]
-	if m == nil || c.Script != nil || c.Inner != nil || brings(f, core.Entry) || delivered(c, cmds) {
+	if m == nil || c.Script != nil || delivered(c, cmds) {
+		return nil
+	}
+	if s := f.Script(c.Entry); s != nil && fetchedRE.MatchString(s.Text) {
 		return nil
 	}
 	var out []string
+	for _, fl := range m.Flags {
+		name, def := fl.Names[len(fl.Names)-1], strings.Trim(fl.Default, `'"`)
+		if fl.By != "global" && folderFlagRE.MatchString(name) && theirDiskRE.MatchString(def) && !mentionsFlag(core.Args, fl.Names) && len(out) < 2 {
+			out = append(out, fmt.Sprintf("%s, the default of %s (%s:%d), a folder of the authors' machine,", def, name, core.Entry, fl.Line))
+		}
+	}
+	if len(out) > 0 || brings(f, core.Entry) {
+		return out
+	}
 	absent := func(p string) bool {
 		p = strings.Trim(p, `'"`)
 		return len(p) > 3 && !path.IsAbs(p) && !strings.HasPrefix(p, "~") && !strings.Contains(p, "://") && !strings.ContainsAny(p, "<>${}*()[]% ") &&
@@ -93,6 +105,21 @@ func undelivered(f *inspect.Facts, c *Command, cmds []*Command) []string {
 		}
 	}
 	return out
+}
+
+// theirDiskRE are absolute paths that only the authors have.
+var theirDiskRE = regexp.MustCompile(`^/(?:[a-z]*data[a-z0-9]*|home|users|mnt|nfs|scratch|private|checkpoint|gpfs|lustre|media|work|path)[/\w.\-]*$`)
+
+func mentionsFlag(args, names []string) bool {
+	for _, a := range args {
+		n, _, _ := strings.Cut(a, "=")
+		for _, x := range names {
+			if x == n {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // brings says that a program fetches or makes data by itself.

@@ -36,7 +36,7 @@ var (
 	showRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.\s])(?:demo|tutorial|example|explor\w*|visuali[sz]\w*|figures?|plot\w*)(?:[_\-.\s]|$)`)
 	baselineRE   = regexp.MustCompile(`(?i)\b(?:baselines?|full[- ]precision|vanilla|naive)\b`)
 	promptRE     = regexp.MustCompile(`(?i)^--?(?:(?:text|input|edit|negative)[_-])?prompt$|^--?(?:question|query|instruction|input[_-](?:image|img|video|audio|text)|sentence)$`)
-	gatherRE     = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:summar\w*|aggregat\w*|collect\w*|gather\w*|analy[sz]\w*|report|parse|compile_results|make_tables?|get_\w*(?:urls?|tables?|scores?|stats)|merge\w*|recover\w*|(?:apply|make|weight)_(?:delta|diff))(?:[_\-.]|$)`)
+	gatherRE     = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:summar\w*|aggregat\w*|collect\w*|gather\w*|analy[sz]\w*|report|parse|compile_results|make_tables?|results?|get_\w*(?:urls?|tables?|scores?|stats)|merge\w*|recover\w*|(?:apply|make|weight)_(?:delta|diff))(?:[_\-.]|$)`)
 	repeatRE     = regexp.MustCompile(`(?i)^--?(?:repeats?|n[_-]?repeats?|num[_-]?repeats?|n[_-]?(?:seeds|runs|trials)|num[_-]?(?:seeds|runs|trials)|trials|runs|itr)$`)
 	quickRE      = regexp.MustCompile(`(?i)(?:--?|\b)(?:quick|smoke|fast[_-]dev[_-]run|dry[_-]run|debug|sanity|tiny|toy|mini)\b`)
 	testRunRE    = regexp.MustCompile(`(?i)^(?:pytest|unittest|tox|nox)$`)
@@ -489,7 +489,21 @@ func vendored(f *inspect.Facts, p string) bool {
 	return false
 }
 
-var globRE = regexp.MustCompile(`[\w./\-{}|]*[*{][\w./\-*{}|]*\.sh`)
+var globRE = regexp.MustCompile(`[\w./\-]*(?:[*]|\{[\w.\-*|, ]*\})(?:[\w./\-*|]|\{[\w.\-*|, ]*\})*\.sh`)
+
+// braces expands "{a,b}" as a shell does, at most thirty ways.
+func braces(g string, depth int) []string {
+	i := strings.IndexByte(g, '{')
+	j := strings.IndexByte(g, '}')
+	if i < 0 || j < i || depth > 3 {
+		return []string{g}
+	}
+	var out []string
+	for _, part := range strings.FieldsFunc(g[i+1:j], func(r rune) bool { return r == ',' || r == '|' }) {
+		out = append(out, braces(g[:i]+part+g[j+1:], depth+1)...)
+	}
+	return out[:min(len(out), 30)]
+}
 
 // globbed is the paragraph of a document that names a script by a pattern, such
 // as "scripts/train_*.sh", or "".
@@ -498,8 +512,10 @@ func globbed(f *inspect.Facts, entry string) string {
 		d := &f.Docs[i]
 		for _, p := range d.Doc.Paras {
 			for _, g := range globRE.FindAllString(p.Text, 4) {
-				if ok, err := path.Match(path.Join(path.Dir(d.Path), g), entry); err == nil && ok {
-					return p.Text
+				for _, one := range braces(strings.ReplaceAll(g, " ", ""), 0) {
+					if ok, err := path.Match(path.Join(path.Dir(d.Path), one), entry); err == nil && ok {
+						return p.Text
+					}
 				}
 			}
 		}
