@@ -289,7 +289,7 @@ func (k *Candidate) score(f *inspect.Facts) {
 	if quickStartRE.MatchString(section) && !sideRE.MatchString(section) {
 		k.add(6, "")
 	}
-	if sideRE.MatchString(lastOf(c.Section)) || sideRE.MatchString(path.Base(c.Entry)) {
+	if sideRE.MatchString(lastOf(c.Section)) || sideRE.MatchString(path.Base(c.Entry)) || c.Doc < 0 && sideRE.MatchString(c.Entry) {
 		k.add(-12, "stands beside the main experiment")
 	}
 	if strings.Contains(strings.ToLower(text), "plot") || strings.Contains(strings.ToLower(c.Entry), "figure") {
