@@ -50,7 +50,7 @@ func maker(f *inspect.Facts, c *Command, p string, cmds []*Command) *Command {
 var fetchedRE = regexp.MustCompile(`(?i)download|load_dataset|urlretrieve|urlopen|requests\.get|fetch_|snapshot_|hf_hub|gdown|tfds\.|torchvision\.datasets|wget|synthe|simulat|make_dataset|(?:make|create|generate)_data|get_trajector|load_data_wiki|Planetoid|TUDataset|PygNodePropPred|PygGraphPropPred|openml`)
 
 // folderFlagRE recognises options that say in which folder or file the data lies.
-var folderFlagRE = regexp.MustCompile(`(?i)^--?(?:[a-z]+[_\-])?(?:data|dataset|root|corpus|input)[_\-]?(?:dir|path|root|folder|file|location|prefix)$|^--?data[_\-]?root$|^--?(?:train|eval|test|dev|val|valid)[_\-](?:data[_\-])?(?:file|path|dir)$`)
+var folderFlagRE = regexp.MustCompile(`(?i)^--?(?:[a-z]+[_\-])*(?:data|dataset|root|corpus|input|wavs?|audios?|images?|imgs?|videos?|mels?|features?)[_\-]?(?:dir|path|root|folder|file|location|prefix)$|^--?data[_\-]?root$|^--?(?:train|eval|test|dev|val|valid|csv|metadata|manifest)[_\-](?:data[_\-])?(?:file|path|dir)$`)
 
 // undelivered are folders and files that a program reads its data from, by an
 // argument or by the default of its option, that are not in the checkout, and
@@ -58,10 +58,22 @@ var folderFlagRE = regexp.MustCompile(`(?i)^--?(?:[a-z]+[_\-])?(?:data|dataset|r
 func undelivered(f *inspect.Facts, c *Command, cmds []*Command) []string {
 	core := c.core()
 	m := f.Modules[core.Entry]
-	if m == nil || c.Script != nil || c.Inner != nil || brings(f, core.Entry) || delivered(c, cmds) {
+	if m == nil || c.Script != nil || delivered(c, cmds) {
+		return nil
+	}
+	if s := f.Script(c.Entry); s != nil && fetchedRE.MatchString(s.Text) {
 		return nil
 	}
 	var out []string
+	for _, fl := range m.Flags {
+		name, def := fl.Names[len(fl.Names)-1], strings.Trim(fl.Default, `'"`)
+		if fl.By != "global" && folderFlagRE.MatchString(name) && theirDiskRE.MatchString(def) && !mentionsFlag(core.Args, fl.Names) && len(out) < 2 {
+			out = append(out, fmt.Sprintf("%s, the default of %s (%s:%d), a folder of the authors' machine,", def, name, core.Entry, fl.Line))
+		}
+	}
+	if len(out) > 0 || brings(f, core.Entry) {
+		return out
+	}
 	absent := func(p string) bool {
 		p = strings.Trim(p, `'"`)
 		return len(p) > 3 && !path.IsAbs(p) && !strings.HasPrefix(p, "~") && !strings.Contains(p, "://") && !strings.ContainsAny(p, "<>${}*()[]% ") &&
@@ -83,7 +95,31 @@ func undelivered(f *inspect.Facts, c *Command, cmds []*Command) []string {
 			out = append(out, fmt.Sprintf("%s, the default of %s (%s:%s)", strings.Trim(fl.Default, `'"`), name, core.Entry, strconv.Itoa(fl.Line)))
 		}
 	}
+	if m.Hydra == nil {
+		return out
+	}
+	for _, k := range settingsOfHydra(f, core, m) {
+		last := k.Key[strings.LastIndexByte(k.Key, '.')+1:]
+		if len(out) < 3 && folderFlagRE.MatchString("--"+last) && !outDirRE.MatchString("--"+last) && absent(k.Value) {
+			out = append(out, fmt.Sprintf("%s, which %s:%d gives for %s", k.Value, k.File, k.Line, k.Key))
+		}
+	}
 	return out
+}
+
+// theirDiskRE are absolute paths that only the authors have.
+var theirDiskRE = regexp.MustCompile(`^/(?:[a-z]*data[a-z0-9]*|home|users|mnt|nfs|scratch|private|checkpoint|gpfs|lustre|media|work|path)[/\w.\-]*$`)
+
+func mentionsFlag(args, names []string) bool {
+	for _, a := range args {
+		n, _, _ := strings.Cut(a, "=")
+		for _, x := range names {
+			if x == n {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // brings says that a program fetches or makes data by itself.

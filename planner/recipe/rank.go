@@ -4,6 +4,7 @@ import (
 	"math"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,7 +36,7 @@ var (
 	showRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.\s])(?:demo|tutorial|example|explor\w*|visuali[sz]\w*|figures?|plot\w*)(?:[_\-.\s]|$)`)
 	baselineRE   = regexp.MustCompile(`(?i)\b(?:baselines?|full[- ]precision|vanilla|naive)\b`)
 	promptRE     = regexp.MustCompile(`(?i)^--?(?:(?:text|input|edit|negative)[_-])?prompt$|^--?(?:question|query|instruction|input[_-](?:image|img|video|audio|text)|sentence)$`)
-	gatherRE     = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:summar\w*|aggregat\w*|collect\w*|gather\w*|analy[sz]\w*|report|parse|compile_results|make_tables?)(?:[_\-.]|$)`)
+	gatherRE     = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:summar\w*|aggregat\w*|collect\w*|gather\w*|analy[sz]\w*|report|parse|compile_results|make_tables?|results?|get_\w*(?:urls?|tables?|scores?|stats)|merge\w*|recover\w*|(?:apply|make|weight)_(?:delta|diff))(?:[_\-.]|$)`)
 	repeatRE     = regexp.MustCompile(`(?i)^--?(?:repeats?|n[_-]?repeats?|num[_-]?repeats?|n[_-]?(?:seeds|runs|trials)|num[_-]?(?:seeds|runs|trials)|trials|runs|itr)$`)
 	quickRE      = regexp.MustCompile(`(?i)(?:--?|\b)(?:quick|smoke|fast[_-]dev[_-]run|dry[_-]run|debug|sanity|tiny|toy|mini)\b`)
 	testRunRE    = regexp.MustCompile(`(?i)^(?:pytest|unittest|tox|nox)$`)
@@ -43,7 +44,7 @@ var (
 	smallRE      = regexp.MustCompile(`(?i)\b(?:tiny|small|mini|toy|cpu|mnist|cifar10|base)\b|_char\b`)
 	goodRE       = regexp.MustCompile(`(?i)reproduc|result|evaluat|experiment|benchmark|main`)
 	quickStartRE = regexp.MustCompile(`(?i)quick\s*start|getting started|minimal|example|tl;?dr|usage|demo`)
-	sideRE       = regexp.MustCompile(`(?i)sparse|ablation|optional|advanced|experimental|visuali|plot|convert|contribut|develop|demo|inference|sampling|docker|distributed|multi-?node|slurm|profil|efficiency`)
+	sideRE       = regexp.MustCompile(`(?i)sparse|ablation|optional|advanced|experimental|visuali|plot|convert|contribut|develop|demo|inference|sampling|docker|distributed|multi-?node|slurm|profil|efficiency|downstream`)
 	minutesRE    = regexp.MustCompile(`(?i)(?:~|about|around|takes?|in|within|under|less than|only|for)?\s*(\d+(?:\.\d+)?)\s*(?:-|–|to)?\s*(\d+(?:\.\d+)?)?\s*(second|sec|minute|min|hour|hr|day|week)s?\b`)
 	recordRE     = regexp.MustCompile(`(?i)(?:^|/)(?:[\w\-]*leaderboard|log|changelog|changes|news|notes|history|contributi\w*)\.\w+$|(?:^|/)(?:blog|posts)/`)
 	sizeRE       = regexp.MustCompile(`(?i)(?:^|[^\w.])(?:[\w.]*[_\-])?(\d+(?:\.\d+)?)b(?:[^A-Za-z0-9]|$)`)
@@ -65,6 +66,9 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 		k.Seconds = stated(f, c)
 		k.Lacks = lacking(f, c, cmds)
 		k.score(f)
+		if len(producers(f, c, cmds)) > 0 && Measures(f, c) {
+			k.add(12, "measures what the step before it makes")
+		}
 		out = append(out, k)
 	}
 	for _, k := range out {
@@ -108,7 +112,7 @@ func route(f *inspect.Facts, c *Command) string {
 			return "demo"
 		}
 		return "stored_result"
-	case (demoRE.MatchString(base) || prompted(c)) && !evalFlag:
+	case (demoRE.MatchString(base) || prompted(c) || showRE.MatchString(base) && !trains(f, c.Entry) && !Measures(f, c)) && !evalFlag:
 		return "demo"
 	case evalRE.MatchString(base) && !trainFlag && !checkpointRE.MatchString(text) && complete(f, c):
 		return "recompute"
@@ -158,8 +162,11 @@ func Result(c *claim.Claim) bool {
 	case "runtime", "memory", "throughput", "latency", "speedup", "energy", "cost":
 		return false
 	}
-	return c.Key.Split != "train"
+	return c.Key.Split != "train" && !(c.Source == claim.Output && progressRE.MatchString(c.Text))
 }
+
+// progressRE are lines that a program prints while it trains.
+var progressRE = regexp.MustCompile(`(?i)\b(?:iter(?:ation)?|step|batch)\b\s*[:=\[]?\s*\d|learning_rate|\blr\b|examples/s|it/s`)
 
 // trains says whether a program, or what it imports from the checkout beside a
 // numerical framework, steps an optimiser or calls a trainer.
@@ -282,14 +289,14 @@ func (k *Candidate) score(f *inspect.Facts) {
 	if quickStartRE.MatchString(section) && !sideRE.MatchString(section) {
 		k.add(6, "")
 	}
-	if sideRE.MatchString(lastOf(c.Section)) || sideRE.MatchString(path.Base(c.Entry)) {
+	if sideRE.MatchString(lastOf(c.Section)) || sideRE.MatchString(path.Base(c.Entry)) || c.Doc < 0 && sideRE.MatchString(c.Entry) {
 		k.add(-12, "stands beside the main experiment")
 	}
 	if strings.Contains(strings.ToLower(text), "plot") || strings.Contains(strings.ToLower(c.Entry), "figure") {
 		k.add(-8, "draws a figure")
 	}
 	if gatherRE.MatchString(path.Base(c.core().Entry)) && !complete(f, c) {
-		k.add(-20, "sums up what other runs have made")
+		k.add(-20, "sums up or converts what other runs have made")
 	}
 	if baselineRE.MatchString(c.Comment) || baselineRE.MatchString(lastOf(c.Section)) {
 		k.add(-8, "is the baseline of the experiment")
@@ -404,6 +411,8 @@ func lastLine(s string) string {
 func (k *Candidate) placeScore(f *inspect.Facts) {
 	c := k.Command
 	switch {
+	case c.Doc < 0 && strings.HasSuffix(c.Entry, ".ipynb") && !mentioned(f, path.Base(c.Entry)) && len(f.Starts) > 0:
+		k.add(8, "a notebook that "+f.Readme+" does not name")
 	case c.Doc < 0 && strings.HasSuffix(c.Entry, ".ipynb"):
 		k.add(24, "a notebook with stored output")
 	case c.Doc < 0 && c.Evidence.Quote == mainProgram:
@@ -442,6 +451,29 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 	}
 }
 
+// mentioned says that the README names a file.
+func mentioned(f *inspect.Facts, name string) bool {
+	for i := range f.Docs {
+		if d := &f.Docs[i]; d.Path == f.Readme {
+			for _, p := range d.Doc.Paras {
+				if strings.Contains(p.Text, name) || strings.Contains(p.Text, strings.ReplaceAll(name, " ", "%20")) {
+					return true
+				}
+			}
+			for _, t := range d.Doc.Tables {
+				for _, r := range t.Rows {
+					for _, l := range r.Links {
+						if slices.ContainsFunc(l, func(u string) bool { return strings.HasSuffix(u, name) }) {
+							return true
+						}
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
 // vendored says that a file lies in another project within the checkout: a
 // folder with its own licence and its own packaging.
 func vendored(f *inspect.Facts, p string) bool {
@@ -457,7 +489,21 @@ func vendored(f *inspect.Facts, p string) bool {
 	return false
 }
 
-var globRE = regexp.MustCompile(`[\w./\-{}|]*[*{][\w./\-*{}|]*\.sh`)
+var globRE = regexp.MustCompile(`[\w./\-]*(?:[*]|\{[\w.\-*|, ]*\})(?:[\w./\-*|]|\{[\w.\-*|, ]*\})*\.sh`)
+
+// braces expands "{a,b}" as a shell does, at most thirty ways.
+func braces(g string, depth int) []string {
+	i := strings.IndexByte(g, '{')
+	j := strings.IndexByte(g, '}')
+	if i < 0 || j < i || depth > 3 {
+		return []string{g}
+	}
+	var out []string
+	for _, part := range strings.FieldsFunc(g[i+1:j], func(r rune) bool { return r == ',' || r == '|' }) {
+		out = append(out, braces(g[:i]+part+g[j+1:], depth+1)...)
+	}
+	return out[:min(len(out), 30)]
+}
 
 // globbed is the paragraph of a document that names a script by a pattern, such
 // as "scripts/train_*.sh", or "".
@@ -466,8 +512,10 @@ func globbed(f *inspect.Facts, entry string) string {
 		d := &f.Docs[i]
 		for _, p := range d.Doc.Paras {
 			for _, g := range globRE.FindAllString(p.Text, 4) {
-				if ok, err := path.Match(path.Join(path.Dir(d.Path), g), entry); err == nil && ok {
-					return p.Text
+				for _, one := range braces(strings.ReplaceAll(g, " ", ""), 0) {
+					if ok, err := path.Match(path.Join(path.Dir(d.Path), one), entry); err == nil && ok {
+						return p.Text
+					}
 				}
 			}
 		}
