@@ -54,6 +54,7 @@ func (rec *Record) report(root, manifest string, counts []report.TableCount) *re
 	if s := p.Source; s.Repo != "" {
 		rep.Source = &report.Source{Repo: s.Repo, Commit: s.Commit, Subdir: s.Subdir, StatedBy: s.StatedBy, Note: s.Note, Simulated: s.Simulated}
 	}
+	rep.Suites = rec.reportSuites()
 	for i, v := range o.Claims {
 		rep.Claims = append(rep.Claims, reportClaim(p.Claims[i], v))
 	}
@@ -102,6 +103,8 @@ func (rec *Record) why() string {
 		return "Stopped early: " + o.Stopped + "."
 	case o.InstallFailed != "":
 		return "Nothing was executed: " + o.InstallFailed
+	case len(o.Suites) > 0:
+		return o.Reason
 	case len(o.Units) == 0 && len(o.Refused) > 0:
 		return "Nothing was executed: " + o.Refused[0].Reason
 	case len(o.Units) == 0:

@@ -210,6 +210,11 @@ func (c *Calibration) Estimate(q Query) Estimate {
 		e.Confidence = "low"
 		e.Assumptions = append(e.Assumptions, fmt.Sprintf("no GPU of the %s generation was measured: general efficiencies were assumed", q.SKU.Arch))
 	}
+	if q.Layout.PP > 1 || q.Layout.Nodes > 1 {
+		e.Confidence = "low"
+		e.Throughput = e.Throughput.Widen(1.5)
+		e.Assumptions = append(e.Assumptions, "no pipeline and no layout over several servers was measured: its links are taken at the catalogue's rates")
+	}
 	if len(q.Shape.Warnings) > 0 {
 		e.Throughput = e.Throughput.Widen(1.5)
 	}

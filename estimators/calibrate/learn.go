@@ -116,6 +116,7 @@ func (c *Calibration) tightened() *design {
 		sd := 1 / math.Sqrt(1/(p.sd*p.sd)+float64(n)/(residualScale*residualScale))
 		d.add(param{p.name, c.theta[i], sd})
 	}
+	d.prepare()
 	return d
 }
 

@@ -153,3 +153,57 @@ func BenchmarkLearn(b *testing.B) {
 		}
 	}
 }
+
+func TestSplits(t *testing.T) {
+	c, _, _, shape, _ := site(t, 1)
+	g, err := sku.Find("h100")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := c.Splits(Ask{Shape: shape, Load: serving.Workload{ISL: 1024, OSL: 1024, Concurrency: 64}, Framework: "vllm"}, g, 16)
+	best := 0
+	for _, s := range list {
+		if s.Best {
+			best++
+		}
+		if !(s.Throughput.P10 < s.Throughput.P50 && s.LinkShare >= 0 && s.LinkShare < 1) {
+			t.Errorf("%+v", s)
+		}
+		if s.Layout.Nodes > 1 && s.Confidence != "low" {
+			t.Errorf("no layout over servers was measured: %+v", s)
+		}
+	}
+	if best != 1 || len(list) < 4 {
+		t.Errorf("%d layouts, %d best", len(list), best)
+	}
+}
+
+// BenchmarkTable is the table of all GPUs, all layouts of up to 16 of them, and
+// a hundred models.
+func BenchmarkTable(b *testing.B) {
+	c, _, _, _, _ := site(b, 1)
+	var shapes []*serving.Shape
+	for i := range 100 {
+		moe := 0.0
+		total := 2e9 * math.Pow(1.06, float64(i))
+		if i%3 == 0 {
+			moe = total / 8
+		}
+		p, err := serving.ParsePrecision([]string{"bf16", "fp8", "nvfp4"}[i%3])
+		if err != nil {
+			b.Fatal(err)
+		}
+		shapes = append(shapes, serving.PlainShape(serving.Plain{Name: "m", Layers: 24 + i/2, Hidden: 2048 + 128*(i/4), KVHeads: 8, HeadDim: 128, Total: total, Active: moe}, p))
+	}
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		n = 0
+		for _, s := range shapes {
+			for _, g := range sku.Catalogue() {
+				n += len(c.Splits(Ask{Shape: s, Load: serving.Workload{ISL: 1024, OSL: 1024, Concurrency: 64}, Framework: "vllm"}, g, 16))
+			}
+		}
+	}
+	b.ReportMetric(float64(n), "estimates")
+}

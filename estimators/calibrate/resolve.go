@@ -7,6 +7,7 @@ import (
 	"math"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/repromill/repromill/estimators/serving"
@@ -197,7 +198,11 @@ func resolve(rows []Row, c *Configs) ([]*point, error) {
 
 func newPoint(s *serving.Shape, g *sku.SKU, l serving.Layout, w serving.Workload, framework string) *point {
 	p := &point{shape: s, sku: g, layout: l, load: w, engine: Engine(framework), terms: serving.NewTerms(s, g, l)}
-	p.model = fmt.Sprintf("%d/%d/%d/%.3g", s.Layers, s.Hidden, s.Experts, s.Total)
+	b := make([]byte, 0, 32)
+	b = append(strconv.AppendInt(b, int64(s.Layers), 10), '/')
+	b = append(strconv.AppendInt(b, int64(s.Hidden), 10), '/')
+	b = append(strconv.AppendInt(b, int64(s.Experts), 10), '/')
+	p.model = string(strconv.AppendFloat(b, s.Total, 'g', 3, 64))
 	p.version = strings.ToLower(framework)
 	return p
 }

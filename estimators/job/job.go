@@ -225,8 +225,10 @@ func (c *Config) sum(g *sku.SKU, parts []part) spec.Estimate {
 	known, priced := true, true
 	var why []string
 	longest := -1.0
+	held := map[string]int{} // GPUs at one time: the arms of a suite are held together
 	for _, p := range parts {
-		e.GPUs = max(e.GPUs, p.gpus)
+		held[stageOf(p.name)] += p.gpus
+		e.GPUs = max(e.GPUs, held[stageOf(p.name)])
 		sp := spec.EstimatePart{Name: p.name, GPUs: p.gpus, Note: p.note}
 		if p.hours != nil {
 			sp.GPUHours = interval(*p.hours)
@@ -263,6 +265,13 @@ func (c *Config) sum(g *sku.SKU, parts []part) spec.Estimate {
 	e.WallS, e.GPUHours, e.BusyHours = interval(wall), interval(hours), interval(busy)
 	c.money(&e, hours)
 	return e
+}
+
+// stageOf is what a part belongs to: run/<id> or suite/<id>.
+func stageOf(name string) string {
+	kind, rest, _ := strings.Cut(name, "/")
+	id, _, _ := strings.Cut(rest, "/")
+	return kind + "/" + id
 }
 
 func dominantOf(p part) string {

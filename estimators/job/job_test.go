@@ -74,6 +74,9 @@ func TestSuite(t *testing.T) {
 	if whole.GPUHours == nil || whole.Fits != "yes" || whole.USD == nil || whole.OwnedUSD == nil || whole.HostedUSD == nil || len(whole.Parts) != 2 || whole.WallS == nil {
 		t.Fatalf("%+v", whole)
 	}
+	if whole.GPUs != 2 || math.Abs(whole.GPUHours.P50-2*whole.WallS.P50/3600) > 1e-9 {
+		t.Errorf("two arms hold a GPU each for %g s: %+v", whole.WallS.P50, whole)
+	}
 	if whole.OwnedUSD.P50 >= whole.USD.P50 {
 		t.Errorf("owned %v is not below on demand %v", whole.OwnedUSD, whole.USD)
 	}

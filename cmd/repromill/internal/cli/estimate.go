@@ -33,6 +33,7 @@ type estimateFlags struct {
 	requests    int
 	terms       string
 	calibration string
+	layouts     int
 }
 
 func (a *app) estimateCmd() *cobra.Command {
@@ -83,7 +84,8 @@ out.`,
 	fl.IntVar(&f.requests, "requests", 1000, "`NUMBER` of requests of the job")
 	fl.StringVar(&f.terms, "terms", string(sku.OnDemand), "how GPUs are paid for: on_demand or owned")
 	fl.StringVar(&f.calibration, "calibration", "", "use the calibration in `FILE` instead of the one that comes with the program")
-	cmd.AddCommand(a.estimateSKUsCmd(), a.estimateRowsCmd(), a.estimateBacktestCmd(), a.estimateCalibrateCmd())
+	fl.IntVar(&f.layouts, "layouts", 0, "show every layout of at most `N` GPUs: TP, PP, experts, servers")
+	cmd.AddCommand(a.estimateTrainingCmd(), a.estimateSKUsCmd(), a.estimateRowsCmd(), a.estimateBacktestCmd(), a.estimateCalibrateCmd())
 	return cmd
 }
 
@@ -96,8 +98,15 @@ type estimated struct {
 	Load        serving.Workload  `json:"load"`
 	Requests    int               `json:"requests"`
 	Offers      []calibrate.Offer `json:"offers"`
+	Hosted      *hostedCost       `json:"hosted,omitempty"`
 	Warnings    []string          `json:"warnings,omitempty"`
 	Calibration calibrationInfo   `json:"calibration"`
+}
+
+// hostedCost is what a host that bills by token asks for the same requests.
+type hostedCost struct {
+	Price sku.TokenPrice `json:"price"`
+	USD   float64        `json:"usd"`
 }
 
 type calibrationInfo struct {
@@ -118,6 +127,8 @@ func (f *estimateFlags) check() (serving.Workload, error) {
 		return w, usererrf("give the requests in flight, or 0 to send all at once", "--concurrency is %d", f.concurrency)
 	case !(f.rate >= 0 && f.rate <= most):
 		return w, usererrf("give requests per second", "--rate is %v", f.rate)
+	case f.layouts < 0 || f.layouts > 1024:
+		return w, usererrf("give the most GPUs of a layout, up to 1024", "--layouts is %d", f.layouts)
 	case f.gpus < 0 || f.gpus > 4096:
 		return w, usererrf("give a number of GPUs, or 0 for as few as hold the model", "--gpus is %d", f.gpus)
 	case f.terms != string(sku.OnDemand) && f.terms != string(sku.Owned):
@@ -175,12 +186,20 @@ func (a *app) estimateModel(ctx context.Context, f *estimateFlags, name string) 
 		return err
 	}
 	price := func(id string) (sku.Price, bool) { return prices(id, sku.Terms(f.terms)) }
+	hosted, err := a.hostedPrices()
+	if err != nil {
+		return err
+	}
+	ask := calibrate.Ask{Shape: shape, Load: load, Requests: f.requests, Framework: f.engine, GPUs: f.gpus, Price: price, Now: a.now()}
+	if f.layouts > 0 {
+		return a.printLayouts(cal, ask, skus, f.layouts)
+	}
 	out := estimated{
 		Model: m.ID, Precision: shape.Precision.String(), Parameters: shape.Total, Engine: f.engine, Load: load, Requests: f.requests,
-		Offers: cal.Offers(calibrate.Ask{
-			Shape: shape, Load: load, Requests: f.requests, Framework: f.engine, GPUs: f.gpus, Price: price, Now: a.now(),
-		}, skus),
-		Warnings: shape.Warnings, Calibration: calibrationInfo{cal.Rows, cal.Sources},
+		Offers: cal.Offers(ask, skus), Warnings: shape.Warnings, Calibration: calibrationInfo{cal.Rows, cal.Sources},
+	}
+	if p, ok := hosted(m.ID, shape.Total); ok {
+		out.Hosted = &hostedCost{p, float64(f.requests) * (float64(f.isl)*p.In + float64(f.osl)*p.Out) / 1e6}
 	}
 	if a.jsonOut {
 		return a.printJSON(out)
@@ -372,6 +391,10 @@ func (a *app) explainOffers(e *estimated) {
 	}
 	if len(unpriced) > 0 {
 		say("\nNo price is known for %s; set `prices: {%s: 3.50}` in config.yaml.", strings.Join(unpriced, ", "), unpriced[0])
+	}
+	if h := e.Hosted; h != nil {
+		say("\nBilled by token the same requests cost %s USD: %s, %g USD a million tokens in and %g out%s (%s).", sig(h.USD), clean(firstOf(h.Price.Host, "host")), h.Price.In, h.Price.Out,
+			since(h.Price.AsOf), h.Price.Kind)
 	}
 	say("\nFitted to %d measured rows of %s.", e.Calibration.Rows, clean(strings.Join(e.Calibration.Sources, ", ")))
 }

@@ -113,7 +113,7 @@ Keys come from OPENAI_API_KEY, the address from --url or OPENAI_BASE_URL.`,
 	fl.DurationVar(&f.nullITL, "self-check-itl", 10*time.Millisecond, "pace of the self-check's streams")
 	fl.BoolVar(&f.noSave, "no-save", false, "do not commit requests, metrics and servers to the results")
 	fl.StringSliceVar(&f.failOn, "fail-on", nil, "exit 3 on: void, errors, slo")
-	cmd.AddCommand(a.loadServerCmd())
+	cmd.AddCommand(a.loadServerCmd(), a.loadSelfCheckCmd())
 	return cmd
 }
 
@@ -370,11 +370,11 @@ func parseSLO(s string) (measure.SLO, error) {
 // nullServer starts the self-check's server as a process of its own, so that it
 // takes no processor time from the load generator's.
 func (a *app) nullServer(ctx context.Context, itl time.Duration) (url string, stop func(), err error) {
-	exe, err := os.Executable()
+	argv, err := self(nullEntry)
 	if err != nil {
-		return "", nil, fmt.Errorf("find own program: %w", err)
+		return "", nil, err
 	}
-	cmd := exec.CommandContext(ctx, exe, nullEntry, itl.String())
+	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:], itl.String())...)
 	cmd.Env = []string{}
 	in, err := cmd.StdinPipe() // closed when we end, however we end: then it ends, too
 	if err != nil {

@@ -59,7 +59,7 @@ func (v planView) head(p *spec.Plan) {
 			text += "  (stated by: " + strings.ReplaceAll(p.Source.StatedBy, "_", " ") + ")"
 		}
 		v.row("code", text)
-	case p.Model == nil:
+	case p.Model == nil && p.Target.Kind != "hf_model":
 		v.row("code", v.paint.yellow("none found"))
 	}
 	if n := len(p.Source.Candidates); n > 1 {
