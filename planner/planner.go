@@ -103,7 +103,6 @@ func (p *planning) warn(code, msg string, at ...spec.Evidence) {
 
 func (p *planning) model() {
 	p.plan.Environment.Manager = "none"
-	p.warn("suites_not_planned", "no benchmark suite is planned for a model by this version: the plan holds what is known of the model, and nothing is executed for a model; `repromill plan` shows the facts")
 }
 
 // noCode keeps the claims and says that nothing can check them.

@@ -149,6 +149,9 @@ func (d *drive) all(ctx context.Context) (out Outcome, err error) {
 	if err := d.planning(ctx); err != nil {
 		return out, err
 	}
+	if err := d.servable(); err != nil {
+		return out, err
+	}
 	if ok, err := d.approved(ctx); err != nil || !ok {
 		return Outcome{RunID: d.run.ID, State: store.Planned, PlanHash: d.plan.Hash, Started: d.run.Created}, err
 	}

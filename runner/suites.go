@@ -89,6 +89,21 @@ func (d *drive) suiteRefusal(s spec.Suite) string {
 	return d.cfg.Suites.Refusal(s, d.serving())
 }
 
+// servable is an error where suites would be carried out and nobody says where
+// their models are served.
+func (d *drive) servable() error {
+	var list []spec.Suite
+	for _, s := range d.wanted() {
+		if d.suiteRefusal(s) == "" {
+			list = append(list, s)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return d.serving().Missing(list)
+}
+
 // attemptable reports whether any suite would be carried out.
 func (d *drive) attemptable() bool {
 	return slices.ContainsFunc(d.wanted(), func(s spec.Suite) bool { return d.suiteRefusal(s) == "" })

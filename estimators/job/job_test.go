@@ -51,6 +51,7 @@ func suite(change func(*spec.Suite)) *spec.Plan {
 	if change != nil {
 		change(&s)
 	}
+	s.Selected = true
 	return &spec.Plan{Suites: []spec.Suite{s}}
 }
 

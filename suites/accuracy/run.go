@@ -79,12 +79,27 @@ func (b *Bench) Refusal(s spec.Suite, at Serving) string {
 	if lacks := d.Lacks(have...); len(lacks) > 0 {
 		return strings.Join(lacks, "; ")
 	}
-	for _, a := range s.Arms {
-		if at.URL(a) == "" {
-			return fmt.Sprintf("no endpoint serves arm %s (%s): give --endpoint %s=URL", a.Name, a.Model, a.Name)
+	return ""
+}
+
+// Missing is the error of a plan that needs endpoints which nobody named, nil if
+// none is missing. Endpoints of arms that the plan lacks are an error too.
+func (s Serving) Missing(list []spec.Suite) error {
+	known := map[string]bool{}
+	for _, x := range list {
+		for _, a := range x.Arms {
+			known[a.Name], known[a.Model] = true, true
+			if s.URL(a) == "" {
+				return &UserError{fmt.Sprintf("no endpoint serves arm %s of suite %s, which is %s", a.Name, x.ID, a.Model), fmt.Sprintf("start it, and give --endpoint %s=URL", a.Name)}
+			}
 		}
 	}
-	return ""
+	for name := range s.Endpoints {
+		if !known[name] {
+			return &UserError{fmt.Sprintf("there is no arm %q to be served at %s", name, s.Endpoints[name]), "name an arm of the plan, or its model"}
+		}
+	}
+	return nil
 }
 
 // Run carries out a suite; see [harness.Run].
@@ -288,4 +303,14 @@ func (s *served) Identity(ctx context.Context) (endpoint.Identity, error) {
 // Ask implements [harness.Asker].
 func (s *served) Ask(ctx context.Context, r endpoint.Request) (endpoint.Answer, error) {
 	return s.client.Ask(ctx, r)
+}
+
+// CheckURL refuses an address that no endpoint can have, or that holds
+// credentials.
+func CheckURL(url string) error {
+	cl, err := endpoint.New(endpoint.Config{URL: url})
+	if err == nil {
+		cl.Close()
+	}
+	return err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/repromill/repromill/cmd/repromill/internal/config"
+	"github.com/repromill/repromill/suites/accuracy"
 )
 
 // Exit codes are a promise to scripts.
@@ -47,6 +48,7 @@ type app struct {
 	noColor bool
 	quiet   bool
 	mirror  string
+	serving accuracy.Serving // of suites, as this invocation says
 
 	shown atomic.Pointer[ui] // what progress goes to
 }

@@ -24,6 +24,9 @@ func mainRun(p *spec.Plan) *spec.Run {
 
 func (v planView) main(p *spec.Plan, r *spec.Run) {
 	if r == nil {
+		if slices.ContainsFunc(p.Suites, func(s spec.Suite) bool { return s.Selected }) {
+			return
+		}
 		v.row("run", v.paint.yellow("nothing can be run"))
 		return
 	}

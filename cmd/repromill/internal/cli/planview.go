@@ -287,12 +287,6 @@ func claimValue(c spec.Claim) string {
 	}
 }
 
-func (v planView) suites(p *spec.Plan) {
-	for i, s := range p.Suites {
-		v.row(label(i, "suites"), fmt.Sprintf("%s  %s, %d questions × %d, %d arms", s.ID, s.Kind, s.Questions, s.Repeats, len(s.Arms)))
-	}
-}
-
 // indented prints a text that wraps under itself, after a lead.
 func (v planView) indented(lead, text string) {
 	for _, line := range wrap(text, max(v.width-len(lead), 30)) {

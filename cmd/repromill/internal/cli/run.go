@@ -25,6 +25,7 @@ import (
 // runFlags are the options of `run`.
 type runFlags struct {
 	planFlags
+	serveFlags
 	planFile    string
 	executor    string
 	image       string
@@ -59,6 +60,8 @@ what is left.`,
   repromill run ./my-checkout --data imagenet=/data/imagenet --seeds 3 --sku h200
   repromill run --executor docker 2604.08075
   repromill plan 2604.08075 -o plan.json && repromill run -f plan.json
+  repromill run nvidia/Qwen3.6-27B-NVFP4 --baseline Qwen/Qwen3.6-27B-FP8 --margin 1pt \
+      --endpoint nvfp4=http://host:8001/v1 --endpoint fp8=http://host:8002/v1
   repromill run --from papers.txt --yes --max-usd 20
   repromill run --resume 01K9…`,
 		Args: cobra.MaximumNArgs(1),
@@ -71,6 +74,7 @@ what is left.`,
 	}
 	fl := cmd.Flags()
 	f.planFlags.add(fl)
+	f.serveFlags.add(fl)
 	fl.StringVarP(&f.planFile, "file", "f", "", "run the plan in `PLAN` (- is standard input) instead of planning")
 	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto, local, docker, kueue, or kueue:PURPOSE for another of the queues of the configuration")
 	fl.StringVar(&f.image, "image", "", "with docker: run in the image `REF` as it is and install nothing; it is recorded")
@@ -107,7 +111,7 @@ func (f *runFlags) defaults(a *app, cmd *cobra.Command) error {
 		v, _ := a.cfg.Float("concurrency")
 		f.workers = int(v)
 	}
-	known := []string{"aligned", "partially_aligned", "inconclusive", "not_attempted", "not_checkable", "worse", "regression", "undecided"}
+	known := []string{"aligned", "partially_aligned", "inconclusive", "not_attempted", "not_checkable", "equivalent", "worse", "better", "not_worse", "regression", "undecided"}
 	for _, v := range f.failOn {
 		if !slices.Contains(known, v) {
 			return usererrf("verdicts are "+strings.Join(known, ", "), "--fail-on %q is no verdict", v)
@@ -118,7 +122,7 @@ func (f *runFlags) defaults(a *app, cmd *cobra.Command) error {
 
 func (f *runFlags) request(a *app, target string, w runner.Wishes) runner.Request {
 	return runner.Request{
-		Target: target, Wishes: w, Repo: f.repo, Commit: f.commit, Mirror: a.cfg.String("mirror"),
+		Serving: a.serving, Target: target, Wishes: w, Repo: f.repo, Commit: f.commit, Mirror: a.cfg.String("mirror"),
 		Executor: f.executor, Image: f.image, Yes: f.yes, By: firstOf(a.env["USER"], a.env["LOGNAME"], "unknown"),
 		NoSandbox: f.noSandbox, KeepWork: f.keepWork, Key: f.key,
 		Caps: runner.Caps{GPUHours: f.maxGPUHours, USD: f.maxUSD, Wall: f.maxWall},
@@ -136,6 +140,10 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 		return usererrf("see `repromill run --help`", "run takes one of TARGET, -f PLAN, --resume ID and --from FILE")
 	}
 	if err := a.checkFolder("paths.results"); err != nil {
+		return err
+	}
+	var err error
+	if a.serving, err = f.serving(f.judge); err != nil {
 		return err
 	}
 	st, err := a.open(ctx)

@@ -27,6 +27,9 @@ import (
 	"github.com/repromill/repromill/runner/pip"
 	"github.com/repromill/repromill/runner/sandbox"
 	"github.com/repromill/repromill/runner/store"
+	"github.com/repromill/repromill/suites/accuracy"
+	"github.com/repromill/repromill/suites/catalog"
+	"github.com/repromill/repromill/suites/data"
 )
 
 // stack is everything that a command on runs works with.
@@ -109,9 +112,21 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 		Source: s.outside, Assets: s.outside, Results: runner.InDataset(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
 		GPUs: len(gpuDevices()), PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
-		Version: createdBy(),
+		Version: createdBy(), Serving: a.serving,
+		Suites: &accuracy.Bench{Catalog: catalog.All(), Hub: s.hub(a), Getenv: a.getenv, Now: a.now, Hook: hook},
 	})
 	return err
+}
+
+// hub is the way to data sets, through the same client as plans.
+func (s *stack) hub(a *app) func() (*data.Hub, error) {
+	return func() (*data.Hub, error) {
+		pl, err := s.outside()
+		if err != nil {
+			return nil, err
+		}
+		return data.New(data.Config{Client: pl.Client, Cache: data.CacheDir(a.getenv)}), nil
+	}
 }
 
 // indexEnv is the environment that preparing may see: where packages come from.

@@ -17,6 +17,7 @@ import (
 
 // wishFlags are what a person asks of the plan itself.
 type wishFlags struct {
+	suiteFlags
 	data       []string
 	checkpoint []string
 	set        []string
@@ -26,6 +27,7 @@ type wishFlags struct {
 }
 
 func (f *wishFlags) add(fl *pflag.FlagSet) {
+	f.suiteFlags.add(fl)
 	fl.StringArrayVar(&f.data, "data", nil, "use the folder or file for the data that the plan calls NAME: `NAME=DIR`; ./PATH=DIR shows it at a path of the checkout (repeatable)")
 	fl.StringArrayVar(&f.checkpoint, "checkpoint", nil, "use the file, folder or https URL for the weights that the plan calls NAME: `NAME=PATH` (repeatable)")
 	fl.StringArrayVar(&f.set, "set", nil, "put VALUE in place of a placeholder of the command: `PLACEHOLDER=VALUE` (repeatable)")
@@ -38,6 +40,10 @@ func (f *wishFlags) wishes(ctx context.Context, a *app) (runner.Wishes, error) {
 	w := runner.Wishes{Seeds: f.seeds, SKU: f.sku, Preflight: f.preflight}
 	if f.seeds < 0 || f.seeds > planner.MaxSeeds {
 		return w, usererrf("give how often a stochastic run is executed, such as 3", "--seeds %d is not between 1 and %d", f.seeds, planner.MaxSeeds)
+	}
+	var err error
+	if w.Compare, err = f.wish(); err != nil {
+		return w, err
 	}
 	for _, g := range []struct {
 		kind  string

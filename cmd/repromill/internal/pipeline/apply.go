@@ -14,6 +14,11 @@ func (p *Pipeline) Apply(ctx context.Context, plan *spec.Plan, w runner.Wishes, 
 	if err := planner.Bind(plan, w.Bind); err != nil {
 		return err
 	}
+	if w.Compare != nil {
+		if err := rechoose(plan, *w.Compare); err != nil {
+			return err
+		}
+	}
 	if w.SKU != "" {
 		if err := planner.ForSKU(plan, w.SKU); err != nil {
 			return err

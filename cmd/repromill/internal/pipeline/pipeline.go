@@ -68,6 +68,8 @@ type job struct {
 	target   spec.Target
 	in       planner.Input
 	checkout *git.Checkout
+	// candidate is the model that is the target.
+	candidate *intake.Model
 }
 
 func (j *job) stage(name string, fn func() (string, error)) error {
@@ -143,7 +145,7 @@ func (j *job) model(ctx context.Context) (string, error) {
 		return "", outside(ctx, j.notInMirror(err))
 	}
 	j.target.Revision = m.Revision
-	j.in.Model = &m.Model
+	j.in.Model, j.candidate = &m.Model, m
 	j.in.Warnings = append(j.in.Warnings, m.Warnings...)
 	return m.ID + " @ " + m.Revision, nil
 }
@@ -306,7 +308,12 @@ func (j *job) plan(ctx context.Context) (*spec.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := j.Apply(ctx, p, j.req.Wishes, j.emit); err != nil {
+	if err := j.suites(ctx, p); err != nil {
+		return nil, err
+	}
+	w := j.req.Wishes
+	w.Compare = nil // the suites have it
+	if err := j.Apply(ctx, p, w, j.emit); err != nil {
 		return nil, err
 	}
 	return p, j.Estimate(ctx, p)
@@ -317,6 +324,15 @@ func summary(p *spec.Plan) string {
 		if r.Selected {
 			return p.Shown(r.Command)
 		}
+	}
+	var chosen []string
+	for _, s := range p.Suites {
+		if s.Selected {
+			chosen = append(chosen, s.ID)
+		}
+	}
+	if chosen != nil {
+		return "suites " + strings.Join(chosen, ", ")
 	}
 	return "nothing can be run"
 }
