@@ -190,7 +190,7 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 		if err != nil {
 			return nil, err
 		}
-		if out.code == 0 && !out.timeout && !out.flood {
+		if out.code == 0 && !out.timeout && !out.flood && !out.disk {
 			return nil, j.complete(ctx)
 		}
 		if fail := j.hopeless(out, text); fail != nil {
@@ -242,6 +242,8 @@ func (j *job) hopeless(out outcome, text string) *Failure {
 		return &Failure{Reason: fmt.Sprintf("installing took longer than %s (perhaps it waited for input, of which there is none); its last words: %s", j.b.cfg.Limits.Wall, or(last, "none"))}
 	case out.flood:
 		return &Failure{Reason: fmt.Sprintf("installing printed more than %d MiB", j.b.cfg.Limits.LogBytes>>20)}
+	case out.disk:
+		return &Failure{Reason: fmt.Sprintf("installing wrote more than the %.0f GiB that it may take", gib(j.b.cfg.Limits.DiskBytes))}
 	case out.oom:
 		return &Failure{Reason: fmt.Sprintf("installing needed more than %.0f GiB of memory", gib(j.b.cfg.Limits.MemoryBytes))}
 	}
@@ -281,7 +283,12 @@ func (j *job) try(ctx context.Context) (outcome, string, error) {
 		c.Mounts = append(c.Mounts, at("src", SourcePath))
 	}
 	w := &phases{w: j.log, tell: j.b.cfg.Progress}
-	out, err := j.b.run(ctx, c, w)
+	var out outcome
+	if j.b.cfg.Program != "" && j.b.cfg.Index.Proxy == "" {
+		out, err = j.confined(ctx, c, w)
+	} else {
+		out, err = j.b.run(ctx, c, w)
+	}
 	if err != nil {
 		return out, "", err
 	}
