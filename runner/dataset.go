@@ -38,6 +38,7 @@ func (r inDataset) Commit(ctx context.Context, rec *Record) (string, error) {
 	add(tx, rec.estimateRows())
 	add(tx, rec.eventRows())
 	add(tx, rec.verdictRows())
+	rec.addSuites(ctx, tx)
 	manifest := filepath.Join(r.d.Root(), "_runs", rec.Run.ID, "manifest.json")
 	if tx.err == nil {
 		tx.err = rec.attach(tx.tx, rec.report(r.d.Root(), manifest, tx.counts))
@@ -62,7 +63,18 @@ func add[T schema.Row](r *recording, rows []T) {
 		return
 	}
 	r.err = dataset.Add(r.tx, rows...)
-	r.counts = append(r.counts, report.TableCount{Table: rows[0].Table(), Rows: int64(len(rows))})
+	r.count(rows[0].Table(), int64(len(rows)))
+}
+
+func (r *recording) count(table string, rows int64) {
+	r.counts = append(r.counts, report.TableCount{Table: table, Rows: rows})
+}
+
+// addQuietly adds rows of a table that is counted by the caller.
+func (r *recording) addQuietly(rows []schema.SampleRow) {
+	if len(rows) > 0 && r.err == nil {
+		r.err = dataset.Add(r.tx, rows...)
+	}
 }
 
 func (rec *Record) common(kind, attempt string) schema.Common {
@@ -133,7 +145,7 @@ func (rec *Record) status() string {
 		return "capped"
 	case o.InstallFailed != "" || slices.ContainsFunc(o.Units, func(u Unit) bool { return u.Reason != "" }):
 		return "failed"
-	case len(o.Units) == 0:
+	case len(o.Units) == 0 && !slices.ContainsFunc(o.Suites, func(s SuiteOutcome) bool { return s.Result != nil }):
 		return "blocked"
 	}
 	return "succeeded"
@@ -281,7 +293,7 @@ func (rec *Record) verdictRows() (out []schema.VerdictRow) {
 		Common: rec.common(schema.Derived, ""), Subject: "run", Verdict: string(o.Verdict), Reason: o.Reason, DecidedAt: o.Finished,
 		GPUHours: schema.Float(o.Spend.GPUHours), USD: schema.Float(o.Spend.USD), WallS: schema.Float(o.Spend.WallSeconds),
 	}
-	return append(out, whole)
+	return append(append(out, rec.suiteVerdicts()...), whole)
 }
 
 // spent is the cost of the executions that a verdict rests on.

@@ -162,8 +162,12 @@ func (d *drive) all(ctx context.Context) (out Outcome, err error) {
 	if err != nil {
 		return out, err
 	}
+	suited, err := d.suites(ctx)
+	if err != nil {
+		return out, err
+	}
 	out, err = stage(ctx, d, StageCommit, func(ctx context.Context) (Outcome, string, error) {
-		return d.commit(ctx, prepared, executed, collected)
+		return d.commit(ctx, prepared, executed, collected, suited)
 	})
 	if err != nil {
 		return out, err
@@ -319,7 +323,7 @@ func (d *drive) approved(ctx context.Context) (bool, error) {
 		by = d.req.By
 	case d.req.Yes:
 		by = "request"
-	case len(d.eligible(nil)) == 0:
+	case len(d.eligible(nil)) == 0 && !d.attemptable():
 		by = "nothing to execute"
 	default:
 		if run.State != store.Planned {
@@ -333,7 +337,7 @@ func (d *drive) approved(ctx context.Context) (bool, error) {
 // finish removes the working folders and closes the run.
 func (d *drive) finish(ctx context.Context, out Outcome) (Outcome, error) {
 	if !d.req.KeepWork {
-		if err := d.removeWork(); err != nil {
+		if err := errors.Join(d.removeWork(), removeTree(d.answers())); err != nil {
 			return out, err
 		}
 	}

@@ -135,6 +135,9 @@ func (d *drive) placeSource(ctx context.Context, out *Prepared) error {
 	if err != nil {
 		return fmt.Errorf("get the source: %w", err)
 	}
+	if err := d.room(ctx, dir); err != nil {
+		return err
+	}
 	tmp := d.work() + tmpSuffix
 	if err := d.step(stepCheckout, func() error { return copyTree(ctx, dir, tmp) }); err != nil {
 		return fmt.Errorf("copy the source: %w", err)

@@ -54,6 +54,7 @@ func (rec *Record) report(root, manifest string, counts []report.TableCount) *re
 	if s := p.Source; s.Repo != "" {
 		rep.Source = &report.Source{Repo: s.Repo, Commit: s.Commit, Subdir: s.Subdir, StatedBy: s.StatedBy, Note: s.Note, Simulated: s.Simulated}
 	}
+	rep.Suites = rec.reportSuites()
 	for i, v := range o.Claims {
 		rep.Claims = append(rep.Claims, reportClaim(p.Claims[i], v))
 	}
@@ -102,6 +103,8 @@ func (rec *Record) why() string {
 		return "Stopped early: " + o.Stopped + "."
 	case o.InstallFailed != "":
 		return "Nothing was executed: " + o.InstallFailed
+	case len(o.Suites) > 0:
+		return o.Reason
 	case len(o.Units) == 0 && len(o.Refused) > 0:
 		return "Nothing was executed: " + o.Refused[0].Reason
 	case len(o.Units) == 0:
@@ -229,15 +232,28 @@ func (rec *Record) rerun(planFile string) string {
 	q := rec.Request
 	argv := []string{"repromill", "run"}
 	if q.Plan != nil {
-		return strings.Join(append(argv, "-f", word(planFile), "--yes"), " ")
+		argv = append(argv, "-f", word(planFile))
+		q.Mirror, q.Repo, q.Commit = "", "", ""
 	}
-	for _, f := range [][2]string{{"--mirror", q.Mirror}, {"--repo", q.Repo}, {"--commit", q.Commit}} {
+	for _, f := range [][2]string{{"--mirror", q.Mirror}, {"--repo", q.Repo}, {"--commit", q.Commit}, {"--executor", executorFlag(q)}, {"--image", q.Image}} {
 		if f[1] != "" {
 			argv = append(argv, f[0], word(f[1]))
 		}
 	}
 	argv = append(argv, q.Wishes.options()...)
+	if q.Plan != nil {
+		return strings.Join(append(argv, "--yes"), " ")
+	}
 	return strings.Join(append(argv, word(q.Target), "--yes"), " ")
+}
+
+// executorFlag is the executor that a repeated run has to name: the machine's
+// own programs and containers give different environments.
+func executorFlag(q Request) string {
+	if q.Executor == "local" || q.Executor == "auto" {
+		return ""
+	}
+	return q.Executor
 }
 
 // word quotes s for a POSIX shell where it needs that; the line is shown to

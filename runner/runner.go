@@ -20,6 +20,7 @@ import (
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/store"
+	"github.com/repromill/repromill/suites/accuracy"
 )
 
 // Planner turns a request into a plan: the stages resolve, fetch and plan.
@@ -46,6 +47,7 @@ type Wishes struct {
 	Seeds     int            `json:"seeds,omitempty"`     // executions of a stochastic run; 0 leaves what is planned
 	SKU       string         `json:"sku,omitempty"`       // make the environment for this GPU model
 	Preflight bool           `json:"preflight,omitempty"` // look at every address that the chosen runs need
+	Compare   *accuracy.Wish `json:"compare,omitempty"`   // of a model: with what, on which suites
 }
 
 // Source gives the code of a plan as a folder that is only read.
@@ -66,7 +68,9 @@ type Request struct {
 	Repo   string     `json:"repo,omitempty"`
 	Commit string     `json:"commit,omitempty"`
 	Mirror string     `json:"mirror,omitempty"` // kept for whoever resumes; the runner does not use it
-	Wishes Wishes     `json:"wishes,omitzero"`  // of a target that is planned; a plan that is given holds them already
+	// Serving says where the arms of suites are served.
+	Serving accuracy.Serving `json:"serving,omitzero"`
+	Wishes  Wishes           `json:"wishes,omitzero"` // of a target that is planned; a plan that is given holds them already
 
 	Executor  string `json:"executor,omitempty"`    // a name of Config.Executors; empty means the default
 	Yes       bool   `json:"yes,omitempty"`         // approved in advance
@@ -114,8 +118,10 @@ type Config struct {
 	Planner   Planner
 	Source    Source
 	Results   Results
-	Assets    Assets // nil: what is bound by URL is not fetched
-	Dir       string // state folder; runs/<id>/ below it belongs to the runner
+	Assets    Assets           // nil: what is bound by URL is not fetched
+	Suites    Suites           // nil: no suite is carried out
+	Serving   accuracy.Serving // goes over what a request says
+	Dir       string           // state folder; runs/<id>/ below it belongs to the runner
 
 	Now      func() time.Time
 	Rand     io.Reader // entropy of run ids, such as crypto/rand.Reader; Create without an idempotency key needs it
@@ -123,6 +129,8 @@ type Config struct {
 	Hook     func(point string) // see [HookPoints]
 	Getenv   func(string) string
 	LookPath func(string) (string, error)
+
+	FreeBytes func(path string) (int64, error) // free disk space; nil asks the system
 
 	GPUs               int                // how many the executors offer; runs that need more are not attempted
 	PriceUSDPerGPUHour map[string]float64 // by SKU

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -262,6 +263,9 @@ func TestInspectOnTheHub(t *testing.T) {
 	if r.Weights == nil || r.Weights.Verdicts["ok"] != len(r.Weights.Layers) || len(r.Weights.Layers) != 21 || r.claim("base_model", "README.md") != "aligned" {
 		t.Errorf("%s", o.stdout)
 	}
+	if n := len(w.requests("hf", "/ada-example/tiny-NVFP4/resolve/"+tinySHA+"/model.safetensors")) - weights; n > 2 {
+		t.Errorf("%d requests for weights that fit one", n)
+	}
 
 	// And from a mirror, which holds the headers and no weights.
 	live := w.must(t, 0, "inspect", "ada-example/tiny-NVFP4").stdout
@@ -338,6 +342,11 @@ func TestInspectFindsDamage(t *testing.T) {
 	}
 	has(t, w.must(t, 0, "results", "verify").stdout, "clean")
 	has(t, w.must(t, 0, "results", "list").stdout, r.Weights.RunID)
+	// A snapshot in the hub's own cache knows its name and commit.
+	snapshot := w.folderOf("hub/models--ada-example--tiny/snapshots/"+tinySHA, base)
+	if r := decode[inspected](t, w.must(t, 0, "inspect", snapshot, "--json").stdout); r.Model != "ada-example/tiny" || r.Revision != tinySHA || r.From != "folder" {
+		t.Errorf("%+v", r)
+	}
 	// Only a part of it.
 	o = w.must(t, 0, "inspect", g, "--against", b, "--layers", `layers\.0\.`, "--sample", "2", "--json")
 	if r := decode[inspected](t, o.stdout); len(r.Weights.Layers) != 9 || r.Weights.Verdicts["ok"] != 9 {
@@ -377,4 +386,34 @@ func TestInspectGoesOn(t *testing.T) {
 			t.Errorf("after step %d: exit %d\n%s\nwant\n%s", at, o.code, o.stdout, want)
 		}
 	}
+}
+
+// TestInspectIsInterrupted sends Ctrl-C while weights are on their way.
+func TestInspectIsInterrupted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, got := tinyModel(t)
+	w.onHub("ada-example/tiny-NVFP4", got, 1)
+	reached, release := make(chan bool, 1), make(chan bool)
+	var n atomic.Int64
+	w.handle("hf", "/ada-example/tiny-NVFP4/resolve/"+tinySHA+"/model.safetensors", func(rw http.ResponseWriter, r *http.Request) {
+		if n.Add(1) == 2 { // after the header
+			reached <- true
+			<-release
+		}
+		rw.Header().Set("Etag", `"x"`)
+		http.ServeContent(rw, r, "x", time.Time{}, bytes.NewReader(got["model.safetensors"]))
+	})
+	cmd := w.command("inspect", "ada-example/tiny-NVFP4", "--weights")
+	stdout, stderr := w.start(cmd)
+	<-reached
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Error(err)
+	}
+	o := w.finish(cmd, stdout, stderr)
+	close(release)
+	if o.code != 130 || !strings.Contains(o.stderr, "goes on where this one was") {
+		t.Errorf("exit %d\n%s", o.code, o.stderr)
+	}
+	has(t, w.must(t, 0, "inspect", "ada-example/tiny-NVFP4", "--weights").stdout, "all 21 weights are sound")
 }

@@ -390,3 +390,46 @@ func FuzzRange(f *testing.F) {
 		}
 	})
 }
+
+// TestHostileHeadersOverTheNetwork serves files whose headers lie. Each is told
+// for what it is, with a few reads.
+func TestHostileHeadersOverTheNetwork(t *testing.T) {
+	head := func(n uint64, text string) []byte { return append(binary.LittleEndian.AppendUint64(nil, n), text...) }
+	of := func(text string) []byte { return head(uint64(len(text)), text) }
+	for name, tc := range map[string]struct {
+		head []byte
+		size int64
+		want string
+	}{
+		"a header of 100 MB":     {head(100_000_000, "{"), 1 << 40, "more than 33554432"},
+		"a header of 2^63":       {head(1<<63, "{"), 1 << 40, "claims to be"},
+		"longer than the file":   {head(5000, "{"), 100, "in a file of 100"},
+		"overlapping tensors":    {of(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}`), 1000, "inside of the tensor before"},
+		"a gap":                  {of(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}`), 1000, "belong to no tensor"},
+		"sizes of 2^63":          {of(`{"a":{"dtype":"F32","shape":[9223372036854775807],"data_offsets":[0,8]}}`), 1000, "no possible size"},
+		"offsets of 2^64":        {of(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551615]}}`), 1000, "larger than 2^63-1"},
+		"a name twice":           {of(`{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[],"data_offsets":[4,8]}}`), 1000, "twice"},
+		"shape and offsets":      {of(`{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}`), 1000, "offsets span 8"},
+		"data missing":           {of(`{"a":{"dtype":"F32","shape":[100],"data_offsets":[0,400]}}`), 200, "the file has"},
+		"a pickle":               {[]byte("PK\x03\x04 archive/data.pkl"), 1000, "pickle"},
+		"a pickle without a zip": {[]byte("\x80\x02}q\x00"), 1000, "pickle"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := &sparse{head: tc.head, size: tc.size}
+			c, sent := serve(t, "", "", map[string]*sparse{"x.safetensors": file})
+			src := New(Config{Client: c, ID: modelID, Revision: "main", Sizes: map[string]int64{"x.safetensors": tc.size}})
+			f, err := src.Open(t.Context(), "x.safetensors")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = model.ReadHeader(f, f.Size(), model.HeaderConfig{Prefetch: 8 << 10})
+			var bad *model.BadHeaderError
+			if !errors.As(err, &bad) || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%v, want %q", err, tc.want)
+			}
+			if sent.Load() > 8<<10 {
+				t.Errorf("%d bytes were sent", sent.Load())
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package model
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -211,7 +214,7 @@ func (s *side) sweepSide() Side {
 	for i := range s.tensors {
 		c.file[&s.tensors[i]] = "x.safetensors"
 	}
-	return Side{Checkpoint: c, Source: ram{b: s.data}, Ahead: 1000}
+	return Side{Checkpoint: c, Source: ram{b: s.data}, Page: 1000}
 }
 
 // TestSweep goes over a checkpoint, stops in the middle and goes on.
@@ -299,3 +302,144 @@ func TestWidthsAreBounded(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// TestExpertsAgainstAStack compares experts of their own with a base that holds
+// them as one tensor.
+func TestExpertsAgainstAStack(t *testing.T) {
+	const experts, inner, hidden = 3, 32, 64
+	base, got := &side{}, &side{}
+	bf := func(w []float32) (b []byte) {
+		for _, x := range w {
+			b = binary.LittleEndian.AppendUint16(b, EncodeBF16(x))
+		}
+		return b
+	}
+	gateUp, down := gaussian(experts*2*inner*hidden, 1), gaussian(experts*hidden*inner, 2)
+	base.add("model.language_model.layers.0.mlp.experts.gate_up_proj", "BF16", bf(gateUp), experts, 2*inner, hidden)
+	base.add("model.language_model.layers.0.mlp.experts.down_proj", "BF16", bf(down), experts, hidden, inner)
+	put := func(name string, w []float32, rows, cols int64) {
+		q, err := QuantizeNVFP4(w, int(rows), int(cols), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.add(name+".weight", "U8", q.Packed, rows, cols/2)
+		got.add(name+".weight_scale", "F8_E4M3", q.Scales, rows, cols/16)
+		got.add(name+".weight_scale_2", "F32", floats(q.Global))
+	}
+	const size = inner * hidden
+	for e := range experts {
+		p := fmt.Sprintf("model.language_model.layers.0.mlp.experts.%d.", e)
+		put(p+"gate_proj", gateUp[2*e*size:][:size], inner, hidden)
+		put(p+"up_proj", gateUp[(2*e+1)*size:][:size], inner, hidden)
+		put(p+"down_proj", down[e*size:][:size], hidden, inner)
+	}
+	got.add("model.language_model.layers.0.mlp.experts.9.down_proj.weight", "BF16", make([]byte, 2*size), hidden, inner)
+	b := base.sweepSide()
+	layers, err := (&Sweep{Got: got.sweepSide(), Base: &b}).Run(t.Context())
+	if err != nil || len(layers) != 10 {
+		t.Fatalf("%d layers, %v", len(layers), err)
+	}
+	for _, l := range layers {
+		if strings.Contains(l.Name, ".9.") {
+			if l.Error != nil || !strings.Contains(l.Reasons[len(l.Reasons)-1], "no weight of this name") {
+				t.Errorf("an expert that the stack has not: %+v", l)
+			}
+			continue
+		}
+		if l.Verdict != "ok" || l.Error == nil || math.Abs(float64(l.Error.Relative/l.Error.Rounding)-1) > 0.02 {
+			t.Errorf("%+v", l)
+		}
+	}
+}
+
+// TestMXFP8 reads blocks of 32 with powers of two, and finds what is wrong.
+func TestMXFP8(t *testing.T) {
+	const rows, cols = 32, 64
+	w := gaussian(rows*cols, 9)
+	var bf, codes, scales []byte
+	for i := 0; i < len(w); i += BlockMXFP4 {
+		block := w[i:][:BlockMXFP4]
+		for j := range block {
+			block[j] = DecodeBF16(EncodeBF16(block[j]))
+			bf = binary.LittleEndian.AppendUint16(bf, EncodeBF16(block[j]))
+		}
+		scale := EncodeE8M0(amax(block) / 256)
+		scales = append(scales, scale)
+		for _, x := range block {
+			codes = append(codes, EncodeE4M3(x/DecodeE8M0(scale)))
+		}
+	}
+	base, got := &side{}, &side{}
+	base.add("x.weight", "BF16", bf, rows, cols)
+	got.add("x.weight", "F8_E4M3", codes, rows, cols)
+	got.add("x.weight_scale", "U8", scales, rows, cols/BlockMXFP4)
+	l := compareAll(t, base, got)["x"]
+	if l.Format != FormatMXFP8 || l.Verdict != "ok" || math.Abs(float64(l.Error.Relative/l.Error.Rounding)-1) > 1e-3 || l.Error.Relative > 0.04 {
+		t.Errorf("%+v %+v", *l, *l.Error)
+	}
+	got.bytes("x.weight_scale")[3] = NaNE8M0
+	got.bytes("x.weight")[3] = NaNE4M3
+	if l, err := (Look{}).Scan(t.Context(), got.weights(t)["x"]); err != nil || l.Verdict != "broken" || len(l.Reasons) != 2 {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+// TestPagesAreReadOnce has several readers of one file, and one that fails first.
+func TestPagesAreReadOnce(t *testing.T) {
+	data := make([]byte, 100_000)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := range data {
+		data[i] = byte(rng.Uint32())
+	}
+	var reads atomic.Int64
+	f := &countedFile{ramFile{bytes.NewReader(data)}, &reads}
+	p := newPages(10_000)
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			r := &paged{p, fileKey{nil, "x"}, f}
+			for i := range 500 {
+				at := (i*977 + w) % 99_000
+				b := make([]byte, 1000)
+				if n, err := r.ReadAt(b, int64(at)); n != 1000 || err != nil || !bytes.Equal(b, data[at:at+1000]) {
+					t.Errorf("%d bytes from %d, %v", n, at, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := reads.Load(); n != 10 {
+		t.Errorf("%d reads", n)
+	}
+	r := &paged{p, fileKey{nil, "x"}, f}
+	if n, err := r.ReadAt(make([]byte, 10), 99_995); n != 5 || err != io.EOF {
+		t.Errorf("at the end: %d, %v", n, err)
+	}
+	small := newPages(10)
+	small.most = 2
+	broken := &paged{small, fileKey{nil, "y"}, brokenFile{}}
+	for range 2 {
+		if _, err := broken.ReadAt(make([]byte, 5), 0); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("%v", err)
+		}
+	}
+	if len(small.pages) != 0 {
+		t.Error("a page that could not be read is kept")
+	}
+}
+
+type countedFile struct {
+	ramFile
+	n *atomic.Int64
+}
+
+func (c *countedFile) ReadAt(b []byte, at int64) (int, error) {
+	c.n.Add(1)
+	return c.ramFile.ReadAt(b, at)
+}
+
+type brokenFile struct{ failing }
+
+func (brokenFile) Close() error { return nil }
+func (brokenFile) Size() int64  { return 100 }

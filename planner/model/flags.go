@@ -1,6 +1,7 @@
 package model
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
@@ -8,15 +9,20 @@ import (
 	"strings"
 )
 
-// Arm is how one arm of a comparison is served. Settings has the canonical
-// names of [CompareArms] or, where a flag is not known, the flag's own name
-// without dashes.
+// Arm is how one arm of a comparison is served. The names of settings are those
+// of vLLM's flags with underscores (kv_cache_dtype, max_model_len,
+// tensor_parallel_size, enable_prefix_caching, reasoning_parser, …), whatever the
+// engine calls them; a flag that is not known keeps its own, and a variable of
+// the environment is env:NAME.
 type Arm struct {
 	Name     string            `json:"name"`
 	Engine   string            `json:"engine,omitempty"`  // vllm, sglang, trtllm
 	Version  string            `json:"version,omitempty"` // of the engine, where the command or image says so
 	Model    string            `json:"model,omitempty"`
 	Settings map[string]string `json:"settings,omitempty"`
+	// Defaults are what the checkpoint sets where no flag does; see
+	// [CheckpointDefaults].
+	Defaults map[string]string `json:"defaults,omitempty"`
 }
 
 // BadCommandError is a serving command that is not understood.
@@ -323,6 +329,9 @@ func CompareArms(arms []*Arm) FlagDiff {
 		for k := range a.Settings {
 			names[k] = true
 		}
+		for k := range a.Defaults {
+			names[k] = true
+		}
 		names["engine"] = names["engine"] || a.Engine != ""
 		names["engine_version"] = names["engine_version"] || a.Version != ""
 	}
@@ -332,7 +341,7 @@ func CompareArms(arms []*Arm) FlagDiff {
 		for _, a := range arms {
 			row.Values = append(row.Values, a.value(n))
 		}
-		if slices.ContainsFunc(row.Values, func(v string) bool { return v != row.Values[0] }) {
+		if slices.ContainsFunc(row.Values, func(v string) bool { return effective(n, v) != effective(n, row.Values[0]) }) {
 			row.classify()
 		}
 		if row.Class == "same" && row.Values[0] == "" {
@@ -356,7 +365,55 @@ func (a *Arm) value(name string) string {
 	case "engine_version":
 		return a.Version
 	}
-	return a.Settings[name]
+	v := a.Settings[name]
+	if v == "" || v == "auto" {
+		if d := a.Defaults[name]; d != "" {
+			return d + fromCheckpoint
+		}
+	}
+	return v
+}
+
+// fromCheckpoint marks a value that no flag sets.
+const fromCheckpoint = " (checkpoint)"
+
+// effective is a value as the engine takes it.
+func effective(name, value string) string {
+	value = strings.TrimSuffix(value, fromCheckpoint)
+	switch {
+	case name == "kv_cache_dtype" && value == "fp8_e4m3":
+		return "fp8"
+	case value == "auto":
+		return ""
+	}
+	return value
+}
+
+// CheckpointDefaults are the settings that engines take from a checkpoint where
+// no flag is given: the cache's format, the length, and the sampling defaults
+// of generation_config.json, which may be nil. So two arms with the same flags
+// may still be served differently.
+func CheckpointDefaults(m *Model, generation []byte) map[string]string {
+	d := map[string]string{}
+	if m.Quant != nil && m.Quant.KV == FormatFP8 {
+		d["kv_cache_dtype"] = "fp8"
+	} else if m.Quant != nil && m.Quant.KV != "" {
+		d["kv_cache_dtype"] = string(m.Quant.KV)
+	}
+	if m.Context > 0 {
+		d["max_model_len"] = fmt.Sprint(m.Context)
+	}
+	var g map[string]any
+	if json.Unmarshal(generation, &g) == nil {
+		var parts []string
+		for _, k := range []string{"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens"} {
+			if v, ok := g[k]; ok {
+				parts = append(parts, fmt.Sprintf("%s=%v", k, v))
+			}
+		}
+		d["generation_config"] = strings.Join(parts, ",")
+	}
+	return d
 }
 
 func (r *FlagRow) classify() {

@@ -120,3 +120,38 @@ func TestServingAdvice(t *testing.T) {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }
+
+// TestSameFlagsAndAnotherCache has arms with the same flags whose checkpoints
+// make engines serve them differently.
+func TestSameFlagsAndAnotherCache(t *testing.T) {
+	arm := func(name, kv, generation string) *Arm {
+		config := strings.TrimSuffix(known[0].config, "}") + `,"max_position_embeddings":4096,"quantization_config":{"quant_method":"modelopt","quant_algo":"FP8"` + kv + `}}`
+		a, err := ParseArm(name, "vllm serve a/"+name+" --kv-cache-dtype auto")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Defaults = CheckpointDefaults(parse(t, "a/b", config, ""), []byte(generation))
+		return a
+	}
+	const scheme = `,"kv_cache_scheme":{"num_bits":8,"type":"float"}`
+	unfair := func(arms ...*Arm) (out []string) {
+		for _, r := range CompareArms(arms).Rows {
+			if r.Class == "unfair" {
+				out = append(out, r.Setting+" "+strings.Join(r.Values, "|"))
+			}
+		}
+		return out
+	}
+	plain, calibrated := arm("plain", "", `{"temperature":0.6}`), arm("calibrated", scheme, `{"temperature":0.6,"eos_token_id":3}`)
+	if got := fmt.Sprint(unfair(plain, calibrated)); got != "[kv_cache_dtype auto|fp8 (checkpoint)]" {
+		t.Error(got)
+	}
+	plain.Settings["kv_cache_dtype"] = "fp8_e4m3"
+	if got := unfair(plain, calibrated); len(got) != 0 {
+		t.Error(got)
+	}
+	hot := arm("hot", scheme, `{"temperature":1,"top_p":0.95}`)
+	if got := fmt.Sprint(unfair(calibrated, hot)); got != "[generation_config temperature=0.6 (checkpoint)|temperature=1,top_p=0.95 (checkpoint)]" {
+		t.Error(got)
+	}
+}

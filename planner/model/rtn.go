@@ -177,6 +177,13 @@ func (r *rounder) rows(src []float32, row, n int) (sum float64) {
 				sum += gridE2M1.roundingError(block, DecodeE8M0(EncodeE8M0(top/4)))
 			}
 		}
+	case FormatMXFP8:
+		for ; len(src) >= BlockMXFP4; src = src[BlockMXFP4:] {
+			block := src[:BlockMXFP4]
+			if top := amax(block); top > 0 {
+				sum += gridE4M3.roundingError(block, DecodeE8M0(EncodeE8M0(top/256)))
+			}
+		}
 	case FormatFP8:
 		if !r.spans {
 			return r.blocks(src, n)

@@ -70,6 +70,9 @@ func (t *tally) count(codes, scales []byte) {
 				t.full++
 			}
 		}
+	case FormatMXFP8:
+		t.bytes(codes)
+		t.blocks += int64(len(scales))
 	case FormatFP8:
 		t.bytes(codes)
 	case FormatBF16:
@@ -141,6 +144,8 @@ func (t *tally) scales() *Scales {
 	switch t.w.s.Format {
 	case FormatNVFP4, FormatMXFP4:
 		t.fourBits(s)
+	case FormatMXFP8:
+		t.microscaled(s)
 	case FormatFP8:
 		t.eightBits(s)
 	default:
@@ -168,7 +173,7 @@ func (s *Scales) find(when, broken bool, format string, args ...any) {
 func (t *tally) share(of func(code uint8) int) Measure {
 	var n, all int64
 	per := 1
-	if t.w.s.Format != FormatFP8 {
+	if formatBits(t.w.s.Format) == 4 {
 		per = 2
 	}
 	for c := range 256 {
@@ -190,7 +195,26 @@ func (t *tally) fourBits(s *Scales) {
 	if t.blocks > 0 {
 		s.Extreme = Measure(float64(t.full) / float64(t.blocks))
 	}
-	var negative int64
+	negative := t.blockScales(s, nv)
+	s.find(s.NotFinite > 0, true, "%d block scales are NaN", s.NotFinite)
+	s.find(negative > 0, true, "%d block scales are negative", negative)
+	s.find(float64(s.ZeroValues) == 1, true, "all values are zero")
+	if nv {
+		t.global(s)
+		s.find(10*s.Zero > s.Blocks, true, "%.0f %% of the blocks have a scale of zero", 100*float64(s.Zero)/float64(s.Blocks))
+		// Each matrix has a block of its own there.
+		s.find(s.Saturated > max(8, s.Blocks/100)+2*int64(len(t.w.globals)), true, "%.1f %% of the block scales are at the largest value: their blocks are clipped", 100*float64(s.Saturated)/float64(s.Blocks))
+		s.find(s.Blocks >= 64 && s.Codes < 3, true, "the block scales take %d values in all: they do not follow the weights", s.Codes)
+		s.find(s.Largest > 0 && s.Largest < 8, false, "the largest block scale is %.3g of 448: the global scale is far too large", float64(s.Largest))
+		s.find(s.Blocks >= 64 && s.Extreme < 0.3, false, "%.0f %% of the blocks reach the largest code, where scales from the largest magnitude give nearly all of them", 100*float64(s.Extreme))
+		return
+	}
+	s.exponents()
+	s.find(s.Blocks >= 64 && s.Extreme < 0.3, false, "%.0f %% of the blocks reach the two largest codes, where scales from the largest magnitude give all of them", 100*float64(s.Extreme))
+}
+
+// blockScales counts the scales of blocks, of E4M3 in NVFP4 and E8M0 otherwise.
+func (t *tally) blockScales(s *Scales, nv bool) (negative int64) {
 	for c, n := range t.scale {
 		if n == 0 {
 			continue
@@ -213,23 +237,22 @@ func (t *tally) fourBits(s *Scales) {
 		}
 		s.Smallest, s.Largest = min(s.Smallest, Measure(v)), max(s.Largest, Measure(v))
 	}
+	return negative
+}
+
+// microscaled looks at MXFP8.
+func (t *tally) microscaled(s *Scales) {
+	t.eightBitCodes(s)
+	t.blockScales(s, false)
 	s.find(s.NotFinite > 0, true, "%d block scales are NaN", s.NotFinite)
-	s.find(negative > 0, true, "%d block scales are negative", negative)
-	s.find(float64(s.ZeroValues) == 1, true, "all values are zero")
-	if nv {
-		t.global(s)
-		s.find(10*s.Zero > s.Blocks, true, "%.0f %% of the blocks have a scale of zero", 100*float64(s.Zero)/float64(s.Blocks))
-		// Each matrix has a block of its own there.
-		s.find(s.Saturated > max(8, s.Blocks/100)+2*int64(len(t.w.globals)), true, "%.1f %% of the block scales are at the largest value: their blocks are clipped", 100*float64(s.Saturated)/float64(s.Blocks))
-		s.find(s.Blocks >= 64 && s.Codes < 3, true, "the block scales take %d values in all: they do not follow the weights", s.Codes)
-		s.find(s.Largest > 0 && s.Largest < 8, false, "the largest block scale is %.3g of 448: the global scale is far too large", float64(s.Largest))
-		s.find(s.Blocks >= 64 && s.Extreme < 0.3, false, "%.0f %% of the blocks reach the largest code, where scales from the largest magnitude give nearly all of them", 100*float64(s.Extreme))
-		return
-	}
+	s.exponents()
+}
+
+// exponents judges scales that are powers of two.
+func (s *Scales) exponents() {
 	s.find(s.Largest > 1<<12, true, "the largest block scale is %.3g: no weight is that large", float64(s.Largest))
 	s.find(s.Largest > 0 && s.Largest < 1e-18, true, "the largest block scale is %.3g: all weights vanish", float64(s.Largest))
 	s.find(s.Blocks >= 1024 && s.Codes == 1, true, "all block scales are alike: they do not follow the weights")
-	s.find(s.Blocks >= 64 && s.Extreme < 0.3, false, "%.0f %% of the blocks reach the two largest codes, where scales from the largest magnitude give all of them", 100*float64(s.Extreme))
 }
 
 // global looks at the scales of whole matrices.
@@ -263,10 +286,10 @@ func (s *Scales) outliers(all []float64, what string) {
 	}
 }
 
-func (t *tally) eightBits(s *Scales) {
+// eightBitCodes looks at the codes of E4M3, and returns the largest magnitude.
+func (t *tally) eightBitCodes(s *Scales) (top uint8) {
 	s.ZeroValues = t.share(func(c uint8) int { return btoi(c&0x7F == 0) })
 	s.Clipped = t.share(func(c uint8) int { return btoi(c&0x7F == 0x7E) })
-	top := uint8(0)
 	for c := range 256 {
 		n := t.codes[0][c] + t.codes[1][c] + t.codes[2][c] + t.codes[3][c]
 		switch m := uint8(c) & 0x7F; {
@@ -277,6 +300,13 @@ func (t *tally) eightBits(s *Scales) {
 			top = max(top, m)
 		}
 	}
+	s.find(s.Bad > 0, true, "%d values are NaN", s.Bad)
+	s.find(float64(s.ZeroValues) == 1, true, "all values are zero")
+	return top
+}
+
+func (t *tally) eightBits(s *Scales) {
+	top := t.eightBitCodes(s)
 	s.Blocks = int64(len(t.w.table))
 	var table []float64
 	negative, distinct := 0, map[float32]bool{}
@@ -300,8 +330,6 @@ func (t *tally) eightBits(s *Scales) {
 	s.find(s.NotFinite > 0, true, "%d scales are NaN or infinite", s.NotFinite)
 	s.find(negative > 0, true, "%d scales are negative", negative)
 	s.find(s.Zero > 0, true, "%d of %d scales are zero", s.Zero, s.Blocks)
-	s.find(s.Bad > 0, true, "%d values are NaN", s.Bad)
-	s.find(float64(s.ZeroValues) == 1, true, "all values are zero")
 	s.find(s.Largest > 8, true, "the largest scale multiplies by %.3g: no weight is that large, it may be the inverse", float64(s.Largest))
 	s.find(s.Largest > 0 && s.Largest < 1e-12, true, "the largest scale multiplies by %.3g: all weights vanish", float64(s.Largest))
 	// Each block has a value of its own at the largest code.

@@ -15,9 +15,9 @@ import (
 type Side struct {
 	Checkpoint *Checkpoint
 	Source     Source
-	// Ahead is how many bytes are read at once, 0 means what is needed next.
+	// Page is how many bytes are read at once, 0 means what is needed next.
 	// Where a read is a request over a network, some MiB spare most of them.
-	Ahead int
+	Page int
 }
 
 // Sweep reads the weights of a checkpoint, several at once.
@@ -38,9 +38,11 @@ type Sweep struct {
 	Progress func(done, total int64, name string)
 }
 
-// job is one weight to read.
+// job is one weight to read. Its base may be some rows of a stack of experts.
 type job struct {
 	got, base *Stored
+	first     int // row of base
+	part      bool
 }
 
 // Run reads the weights and returns them ranked, worst first. A weight that
@@ -57,6 +59,10 @@ func (s *Sweep) Run(ctx context.Context) ([]Layer, error) {
 		wg   sync.WaitGroup
 	)
 	next := make(chan job)
+	shared := newPages(max(s.Got.Page, 1))
+	if s.Base != nil {
+		shared = newPages(max(s.Got.Page, s.Base.Page, 1))
+	}
 	finish := func(l Layer, fresh bool) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -77,7 +83,7 @@ func (s *Sweep) Run(ctx context.Context) ([]Layer, error) {
 	}
 	for range min(workers, max(1, len(jobs))) {
 		wg.Go(func() {
-			files := openFiles{ctx: ctx, files: map[fileKey]File{}}
+			files := openFiles{ctx: ctx, files: map[fileKey]File{}, pages: shared}
 			defer files.close()
 			for j := range next {
 				l, err := s.layer(ctx, &files, j)
@@ -123,13 +129,40 @@ func (s *Sweep) jobs() (jobs []job, total int64) {
 		if s.Names != nil && !s.Names.MatchString(w.Name) {
 			continue
 		}
-		jobs = append(jobs, job{w, base[bareName(w.Name)]})
+		j := job{got: w, base: base[bareName(w.Name)]}
+		if j.base == nil {
+			j.stacked(base)
+		}
+		jobs = append(jobs, j)
 		total += w.Bytes
 	}
 	return jobs, total
 }
 
 func bareName(name string) string { return strings.TrimSuffix(plainName(name), ".weight") }
+
+// stacked finds the expert in a stack of all experts: bases of newer models
+// hold gate and up of a layer as one tensor [experts, 2·inner, hidden], down as
+// [experts, hidden, inner].
+func (j *job) stacked(base map[string]*Stored) {
+	_, expert, role := Place(j.got.Name)
+	prefix, _, ok := strings.Cut(bareName(j.got.Name), ".experts.")
+	if expert < 0 || !ok || len(j.got.Shape) != 2 {
+		return
+	}
+	rows, parts, at := j.got.Shape[0], int64(1), int64(0)
+	name := "down_proj"
+	if role == "gate_proj" || role == "up_proj" {
+		name, parts, at = "gate_up_proj", 2, int64(btoi(role == "up_proj"))
+	} else if role != "down_proj" {
+		return
+	}
+	s := base[prefix+".experts."+name]
+	if s == nil || len(s.Shape) != 3 || int64(expert) >= s.Shape[0] || s.Shape[1] != parts*rows || s.Shape[2] != j.got.Shape[1] || formatBits(s.Format) < 16 {
+		return
+	}
+	j.base, j.part, j.first = s, true, int((int64(expert)*parts+at)*rows)
+}
 
 // layer reads one weight. What is wrong with the weight is a verdict.
 func (s *Sweep) layer(ctx context.Context, files *openFiles, j job) (*Layer, error) {
@@ -167,6 +200,9 @@ func (s *Sweep) read(ctx context.Context, files *openFiles, j job) (*Layer, erro
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
+	if j.part {
+		base.first, base.Rows, base.per = j.first, got.Rows, got.Rows
+	}
 	return s.Look.Against(ctx, base, got)
 }
 
@@ -179,6 +215,7 @@ type fileKey struct {
 type openFiles struct {
 	ctx   context.Context
 	files map[fileKey]File
+	pages *pages // shared by all workers
 }
 
 func (o *openFiles) close() {
@@ -200,8 +237,8 @@ func (o *openFiles) weight(side *Side, s *Stored) (*Weight, error) {
 			}
 			o.files[key] = f
 		}
-		if side.Ahead > 0 {
-			return &ahead{r: f, end: t.End, size: side.Ahead}
+		if side.Page > 0 {
+			return &paged{o.pages, key, f}
 		}
 		return f
 	}
@@ -215,34 +252,3 @@ func (o *openFiles) weight(side *Side, s *Stored) (*Weight, error) {
 type failedReader struct{ err error }
 
 func (f failedReader) ReadAt([]byte, int64) (int, error) { return 0, f.err }
-
-// ahead reads a tensor from front to back in large pieces. It is not safe for
-// concurrent use.
-type ahead struct {
-	r    io.ReaderAt
-	end  int64 // of the tensor
-	size int
-	at   int64 // of buf in the file
-	buf  []byte
-}
-
-func (a *ahead) ReadAt(b []byte, at int64) (int, error) {
-	n := 0
-	for n < len(b) {
-		if from := at + int64(n); from >= a.at && from < a.at+int64(len(a.buf)) {
-			n += copy(b[n:], a.buf[from-a.at:])
-			continue
-		}
-		want := min(max(int64(a.size), int64(len(b)-n)), a.end-at-int64(n))
-		if want <= 0 {
-			return n, io.EOF
-		}
-		a.at, a.buf = at+int64(n), grow(a.buf, int(want))
-		got, err := a.r.ReadAt(a.buf, a.at)
-		a.buf = a.buf[:got]
-		if got == 0 {
-			return n, err
-		}
-	}
-	return n, nil
-}

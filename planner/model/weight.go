@@ -23,6 +23,7 @@ type Weight struct {
 	globals []float32 // of NVFP4: one, or one per leading index
 	table   []float32 // of FP8: all scales
 	per     int       // rows of one matrix
+	first   int       // row of the stored tensor that is row 0, of plain formats
 	buf     []byte
 	sbuf    []byte
 	tally   *tally // of what is read; nil where nobody asks
@@ -66,13 +67,13 @@ func OpenWeight(s *Stored, locate Locate) (*Weight, error) {
 	switch s.Format {
 	case FormatBF16, FormatFP16, FormatFP32:
 		return w, nil
-	case FormatNVFP4, FormatMXFP4:
+	case FormatNVFP4, FormatMXFP4, FormatMXFP8:
 		block := int64(s.Cols)
-		if s.Scale == nil || w.Cols%int(block) != 0 || s.Scale.Bytes() != int64(w.Rows)*int64(w.Cols)/block || s.Weight.Bytes() != int64(w.Rows)*int64(w.Cols)/2 {
+		if s.Scale == nil || w.Cols%int(block) != 0 || s.Scale.Bytes() != int64(w.Rows)*int64(w.Cols)/block || s.Weight.Bytes() != int64(w.Rows)*int64(w.Cols)*int64(formatBits(s.Format))/8 {
 			return fail(fmt.Errorf("scales and codes do not fit %v", s.Shape))
 		}
 		w.scales = locate(s.Scale)
-		if s.Format == FormatMXFP4 {
+		if s.Format != FormatNVFP4 {
 			return w, nil
 		}
 		if s.Global == nil {
@@ -119,7 +120,7 @@ func (w *Weight) tableSize() int {
 // readCodes reads n rows from row on as they are stored, with the scales of
 // their blocks in four-bit formats.
 func (w *Weight) readCodes(row, n int) error {
-	at, width := int64(row)*int64(w.Cols), int64(n)*int64(w.Cols)
+	at, width := int64(w.first+row)*int64(w.Cols), int64(n)*int64(w.Cols)
 	per, shift := w.elementBits()
 	w.buf = grow(w.buf, int(width*per>>shift))
 	if err := w.read(w.data, w.s.Weight, w.buf, at*per>>shift); err != nil {
@@ -166,6 +167,10 @@ func (w *Weight) ReadRows(dst []float32, row, n int) error {
 			g := w.storedGlobal((row + r) / w.per)
 			for b, code := range w.sbuf[r*across:][:across] {
 				i := r*across + b
+				if w.s.Format == FormatMXFP8 {
+					unpackE4M3(dst[i*block:][:block], w.buf[i*block:], DecodeE8M0(code))
+					continue
+				}
 				unpackE2M1(dst[i*block:][:block], w.buf[i*block/2:], w.blockScale(code, g))
 			}
 		}
@@ -231,10 +236,15 @@ func (w *Weight) rowFP8(dst []float32, codes []byte, row int) {
 		scales = w.table[row/w.per:]
 	}
 	for first, b := 0, 0; first < len(codes); first, b = first+width, b+1 {
-		s := scales[b]
-		for c := first; c < min(first+width, len(codes)); c++ {
-			dst[c] = tableE4M3[codes[c]] * s
-		}
+		last := min(first+width, len(codes))
+		unpackE4M3(dst[first:last], codes[first:last], scales[b])
+	}
+}
+
+func unpackE4M3(dst []float32, codes []byte, scale float32) {
+	codes = codes[:len(dst)]
+	for i, c := range codes {
+		dst[i] = tableE4M3[c] * scale
 	}
 }
 
@@ -245,7 +255,7 @@ func (w *Weight) elementBits() (per int64, shift uint) {
 		return 4, 0
 	case FormatBF16, FormatFP16:
 		return 2, 0
-	case FormatFP8:
+	case FormatFP8, FormatMXFP8:
 		return 1, 0
 	}
 	return 1, 1

@@ -6,11 +6,12 @@ import "strings"
 // its path in the JSON, with "[]" for the elements of lists and the values of
 // objects with free keys: "runs[].argv[]", "environment.skus[]".
 //
-// Runs count only while they are selected, and the entry of environment.skus
+// Runs and accuracy suites count only while they are selected, and the entry of environment.skus
 // only that environment.sku names.
 func Covers(field string) bool {
 	if strings.HasPrefix(field, "suites[].") {
-		return field != "suites[].status" && field != "suites[].reasons[]"
+		return field != "suites[].status" && field != "suites[].reasons[]" &&
+			!strings.HasPrefix(field, "suites[].outlook.") && !strings.HasPrefix(field, "suites[].settings[]")
 	}
 	return covered[field]
 }

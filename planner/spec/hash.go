@@ -132,7 +132,10 @@ func (p *Plan) ComputeHash() string {
 		})
 	}
 	for _, s := range p.Suites {
-		s.Status, s.Reasons = "", nil
+		if s.Kind == "accuracy" && !s.Selected {
+			continue
+		}
+		s.Status, s.Reasons, s.Outlook, s.Settings = "", nil, nil, nil
 		if len(s.Arms) == 0 {
 			s.Arms = nil
 		}

@@ -85,6 +85,7 @@ func example() *Plan {
 	r.Expects.Direction, r.Expects.Tolerance.Kind = "lower", "relative"
 	r.Collect[0].Kind, r.Collect[0].Select, r.Collect[0].Pattern, r.Collect[0].Pointer = "stdout_regex", "last", `(\d+)`, "/a"
 	p.Suites[0].Kind, p.Suites[0].Status = "accuracy", "auto"
+	p.Suites[0].Outlook.Kind, p.Suites[0].Settings[0].Class, p.Suites[0].Dataset.Files[0].Commit = Assumed, "unfair", strings.Repeat("b", 40)
 	iv := func() *Interval { return &Interval{1, 2, 3} }
 	est := &p.Estimates[0]
 	est.Kind, est.Fits, est.GPUHours, est.USD, est.OwnedUSD, est.HostedUSD, est.WallS, est.BusyHours, est.Parts[0].GPUHours = Estimated, "yes", iv(), iv(), iv(), iv(), iv(), iv(), iv()
@@ -215,8 +216,9 @@ func TestHashEmptyAndMissing(t *testing.T) {
 	}
 	unselected := example()
 	unselected.Runs = append(unselected.Runs, Run{ID: "other", Argv: []string{"x"}})
+	unselected.Suites = append(unselected.Suites, Suite{ID: "other", Kind: "accuracy"})
 	if unselected.ComputeHash() != example().ComputeHash() {
-		t.Error("a run that is not selected changes the hash")
+		t.Error("a run or suite that is not selected changes the hash")
 	}
 }
 

@@ -40,6 +40,7 @@ var (
 	preflights    = []string{"ok", "gated", "missing", "unreachable", "not_checked"}
 	seedings      = []string{"flag", "argument", "none", "exempt"}
 	suiteKinds    = []string{"accuracy", "throughput", "checkpoint"}
+	settingClass  = []string{"subject", "harmless", "unfair", "unknown"}
 
 	commitRE = regexp.MustCompile(`^[0-9a-f]{40}$`)
 	hashRE   = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -384,6 +385,24 @@ func (v *validator) suite(at string, s *Suite, ids map[string]bool) {
 	}
 	if c := s.Compare; c != nil {
 		v.finite(at+".compare", &c.Margin, &c.Alpha)
+	}
+	if s.Questions < 0 || s.Repeats < 0 || s.Seed < 0 || s.Budget.Tokens < 0 || s.Budget.USD < 0 {
+		v.add("%s: questions, repeats, seed and budget cannot be negative", at)
+	}
+	if s.Kind == "accuracy" && s.Selected && len(s.Arms) == 0 {
+		v.add("%s is selected but has no arms", at)
+	}
+	for i, f := range s.Dataset.Files {
+		if !commitRE.MatchString(f.Commit) || f.SHA256 != "" && f.SHA256 != strings.ToLower(f.SHA256) {
+			v.add("%s.dataset.files[%d]: the commit %q is not 40 hex digits, or the SHA-256 is not in lower case", at, i, f.Commit)
+		}
+	}
+	if o := s.Outlook; o != nil {
+		v.finite(at+".outlook", &o.StdErr, &o.Resolves)
+		v.oneOf(at+".outlook.kind", string(o.Kind), kinds[1:])
+	}
+	for i, x := range s.Settings {
+		v.oneOf(fmt.Sprintf("%s.settings[%d].class", at, i), x.Class, settingClass)
 	}
 	v.finite(at+".budget.usd", &s.Budget.USD)
 	if l := s.Load; l != nil {

@@ -21,6 +21,7 @@ func (r *Report) Markdown(w io.Writer) error {
 		fmt.Fprintf(b, " %s", markdown(truncate(clean(r.Reason), maxReason)))
 	}
 	fmt.Fprintf(b, "\n\n- Target: %s\n- Code: %s\n- Run: %s\n", markdown(id), markdown(r.Source.line()), code(r.RunID))
+	r.mdSuites(b)
 	r.mdClaims(b)
 	r.mdRuns(b)
 	r.mdCosts(b)

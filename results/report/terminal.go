@@ -27,7 +27,7 @@ const (
 // colorOf gives a verdict its colour.
 func colorOf(verdict string) string {
 	switch verdict {
-	case Aligned, "equivalent", "better", "improvement":
+	case Aligned, "equivalent", "better", "not_worse", "improvement":
 		return green
 	case "worse", "regression":
 		return red
@@ -44,6 +44,7 @@ func (r *Report) Terminal(w io.Writer, s Style) error {
 	b := bufio.NewWriter(w)
 	p := &page{w: b, s: s}
 	r.head(p)
+	r.suites(p)
 	r.claims(p)
 	r.runs(p)
 	r.costs(p)

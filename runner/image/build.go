@@ -31,14 +31,13 @@ type job struct {
 	b    *Builder
 	r    *recipe
 	st   *state
-	dir  string // on disk: env, python, tmp, cache, src
+	dir  string // on disk: env, python, tmp, src
 	set  string // in memory: settings
 	uv   string
 	log  *os.File
 	from int64 // where this try begins in the log
 
-	base   *base // with system packages
-	probed string
+	base *base // with system packages
 }
 
 // build makes an environment that is not there. Whatever happens, nothing of
@@ -116,7 +115,7 @@ func (j *job) open(ctx context.Context) (err error) {
 	if j.log, err = os.OpenFile(j.b.logPath(j.r.key), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o644); err != nil {
 		return fmt.Errorf("open build log: %w", err)
 	}
-	for _, d := range []string{"env", "python", "tmp", "cache"} {
+	for _, d := range []string{"env", "python", "tmp"} {
 		if err := own(os.Mkdir, filepath.Join(j.dir, d)); err != nil {
 			return err
 		}
@@ -179,8 +178,11 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 	if err := j.interpreters(ctx); err != nil {
 		return nil, err
 	}
-	for n := 0; ; n++ {
+	for n := 0; ; {
 		fail, err := j.system(ctx)
+		if errors.Is(err, errNoPython) && j.nextInterpreter() {
+			continue
+		}
 		if fail != nil || err != nil {
 			return fail, err
 		}
@@ -189,13 +191,17 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 			return nil, err
 		}
 		if out.code == 0 && !out.timeout && !out.flood {
-			return nil, nil
+			return nil, j.complete(ctx)
 		}
 		if fail := j.hopeless(out, text); fail != nil {
 			return fail, nil
 		}
-		fixed := false
-		if n < j.b.cfg.Limits.Tries {
+		if !strings.Contains(text, "::repromill:: version ") && j.nextInterpreter() {
+			continue // it came to no Python, so nothing else can be said
+		}
+		text = markRE.ReplaceAllString(text, "")
+		fixed, before := false, len(j.st.devs)
+		if n++; n <= j.b.cfg.Limits.Tries {
 			if fixed, err = j.repair(ctx, text); err != nil {
 				return nil, err
 			}
@@ -203,18 +209,37 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 		if !fixed {
 			return j.failure(text), nil
 		}
-		d := j.st.devs[len(j.st.devs)-1]
-		fmt.Fprintf(j.log, "::repromill:: repair %s: %s -> %s (%s)\n", d.What, d.Declared, d.Used, d.Reason)
-		j.b.cfg.Progress(Event{"repair", fmt.Sprintf("%s: %s → %s", d.What, d.Declared, d.Used)})
+		for _, d := range j.st.devs[before:] {
+			fmt.Fprintf(j.log, "::repromill:: repair %s: %s -> %s (%s)\n", d.What, d.Declared, d.Used, d.Reason)
+			j.b.cfg.Progress(Event{"repair", fmt.Sprintf("%s: %s → %s", d.What, d.Declared, d.Used)})
+		}
 	}
 }
 
+// complete adds the shared libraries of the system that were installed
+// extensions need. That changes nothing that was installed.
+func (j *job) complete(ctx context.Context) error {
+	missing, err := j.missingLibraries(ctx)
+	if err != nil || !j.addLibraries(missing) {
+		return err
+	}
+	j.b.cfg.Progress(Event{"system", strings.Join(missing, " ")})
+	fail, err := j.system(ctx)
+	if fail != nil { // it installs without them, so that is not the end
+		j.st.deviate("system package", strings.Join(missing, ", "), "none", fail.Reason)
+	}
+	return err
+}
+
+// markRE finds the build script's own lines, which are for this program.
+var markRE = regexp.MustCompile(`(?m)^::repromill::.*\n?`)
+
 // hopeless is the failure of a try that no repair mends.
 func (j *job) hopeless(out outcome, text string) *Failure {
-	last := lastLines(text, 2)
+	last := lastLines(markRE.ReplaceAllString(text, ""), 2)
 	switch {
 	case out.timeout:
-		return &Failure{Reason: fmt.Sprintf("installing took longer than %s (perhaps it waited for input, of which there is none); its last words: %s", j.b.cfg.Limits.Wall, last)}
+		return &Failure{Reason: fmt.Sprintf("installing took longer than %s (perhaps it waited for input, of which there is none); its last words: %s", j.b.cfg.Limits.Wall, or(last, "none"))}
 	case out.flood:
 		return &Failure{Reason: fmt.Sprintf("installing printed more than %d MiB", j.b.cfg.Limits.LogBytes>>20)}
 	case out.oom:
@@ -248,7 +273,7 @@ func (j *job) try(ctx context.Context) (outcome, string, error) {
 		Image: id, Entrypoint: []string{"/bin/sh", settingsPath + "/build.sh"}, Dir: "/tmp",
 		Labels: map[string]string{LabelBuild: j.r.key},
 		Mounts: []engine.Mount{
-			at("env", EnvPath), at("python", PythonPath), at("tmp", "/tmp"), at("cache", "/cache"),
+			at("env", EnvPath), at("python", PythonPath), at("tmp", "/tmp"),
 			{Source: j.set, Target: settingsPath, ReadOnly: true}, {Source: j.uv, Target: "/run/repromill-uv", ReadOnly: true},
 		},
 	}
@@ -348,7 +373,7 @@ func (j *job) layers(ctx context.Context, rec *record) (v1.Image, error) {
 	img := j.base.image
 	add := func(dir, at string) error {
 		l, err := j.b.blobs.Write(ctx, dir, layer.Options{At: at, Skip: func(rel string, e fs.DirEntry) bool {
-			return e.Name() == "__pycache__" && e.IsDir() || rel == ".lock" || rel == "CACHEDIR.TAG"
+			return e.Name() == "__pycache__" && e.IsDir() || rel == cacheName || rel == ".lock" || rel == "CACHEDIR.TAG"
 		}})
 		if err != nil {
 			return err

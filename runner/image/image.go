@@ -192,10 +192,10 @@ type EnvRequest struct {
 
 // Environment is an environment image.
 type Environment struct {
-	Key        string           `json:"key"`    // 64 hex digits
-	Digest     v1.Hash          `json:"digest"` // of the manifest
-	Base       string           `json:"base"`   // by digest
-	Python     string           `json:"python"` // "3.11.2"
+	Key        string           `json:"key"`             // 64 hex digits
+	Digest     v1.Hash          `json:"digest,omitzero"` // of the manifest
+	Base       string           `json:"base"`            // by digest
+	Python     string           `json:"python"`          // "3.11.2"
 	System     []string         `json:"system,omitempty"`
 	Lock       string           `json:"lock"` // what is installed, one requirement a line with hashes, as uv writes it
 	Deviations []spec.Deviation `json:"deviations,omitempty"`

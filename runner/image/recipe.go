@@ -37,6 +37,7 @@ type keyed struct {
 	Builder     int
 	UV          string
 	Base        string
+	Python      string // as declared, since a deviation names it
 	Pythons     []string
 	Interpreter []string
 	Lines       []string
@@ -80,9 +81,6 @@ func (b *Builder) recipe(ctx context.Context, req EnvRequest) (*recipe, *Failure
 	if r.inputs.Conda != "" && b.cfg.Micromamba == "" {
 		return nil, &Failure{Where: r.inputs.Conda, Reason: "the environment is a conda one; set images.micromamba to a micromamba program, which is not on this machine"}, nil
 	}
-	if len(r.pythons) == 0 {
-		return nil, &Failure{Package: "python", Constraint: env.Python.Version, Where: where(env.Python.Evidence), Reason: "only Python 3.6 and newer can be installed"}, nil
-	}
 	for _, p := range env.SystemPackages {
 		if !packageRE.MatchString(p) {
 			return nil, &Failure{Package: p, Reason: "this is no name of a system package"}, nil
@@ -93,7 +91,8 @@ func (b *Builder) recipe(ctx context.Context, req EnvRequest) (*recipe, *Failure
 	r.system = slices.Compact(r.system)
 	r.floors()
 	var devs []spec.Deviation
-	if r.base, devs, err = b.findBase(ctx, &r.req, r.pythons); err != nil {
+	candidates := append(slices.Clone(r.pythons), pythonOrder("", env.ExcludeNewer)...) // any base is better than none
+	if r.base, devs, err = b.findBase(ctx, &r.req, candidates); err != nil {
 		return nil, nil, err
 	}
 	r.devs = append(r.devs, devs...)
@@ -137,7 +136,7 @@ func (r *recipe) floors() {
 func (b *Builder) seal(r *recipe) error {
 	env := &r.req.Environment
 	k := keyed{
-		Builder: builderVersion, UV: tool.UVVersion, Base: r.base.digest(), Pythons: r.pythons, Interpreter: b.cfg.Interpreters, Pre: r.inputs.Pre, Projects: r.inputs.Files,
+		Builder: builderVersion, UV: tool.UVVersion, Base: r.base.digest(), Python: env.Python.Version, Pythons: r.pythons, Interpreter: b.cfg.Interpreters, Pre: r.inputs.Pre, Projects: r.inputs.Files,
 		System: r.system, Compile: env.NeedsCompile, Overrides: r.overrides, Backend: r.backend, Indexes: slices.Clone(env.Indexes),
 	}
 	for i := range k.Indexes {

@@ -62,19 +62,6 @@ func (j *job) mend(ctx context.Context, p *problem.Problem) (bool, error) {
 	return false, nil
 }
 
-func (j *job) nextInterpreter() bool {
-	if len(j.st.others) == 0 {
-		return false
-	}
-	was := j.st.python + " from " + j.st.from
-	n := len(j.st.devs)
-	j.useNext()
-	if len(j.st.devs) == n {
-		j.st.deviate("python", was, j.st.python+" from "+j.st.from, "no such interpreter was found there")
-	}
-	return true
-}
-
 // unbound gives up the bounding date where the index does not know dates.
 func (j *job) unbound(p *problem.Problem) bool {
 	if j.st.unbounded {

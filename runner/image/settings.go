@@ -68,6 +68,11 @@ type uvConfig struct {
 	Late      map[string]string   `toml:"exclude-newer-package,omitempty"`
 }
 
+// cacheName is uv's cache inside of the environment's folder, since hard links
+// do not cross mounts. It is left out of the layer, and it serves one build
+// alone: packages run code while they are built, and could write to it.
+const cacheName = ".repromill-cache"
+
 // never is a bounding date that bounds nothing.
 const never = "2200-01-01T00:00:00Z"
 
@@ -76,7 +81,7 @@ func (b *Builder) writeSettings(dir string, r *recipe, st *state) error {
 	index, extra, find, _ := b.indexes(r, st)
 	env := map[string]string{
 		"RM_PYTHON": st.python, "RM_FROM": st.from,
-		"HOME": "/tmp/home", "UV_CACHE_DIR": "/cache", "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "hardlink", "UV_NO_PROGRESS": "1", "NO_COLOR": "1",
+		"HOME": "/tmp/home", "UV_CACHE_DIR": EnvPath + "/" + cacheName, "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "hardlink", "UV_NO_PROGRESS": "1", "NO_COLOR": "1",
 		"UV_DEFAULT_INDEX": index.String(), "UV_INDEX": strings.Join(extra, " "), "UV_FIND_LINKS": strings.Join(find, " "),
 		"UV_INDEX_STRATEGY": "unsafe-best-match", "UV_PYTHON_INSTALL_DIR": PythonPath, "UV_PREVIEW_FEATURES": "extra-build-dependencies",
 		"UV_CONFIG_FILE": settingsPath + "/uv.toml", "UV_HTTP_RETRIES": "5", "PYTHONDONTWRITEBYTECODE": "1", "PIP_INDEX_URL": index.String(), "PIP_NO_INPUT": "1", "GIT_TERMINAL_PROMPT": "0",

@@ -21,49 +21,60 @@ import (
 )
 
 // interpreters finds what Python the base has and lists what else could be
-// used, in the order of the configuration for each acceptable version.
+// used: what the base has of what is acceptable, then the best acceptable
+// version from each other source, then what the base has at all.
 func (j *job) interpreters(ctx context.Context) error {
 	have, err := j.b.probe(ctx, j.r.base)
 	if err != nil {
 		return err
 	}
-	for _, v := range j.r.pythons {
-		for _, from := range j.b.cfg.Interpreters {
-			if from != fromBase || slices.Contains(have, v) {
-				j.st.others = append(j.st.others, interpreter{v, from})
-			}
+	add := func(version, from string) {
+		if o := (interpreter{version, from}); !slices.Contains(j.st.others, o) {
+			j.st.others = append(j.st.others, o)
 		}
 	}
-	// What the base has comes before anything that must be fetched.
-	slices.SortStableFunc(j.st.others, func(a, b interpreter) int { return rankFrom(a.from) - rankFrom(b.from) })
-	for _, v := range have { // a Python nobody asked for is better than none
-		if !slices.Contains(j.r.pythons, v) {
-			j.st.others = append(j.st.others, interpreter{v, fromBase})
+	base := slices.Contains(j.b.cfg.Interpreters, fromBase)
+	for _, v := range j.r.pythons {
+		if base && slices.Contains(have, v) {
+			add(v, fromBase)
+		}
+	}
+	for _, from := range j.b.cfg.Interpreters {
+		if from != fromBase && len(j.r.pythons) > 0 {
+			add(j.r.pythons[0], from)
+		}
+	}
+	for _, v := range slices.Backward(have) { // a Python nobody asked for is better than none
+		if base {
+			add(v, fromBase)
 		}
 	}
 	if len(j.st.others) == 0 {
 		return &UserError{"the base image " + j.r.base.ref + " has no Python", "configure base images with Python (images.bases), or another source of interpreters (images.interpreters)"}
 	}
-	j.useNext()
+	j.nextInterpreter()
 	return nil
 }
 
-func rankFrom(from string) int {
-	if from == fromBase {
-		return 0
+// nextInterpreter takes the next one of those that could be used.
+func (j *job) nextInterpreter() bool {
+	if len(j.st.others) == 0 {
+		return false
 	}
-	return 1
-}
-
-// useNext takes the next interpreter.
-func (j *job) useNext() {
 	next := j.st.others[0]
 	j.st.others = j.st.others[1:]
 	j.st.python, j.st.from = next.version, next.from
-	want := j.r.req.Environment.Python.Version
-	if want != "" && !slices.Contains(j.r.pythons, next.version) {
-		j.st.deviate("python", want, next.version, "the base image "+j.r.base.ref+" has no other, and none was found elsewhere")
+	if env := &j.r.req.Environment; env.Python.Version != "" && !slices.Contains(j.r.pythons, next.version) {
+		j.st.deviate("python", env.Python.Version+at(where(env.Python.Evidence)), next.version, "no interpreter of that version was found, and the base image "+j.r.base.ref+" has this one")
 	}
+	return true
+}
+
+func at(where string) string {
+	if where == "" {
+		return ""
+	}
+	return " (" + where + ")"
 }
 
 const probeScript = `for p in /usr/bin/python3.* /usr/local/bin/python3.* /opt/conda/bin/python3.*; do case "$p" in *-config) ;; *) [ -x "$p" ] && "$p" -I -c 'import sys; print("python %d.%d" % sys.version_info[:2])' 2>/dev/null;; esac; done; exit 0`
@@ -111,6 +122,9 @@ func (b *Builder) probe(ctx context.Context, bs *base) ([]string, error) {
 // toolchain is what compiling extensions needs.
 var toolchain = []string{"build-essential", "git", "pkg-config"}
 
+// errNoPython says that the distribution does not have the Python of this try.
+var errNoPython = errors.New("the distribution has no such Python")
+
 // system makes sure that the base has the packages of this try. Those that only
 // building needs are in another image, in which the container runs.
 func (j *job) system(ctx context.Context) (*Failure, error) {
@@ -155,6 +169,9 @@ var otherNames = map[string]string{
 
 var missingPackageRE = regexp.MustCompile(`E: (?:Unable to locate package|Package '?|Couldn't find any package by (?:glob|regex) ')\s*([a-z0-9][a-z0-9+.:-]*)`)
 
+// colourRE is what the classic builder puts around standard error.
+var colourRE = regexp.MustCompile(`\x1b\[[0-9;]*m`)
+
 // withPackages returns the base with packages of its distribution. A package
 // that the distribution has under another name, or not at all, is a deviation.
 func (j *job) withPackages(ctx context.Context, packages []string) (*base, *Failure, error) {
@@ -177,12 +194,16 @@ func (j *job) withPackages(ctx context.Context, packages []string) (*base, *Fail
 		if j.from, err = j.log.Seek(0, 2); err != nil {
 			return nil, nil, fmt.Errorf("read build log: %w", err)
 		}
+		text = colourRE.ReplaceAllString(text, "")
 		m := missingPackageRE.FindAllStringSubmatch(text, -1)
 		if m == nil {
 			return nil, &Failure{Reason: "the packages " + strings.Join(packages, ", ") + " cannot be installed: " + lastLines(text, 2)}, nil
 		}
 		for _, x := range m {
 			gone := strings.TrimSuffix(x[1], "'")
+			if j.st.from == fromApt && strings.HasPrefix(gone, "python"+j.st.python) {
+				return nil, nil, errNoPython
+			}
 			i := slices.Index(packages, gone)
 			if i < 0 {
 				return nil, &Failure{Package: gone, Reason: "the base image's distribution has no such package, which another one needs"}, nil
@@ -219,7 +240,7 @@ func (b *Builder) systemImage(ctx context.Context, bs *base, packages []string, 
 	if p := b.cfg.Index.Proxy; p != "" { // predefined arguments, which are not kept in the image
 		args["http_proxy"], args["https_proxy"], args["no_proxy"] = p, p, b.cfg.Index.NoProxy
 	}
-	id, err := b.cfg.Engine.Build(ctx, engine.Build{Context: context, Args: args, Tags: []string{"repromill/system:" + key[:16]}, Labels: map[string]string{LabelKey: key}, Log: log})
+	id, err := b.cfg.Engine.Build(ctx, engine.Build{Context: context, Args: args, Tags: []string{systemTag(key)}, Labels: map[string]string{LabelKey: key}, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +264,7 @@ func (b *Builder) systemBase(ctx context.Context, below *base, rec *record, bs *
 	if _, err := b.inEngine(ctx, below); err != nil {
 		return nil, err
 	}
-	id, err := b.Load(ctx, bs.image, "repromill/system:"+rec.Key[:16])
+	id, err := b.Load(ctx, bs.image, systemTag(rec.Key))
 	bs.id = id
 	return bs, err
 }

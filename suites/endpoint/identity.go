@@ -150,6 +150,14 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 		return Identity{}, err
 	}
 	id := Identity{Model: c.c.Model}
+	if len(list) > 0 && !slices.ContainsFunc(list, func(m listed) bool { return m.ID == id.Model }) {
+		// Another model than the one that is asked for, or whatever there is.
+		var names []string
+		for _, m := range list {
+			names = append(names, clipped(m.ID))
+		}
+		id.Model = strings.Join(names, ",")
+	}
 	for _, m := range list {
 		if m.ID != c.c.Model && !(c.c.Model == "" && len(list) == 1) {
 			continue

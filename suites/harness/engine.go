@@ -29,6 +29,7 @@ type engine struct {
 	gates  []*endpoint.Gate
 	cancel context.CancelCauseFunc
 	begun  time.Time
+	worked time.Duration // by the processes before this one
 
 	mu       sync.Mutex
 	moved    *sync.Cond // something below changed
@@ -105,6 +106,7 @@ func (e *engine) run(parent context.Context) (stopped string, err error) {
 
 // begin takes up what is there.
 func (e *engine) begin(ctx context.Context) error {
+	e.worked = worked(e.s.looks)
 	for a := range e.c.Arms {
 		if err := e.s.look(ctx, a, "before"); err != nil {
 			return err
@@ -279,6 +281,8 @@ func (e *engine) take(a int) bool {
 	switch {
 	case b.Tokens > 0 && float64(e.tokens)*(1+float64(flying)/n) > float64(b.Tokens):
 		e.stopped = fmt.Sprintf("the budget of %d tokens is used up", b.Tokens)
+	case b.Wall > 0 && e.worked+e.c.Now().Sub(e.begun) >= b.Wall:
+		e.stopped = fmt.Sprintf("the budget of %s is used up", b.Wall)
 	case b.USD > 0 && e.usd*(1+float64(flying)/n) > b.USD:
 		e.stopped = fmt.Sprintf("the budget of %g USD is used up", b.USD)
 	default:
@@ -304,6 +308,14 @@ func (e *engine) one(ctx context.Context, t task) {
 	e.gates[t.arm].Release(endpoint.Feedback{Refused: refused, Work: tokens(rec)})
 	switch {
 	case err != nil:
+		// A server that does not know its model any more may be another one.
+		var f *endpoint.Error
+		if errors.As(err, &f) && f.Fatal() {
+			var void *VoidError
+			if lerr := e.s.look(ctx, t.arm, "between"); errors.As(lerr, &void) {
+				err = void
+			}
+		}
 		e.fail(err)
 	case rec.Error != "":
 		e.hold(t, rec)

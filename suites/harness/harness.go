@@ -43,6 +43,7 @@ type Terms struct {
 type Budget struct {
 	Tokens int64   // of prompts, answers and judgements
 	USD    float64 // at the arms' prices
+	Wall   time.Duration
 }
 
 // Config says what is asked of whom. Name, Suite, Arms and Dir are needed.
@@ -119,6 +120,7 @@ type Paid struct {
 	Void     int     `json:"void"`         // answers of a server that was another
 	Tokens   int64   `json:"tokens"`       //
 	USD      float64 `json:"usd,omitzero"` //
+	Seconds  float64 `json:"seconds"`      // from the first look at the servers to the last, of every process
 }
 
 // ArmResult is what came of one arm over the questions used.

@@ -72,6 +72,12 @@ func (v valid) valid(r suites.Record) bool {
 // look observes an arm's server. A server that cannot be seen has not changed:
 // that is nil, except at the beginning.
 func (s *state) look(ctx context.Context, arm int, moment string) error {
+	// One look at a time: its number is its place among those of the arm.
+	s.looking.Lock()
+	defer s.looking.Unlock()
+	if s.void != nil {
+		return s.void
+	}
 	a := &s.c.Arms[arm]
 	id, err := a.Server.Identity(ctx)
 	if err != nil {
@@ -95,7 +101,8 @@ func (s *state) look(ctx context.Context, arm int, moment string) error {
 		return err
 	}
 	if k.Void {
-		return &VoidError{a.Name, id.Since(first.Identity)}
+		s.void = &VoidError{a.Name, id.Since(first.Identity)}
+		return s.void
 	}
 	return nil
 }
@@ -130,4 +137,37 @@ func (s *state) addLook(k Look) error {
 	s.looks = append(s.looks, k)
 	s.seen[k.Arm] = sight{k.Seq + 1, k.Identity.ID()}
 	return nil
+}
+
+// worked is how long the processes worked that took these looks, each from its
+// first look to its last.
+func worked(looks []Look) (sum time.Duration) {
+	begun := map[string]Look{}
+	var longest map[string]time.Duration
+	flush := func() {
+		var most time.Duration
+		for _, d := range longest {
+			most = max(most, d)
+		}
+		sum += most
+		longest = map[string]time.Duration{}
+	}
+	for _, k := range looks {
+		if k.Moment == "before" {
+			if _, again := begun[k.Arm]; again {
+				flush()
+				clear(begun)
+			}
+			if len(begun) == 0 {
+				longest = map[string]time.Duration{}
+			}
+			begun[k.Arm] = k
+			continue
+		}
+		if b, ok := begun[k.Arm]; ok {
+			longest[k.Arm] = max(longest[k.Arm], k.At.Sub(b.At))
+		}
+	}
+	flush()
+	return sum
 }

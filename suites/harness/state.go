@@ -85,6 +85,8 @@ type state struct {
 	journal *journal.Journal
 	sent    *os.File
 	lookLog *os.File
+	looking sync.Mutex
+	void    *VoidError // found by this process
 	mu      sync.Mutex
 	looks   []Look
 	seen    map[string]sight // by arm

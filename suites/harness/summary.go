@@ -224,6 +224,7 @@ func (t *tally) paid(res *Result) error {
 		}
 		res.Paid.Repeated -= len(distinct)
 	}
+	res.Paid.Seconds = worked(res.Looks).Seconds()
 	res.Paid.Repeated = max(res.Paid.Repeated+res.Paid.Requests-res.Paid.Void, 0)
 	return nil
 }

@@ -16,7 +16,7 @@ type pattern struct {
 // linkers name what is missing.
 var patterns = []pattern{
 	{DiskFull, "", regexp.MustCompile(`(?i)no space left on device|disk quota exceeded`)},
-	{NoInterpreter, "", regexp.MustCompile(`No interpreter found for (?:Python )?(\S+)|No download found for request: (\S+)|(?:Could not find|No) Python \S+ (?:installation|interpreter)`)},
+	{NoInterpreter, "", regexp.MustCompile(`No interpreter found for (?:Python )?(\S+)|No download found for (?:request: )?(\S+)|(?:Could not find|No) Python \S+ (?:installation|interpreter)`)},
 	{BadRequirement, "", regexp.MustCompile("Couldn't parse requirement in|Invalid requirement: '?(.*?)'?$")},
 	{Unreachable, "", regexp.MustCompile(`(?:error sending request for url|Request failed after .*url)[^/]*?https?://([^/\s)` + "`" + `:]+)`)},
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/repromill/repromill/suites/load"
 	"github.com/repromill/repromill/suites/load/measure"
+	"github.com/repromill/repromill/suites/load/wire"
 )
 
 // Check is what the load generator can do on this machine, measured on a null
@@ -43,24 +44,39 @@ func (b *Bench) check(ctx context.Context, s load.Schedule, itl time.Duration) (
 		short.Requests = append(short.Requests, r)
 	}
 	short.Warmup = 0
-	c, err := b.client(b.cfg.NullURL + "/v1/chat/completions")
+	return replay(ctx, b.clock, b.cfg.NullURL, short, itl)
+}
+
+// Prove measures what the load generator can do at so many streams and events
+// per second, for about the given time.
+func Prove(ctx context.Context, nullURL string, streams int, eventsPerS float64, seed uint64, d time.Duration) (*Check, error) {
+	itl := time.Duration(float64(streams) / eventsPerS * float64(time.Second))
+	s, err := load.NewSchedule(load.Spec{Mode: load.Closed, Concurrency: streams, Requests: streams, ISL: load.Length{Mean: 32}, OSL: load.Length{Mean: max(2, int(d/itl))}, Seed: seed})
+	if err != nil {
+		return nil, err
+	}
+	return replay(ctx, wire.NewClock(), nullURL, s, itl)
+}
+
+func replay(ctx context.Context, clock wire.Clock, nullURL string, s load.Schedule, itl time.Duration) (*Check, error) {
+	c, err := wire.New(wire.Config{URL: nullURL + "/v1/chat/completions", Clock: clock, MaxIdle: len(s.Requests)})
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
 	lag := load.NewLag()
-	res, err := load.Run(ctx, load.Config{Clock: b.clock, Endpoints: []load.Sender{c}, Prompts: load.Words{Chat: true, Extra: map[string]any{"null_itl_ns": int64(itl)}}, Timeout: time.Minute, Lag: lag}, short)
+	res, err := load.Run(ctx, load.Config{Clock: clock, Endpoints: []load.Sender{c}, Prompts: load.Words{Chat: true, Extra: map[string]any{"null_itl_ns": int64(itl)}}, Timeout: 2 * time.Minute, Lag: lag}, s)
 	if err != nil {
 		return nil, err
 	}
 	sum := measure.Sum(res, measure.Config{})
-	if n := sum.Statuses[load.OK]; n < len(short.Requests) {
+	if n := sum.Statuses[load.OK]; n < len(s.Requests) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("%d of %d requests to the null server failed", len(short.Requests)-n, len(short.Requests))
+		return nil, fmt.Errorf("%d of %d requests to the null server failed", len(s.Requests)-n, len(s.Requests))
 	}
-	out := &Check{Requests: len(short.Requests), Events: lag.N(), EventsPerS: sum.Events, Streams: res.Peak, ClientCPU: res.Client.CPUShare,
+	out := &Check{Requests: len(s.Requests), Events: lag.N(), EventsPerS: sum.Events, Streams: res.Peak, ClientCPU: res.Client.CPUShare,
 		LagP50: lag.At(50).Seconds(), LagP99: lag.At(99).Seconds(), LagMax: lag.At(100).Seconds()}
 	// Whatever the sample supports: here it is our own figure, not the server's.
 	lags := make([]float64, 0, len(res.Records))

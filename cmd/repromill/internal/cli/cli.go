@@ -208,6 +208,8 @@ func (a *app) commands() []*cobra.Command {
 		a.inspectCmd(),
 		a.estimateCmd(),
 		a.mirrorCmd(),
+		a.imageCmd(),
+		a.cacheCmd(),
 		a.configCmd(),
 		a.doctorCmd(),
 		a.versionCmd(),

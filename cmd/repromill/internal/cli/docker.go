@@ -103,6 +103,9 @@ func (a *app) autoExecutor(ctx context.Context, f *runFlags) (name, why string) 
 	return "docker", "Docker " + info.ServerVersion + " answers at " + eng.Host()
 }
 
+// envRepository names the environment images in the engine; the tag is the key.
+const envRepository = "repromill/env"
+
 // images makes the images of environments; see runner.Images.
 type images struct{ a *app }
 
@@ -134,7 +137,7 @@ func (m images) Image(ctx context.Context, req runner.ImageRequest) (runner.Imag
 		return out, nil
 	}
 	out.Digest = env.Digest.String()
-	name, err := b.Load(ctx, env.Image, "repromill/env:"+env.Key)
+	name, err := b.Load(ctx, env.Image, envRepository+":"+env.Key)
 	if err != nil {
 		return out, err
 	}

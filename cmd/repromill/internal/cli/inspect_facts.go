@@ -77,7 +77,7 @@ func (s *subject) facts(ctx context.Context, configOnly bool) (*inspection, erro
 		Model: s.ID, Revision: s.Revision, URL: s.URL, From: s.From, Access: s.Access,
 		Absent: s.Warnings, Problems: []model.Problem{}, Claims: []model.Check{},
 	}
-	m, err := s.parse(ctx, r)
+	m, err := s.parse(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (s *subject) facts(ctx context.Context, configOnly bool) (*inspection, erro
 func (r *inspection) absent(text string) { r.Absent = append(r.Absent, text) }
 
 // parse reads the configuration alone.
-func (s *subject) parse(ctx context.Context, r *inspection) (*model.Model, error) {
+func (s *subject) parse(ctx context.Context) (*model.Model, error) {
 	in := model.Input{ID: s.ID, Config: s.Config}
 	if s.Source == nil {
 		return model.Parse(in)

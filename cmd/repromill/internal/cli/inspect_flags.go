@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -16,6 +17,7 @@ import (
 func (a *app) inspectFlagsCmd() *cobra.Command {
 	var from string
 	var failOn []string
+	var checkpoints bool
 	cmd := &cobra.Command{
 		Use:   "flags NAME=COMMAND NAME=COMMAND…",
 		Short: "Put the serving flags of several arms side by side, and say what makes a comparison unfair",
@@ -24,10 +26,14 @@ with environment and docker run around them, or only the flags), put every
 setting side by side, and name what makes the comparison unfair: the format of
 the cache, prefix caching, lengths, engine versions, parsers, kernels.
 
+With --checkpoints the configuration of every arm's model is read too, for what
+engines take from it when no flag says otherwise: the cache's format, the length
+and the sampling defaults. Two arms with the same flags may differ in these.
+
 Nothing is started.`,
 		Example: `  repromill inspect flags 'fp8=vllm serve Qwen/Qwen3.6-27B-FP8' 'nvfp4=vllm serve nvidia/Qwen3.6-27B-NVFP4 --kv-cache-dtype fp8'
   repromill inspect flags --from arms.txt --json --fail-on unfair`,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, v := range failOn {
 				if v != "unfair" {
 					return usererrf("the outcome is unfair", "--fail-on %q is no outcome", v)
@@ -40,10 +46,11 @@ Nothing is started.`,
 				}
 				args = append(args, lines...)
 			}
-			return a.inspectFlags(args, len(failOn) > 0)
+			return a.inspectFlags(cmd.Context(), args, checkpoints, len(failOn) > 0)
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "read arms from `FILE`, one NAME=COMMAND a line; - is standard input")
+	cmd.Flags().BoolVar(&checkpoints, "checkpoints", false, "read what the arms' checkpoints set by themselves")
 	cmd.Flags().StringSliceVar(&failOn, "fail-on", nil, "exit 3 on: unfair")
 	return cmd
 }
@@ -69,7 +76,25 @@ func (a *app) readLines(path string) (out []string, err error) {
 	return out, s.Err()
 }
 
-func (a *app) inspectFlags(args []string, failOnUnfair bool) error {
+// checkpointDefaults reads what the checkpoint of an arm sets by itself.
+func (a *app) checkpointDefaults(ctx context.Context, arm *model.Arm) error {
+	if arm.Model == "" {
+		return usererrf("name the model in the arm's command, or drop --checkpoints", "arm %s names no model", arm.Name)
+	}
+	s, err := a.subject(ctx, arm.Model)
+	if err != nil {
+		return fmt.Errorf("arm %s: %w", arm.Name, err)
+	}
+	m, err := s.parse(ctx)
+	if err != nil {
+		return fmt.Errorf("arm %s: %w", arm.Name, err)
+	}
+	generation, _ := s.read(ctx, "generation_config.json", 1<<20) // many models have none
+	arm.Defaults = model.CheckpointDefaults(m, generation)
+	return nil
+}
+
+func (a *app) inspectFlags(ctx context.Context, args []string, checkpoints, failOnUnfair bool) error {
 	if len(args) < 2 {
 		return usererrf("see `repromill inspect flags --help`", "inspect flags takes at least two arms, got %d", len(args))
 	}
@@ -82,6 +107,11 @@ func (a *app) inspectFlags(args []string, failOnUnfair bool) error {
 		arm, err := model.ParseArm(name, command)
 		if err != nil {
 			return err
+		}
+		if checkpoints {
+			if err := a.checkpointDefaults(ctx, arm); err != nil {
+				return err
+			}
 		}
 		arms = append(arms, arm)
 	}

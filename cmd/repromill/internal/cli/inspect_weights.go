@@ -34,8 +34,11 @@ type inspectWeightsPart struct {
 	Table    string         `json:"table,omitempty"`  // pattern for its files
 }
 
-// aheadBytes is what is read at once of a tensor over a network.
-const aheadBytes = 8 << 20
+// What is read at once over a network: of all weights, and of samples of them.
+const (
+	pageBytes   = 8 << 20
+	sampleBytes = 256 << 10
+)
 
 // side is a checkpoint whose weights are to be read.
 func (s *subject) side(r *inspection, sample int) (model.Side, error) {
@@ -48,9 +51,9 @@ func (s *subject) side(r *inspection, sample int) (model.Side, error) {
 	}
 	side := model.Side{Checkpoint: r.shards, Source: s.Source}
 	if s.Hub != nil {
-		side.Source = s.Hub.Streaming()
-		if sample == 0 { // of a sample the next rows are not wanted
-			side.Ahead = aheadBytes
+		side.Source, side.Page = s.Hub.Streaming(), pageBytes
+		if sample > 0 { // the next rows are not wanted
+			side.Page = sampleBytes
 		}
 	}
 	return side, nil
@@ -85,6 +88,9 @@ func (a *app) inspectWeights(ctx context.Context, f *inspectFlags, s *subject, r
 	}
 	if sweep.Got, err = s.side(r, f.sample); err != nil {
 		return err
+	}
+	if s.Hub != nil {
+		sweep.Workers = 4 // as many connections as the hub is asked over
 	}
 	part := &inspectWeightsPart{Sample: f.sample, Verdicts: map[string]int{}}
 	if f.sample > 0 {

@@ -39,8 +39,8 @@ type loadFlags struct {
 	failOn                     []string
 }
 
-// loaded is what `load --json` prints.
-type loaded struct {
+// loadReport is what `load --json` prints.
+type loadReport struct {
 	Model     string        `json:"model"`
 	Endpoints []string      `json:"endpoints"`
 	Servers   []string      `json:"servers"` // engine and version of each
@@ -113,7 +113,7 @@ Keys come from OPENAI_API_KEY, the address from --url or OPENAI_BASE_URL.`,
 	fl.DurationVar(&f.nullITL, "self-check-itl", 10*time.Millisecond, "pace of the self-check's streams")
 	fl.BoolVar(&f.noSave, "no-save", false, "do not commit requests, metrics and servers to the results")
 	fl.StringSliceVar(&f.failOn, "fail-on", nil, "exit 3 on: void, errors, slo")
-	cmd.AddCommand(a.loadServerCmd())
+	cmd.AddCommand(a.loadServerCmd(), a.loadSelfCheckCmd())
 	return cmd
 }
 
@@ -144,7 +144,7 @@ func (a *app) load(ctx context.Context, f *loadFlags) error {
 		return err
 	}
 	defer b.Close()
-	out := &loaded{Model: b.Model(), Endpoints: cfg.URLs, Simulated: b.Simulated(), Warnings: b.Warnings}
+	out := &loadReport{Model: b.Model(), Endpoints: cfg.URLs, Simulated: b.Simulated(), Warnings: b.Warnings}
 	for _, id := range b.Identities {
 		out.Servers = append(out.Servers, strings.TrimSpace(id.Engine+" "+id.Version))
 	}
@@ -184,7 +184,7 @@ func (a *app) load(ctx context.Context, f *loadFlags) error {
 	return loadVerdict(out, f)
 }
 
-func (a *app) loadCells(ctx context.Context, f *loadFlags, b *bench.Bench, specs []load.Spec, u *ui, seen func(*bench.Cell), out *loaded) error {
+func (a *app) loadCells(ctx context.Context, f *loadFlags, b *bench.Bench, specs []load.Spec, u *ui, seen func(*bench.Cell), out *loadReport) error {
 	for _, s := range specs {
 		if f.find {
 			u.start("searching for the highest rate that keeps the SLO")
@@ -210,7 +210,7 @@ func (a *app) loadCells(ctx context.Context, f *loadFlags, b *bench.Bench, specs
 	return nil
 }
 
-func loadVerdict(out *loaded, f *loadFlags) error {
+func loadVerdict(out *loadReport, f *loadFlags) error {
 	for _, c := range out.Cells {
 		for _, on := range f.failOn {
 			hit := false
@@ -370,11 +370,11 @@ func parseSLO(s string) (measure.SLO, error) {
 // nullServer starts the self-check's server as a process of its own, so that it
 // takes no processor time from the load generator's.
 func (a *app) nullServer(ctx context.Context, itl time.Duration) (url string, stop func(), err error) {
-	exe, err := os.Executable()
+	argv, err := self(nullEntry)
 	if err != nil {
-		return "", nil, fmt.Errorf("find own program: %w", err)
+		return "", nil, err
 	}
-	cmd := exec.CommandContext(ctx, exe, nullEntry, itl.String())
+	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:], itl.String())...)
 	cmd.Env = []string{}
 	in, err := cmd.StdinPipe() // closed when we end, however we end: then it ends, too
 	if err != nil {

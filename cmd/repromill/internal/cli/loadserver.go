@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/suites/load/simserver"
 )
 
@@ -47,7 +48,7 @@ func nullMain(args []string) int {
 func (a *app) loadServerCmd() *cobra.Command {
 	var c simserver.Config
 	var port int
-	var host string
+	var host, addressFile string
 	var stallAt, stallFor time.Duration
 	cmd := &cobra.Command{
 		Use:   "server",
@@ -63,12 +64,13 @@ be told to misbehave. Whatever is measured on it is marked simulated.`,
 			if stallFor > 0 {
 				c.Stalls = []simserver.Stall{{At: stallAt, For: stallFor}}
 			}
-			return a.serveSimulated(cmd.Context(), net.JoinHostPort(host, strconv.Itoa(port)), c)
+			return a.serveSimulated(cmd.Context(), net.JoinHostPort(host, strconv.Itoa(port)), a.expand(addressFile), c)
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&host, "host", "127.0.0.1", "address to listen on")
 	fl.IntVar(&port, "port", 8000, "port to listen on, 0 for any")
+	fl.StringVar(&addressFile, "address-file", "", "write the server's address to `FILE` when it listens")
 	fl.StringVar(&c.Model, "model", "simulated", "name of the model")
 	fl.DurationVar(&c.StepBase, "step", 5*time.Millisecond, "time of a step")
 	fl.DurationVar(&c.PerSequence, "per-sequence", 20*time.Microsecond, "more for each running sequence")
@@ -88,13 +90,20 @@ be told to misbehave. Whatever is measured on it is marked simulated.`,
 	return cmd
 }
 
-func (a *app) serveSimulated(ctx context.Context, addr string, c simserver.Config) error {
+func (a *app) serveSimulated(ctx context.Context, addr, file string, c simserver.Config) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return usererrf("choose another --port", "listen: %v", err)
 	}
 	s := simserver.New(c)
-	fmt.Fprintf(a.stdout, "simulated model %q at http://%s/v1; Ctrl-C ends it\n", c.Model, l.Addr())
+	url := fmt.Sprintf("http://%s/v1", l.Addr())
+	if file != "" {
+		if err := atomicfile.Write(file, []byte(url+"\n"), atomicfile.Options{}); err != nil {
+			l.Close()
+			return usererrf("give --address-file a file in a folder that can be written", "write address: %v", err)
+		}
+	}
+	fmt.Fprintf(a.stdout, "simulated model %q at %s; Ctrl-C ends it\n", c.Model, url)
 	srv := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
 	go s.Run(ctx)
 	stop := context.AfterFunc(ctx, func() { srv.Close() })

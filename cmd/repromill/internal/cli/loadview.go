@@ -58,7 +58,7 @@ func millis(s float64) string {
 
 const cellFormat = "%-32s %8s %10s %16s %16s %9s %9s %6s  %s\n"
 
-func (a *app) printLoadHead(out *loaded) {
+func (a *app) printLoadHead(out *loadReport) {
 	what := "measured"
 	if out.Simulated {
 		what = "simulated: the server has no model"
@@ -94,7 +94,7 @@ func (a *app) printCellRow(c *bench.Cell) {
 func pair(a, b float64) string { return millis(a) + " / " + millis(b) }
 
 // printLoadFoot says what the table cannot.
-func (a *app) printLoadFoot(out *loaded, f *loadFlags) {
+func (a *app) printLoadFoot(out *loadReport, f *loadFlags) {
 	fmt.Fprintln(a.stdout)
 	for _, c := range out.Cells {
 		for _, q := range c.Summary.Whole.TTFTIntended.Quantiles {
@@ -137,7 +137,7 @@ func orZero(v *float64) float64 {
 }
 
 // saveLoad commits the cells as one run.
-func (a *app) saveLoad(ctx context.Context, b *bench.Bench, out *loaded, f *loadFlags, began time.Time) error {
+func (a *app) saveLoad(ctx context.Context, b *bench.Bench, out *loadReport, f *loadFlags, began time.Time) error {
 	d, err := a.dataset()
 	if err != nil {
 		return err
