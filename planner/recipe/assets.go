@@ -150,7 +150,8 @@ func (b *builder) status(k *Candidate, r *spec.Run) {
 		need("setting", strings.Fields(s)[0], "manual_data", s)
 	}
 	for _, p := range k.Lacks {
-		need("file", p, "manual_data", p+" is not in the repository, and no step makes it")
+		name, _, _ := strings.Cut(p, ",") // further words say why it is looked for
+		need("file", name, "manual_data", p+" is not in the repository, and no step makes it")
 	}
 	for _, a := range r.Assets {
 		switch a.Access {
