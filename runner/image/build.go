@@ -37,8 +37,7 @@ type job struct {
 	log  *os.File
 	from int64 // where this try begins in the log
 
-	base   *base // with system packages
-	probed string
+	base *base // with system packages
 }
 
 // build makes an environment that is not there. Whatever happens, nothing of
@@ -191,8 +190,8 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 		if err != nil {
 			return nil, err
 		}
-		if out.code == 0 && !out.timeout && !out.flood {
-			return nil, nil
+		if out.code == 0 && !out.timeout && !out.flood && !out.disk {
+			return nil, j.complete(ctx)
 		}
 		if fail := j.hopeless(out, text); fail != nil {
 			return fail, nil
@@ -217,6 +216,21 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 	}
 }
 
+// complete adds the shared libraries of the system that were installed
+// extensions need. That changes nothing that was installed.
+func (j *job) complete(ctx context.Context) error {
+	missing, err := j.missingLibraries(ctx)
+	if err != nil || !j.addLibraries(missing) {
+		return err
+	}
+	j.b.cfg.Progress(Event{"system", strings.Join(missing, " ")})
+	fail, err := j.system(ctx)
+	if fail != nil { // it installs without them, so that is not the end
+		j.st.deviate("system package", strings.Join(missing, ", "), "none", fail.Reason)
+	}
+	return err
+}
+
 // markRE finds the build script's own lines, which are for this program.
 var markRE = regexp.MustCompile(`(?m)^::repromill::.*\n?`)
 
@@ -225,9 +239,11 @@ func (j *job) hopeless(out outcome, text string) *Failure {
 	last := lastLines(markRE.ReplaceAllString(text, ""), 2)
 	switch {
 	case out.timeout:
-		return &Failure{Reason: fmt.Sprintf("installing took longer than %s (perhaps it waited for input, of which there is none); its last words: %s", j.b.cfg.Limits.Wall, last)}
+		return &Failure{Reason: fmt.Sprintf("installing took longer than %s (perhaps it waited for input, of which there is none); its last words: %s", j.b.cfg.Limits.Wall, or(last, "none"))}
 	case out.flood:
 		return &Failure{Reason: fmt.Sprintf("installing printed more than %d MiB", j.b.cfg.Limits.LogBytes>>20)}
+	case out.disk:
+		return &Failure{Reason: fmt.Sprintf("installing wrote more than the %.0f GiB that it may take", gib(j.b.cfg.Limits.DiskBytes))}
 	case out.oom:
 		return &Failure{Reason: fmt.Sprintf("installing needed more than %.0f GiB of memory", gib(j.b.cfg.Limits.MemoryBytes))}
 	}
@@ -267,7 +283,12 @@ func (j *job) try(ctx context.Context) (outcome, string, error) {
 		c.Mounts = append(c.Mounts, at("src", SourcePath))
 	}
 	w := &phases{w: j.log, tell: j.b.cfg.Progress}
-	out, err := j.b.run(ctx, c, w)
+	var out outcome
+	if j.b.cfg.Program != "" && j.b.cfg.Index.Proxy == "" {
+		out, err = j.confined(ctx, c, w)
+	} else {
+		out, err = j.b.run(ctx, c, w)
+	}
 	if err != nil {
 		return out, "", err
 	}

@@ -3,16 +3,46 @@ package image_test
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/docker/engine"
+	"github.com/repromill/repromill/runner/docker/supervisor"
 	"github.com/repromill/repromill/runner/image"
+	"github.com/repromill/repromill/runner/image/tool"
+	"github.com/repromill/repromill/runner/pip"
 )
+
+// tools is a folder for the programs that builds need, fetched once.
+var tools string
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "__container" {
+		os.Exit(supervisor.Main())
+	}
+	var err error
+	if tools, err = os.MkdirTemp("", "repromill-tools-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(tools)
+	os.Exit(code)
+}
+
+// uv is the program, from the index that the environment names.
+func uv(t testing.TB) string {
+	t.Helper()
+	index, _ := pip.Indexes(strings.Fields(os.Getenv("PIP_INDEX_URL")))
+	path, err := tool.UV(t.Context(), tool.Config{Dir: tools, Index: index[0]})
+	must(t, err)
+	return path
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -33,10 +63,16 @@ func builder(t testing.TB, change func(*image.Config)) *image.Builder {
 		t.Skip("no Docker engine answers: ", err)
 	}
 	t.Cleanup(func() { e.Close() })
+	if _, ok := t.(*testing.T); ok {
+		t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	}
 	cfg := image.Config{
-		Dir: filepath.Join(t.TempDir(), "images"), Engine: e, Bases: []string{base}, Interpreters: []string{"base"}, UV: os.Getenv("REPROMILL_TEST_UV"),
+		Dir: filepath.Join(t.TempDir(), "images"), Engine: e, Bases: []string{base}, Interpreters: []string{"base"}, UV: uv(t),
 		Index:    image.Index{URL: os.Getenv("PIP_INDEX_URL"), CABundle: os.Getenv("PIP_CERT")},
 		Progress: func(e image.Event) { t.Logf("%s %s", e.Stage, e.Text) },
+	}
+	if confined() {
+		cfg.Program, cfg.ProgramArgs = os.Args[0], []string{"__container"}
 	}
 	if change != nil {
 		change(&cfg)
@@ -44,6 +80,17 @@ func builder(t testing.TB, change func(*image.Config)) *image.Builder {
 	b, err := image.New(cfg)
 	must(t, err)
 	return b
+}
+
+// confined says that builds have our supervisor, which needs a static program:
+// this one is when it was built with CGO_ENABLED=0.
+func confined() bool {
+	f, err := elf.Open(os.Args[0])
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
 func checkout(t testing.TB, files map[string]string) string {
@@ -171,4 +218,53 @@ func TestPythonThatIsNotThere(t *testing.T) {
 			t.Errorf("%s: %s %+v\n%s", want, env.Failure, env.Deviations, log)
 		}
 	}
+}
+
+// TestLibrariesOfTheSystem imports a package whose extension needs a library
+// that minimal images lack.
+func TestLibrariesOfTheSystem(t *testing.T) {
+	b := builder(t, nil)
+	env, err := b.Environment(context.Background(), image.EnvRequest{Environment: wants("opencv-python==4.9.0.80", "numpy==1.26.4"), Source: t.TempDir()})
+	must(t, err)
+	if env.Failure != nil || !slices.Contains(env.System, "libgl1") {
+		t.Fatalf("%s %+v", env.Failure, env.Deviations)
+	}
+	ref, err := b.Load(context.Background(), env.Image, "repromill/test:cv2")
+	must(t, err)
+	remove(t, ref)
+	if out, code := runIn(t, ref, "python", "-c", "import cv2; print(cv2.__version__)"); code != 0 || out != "4.9.0\n" {
+		t.Errorf("%d %s", code, out)
+	}
+	_, err = b.Prune(context.Background(), 0)
+	must(t, err)
+}
+
+// TestExtensionOfTheCheckout installs a project in place that is compiled: the
+// compiler is not in the image, what it made is.
+func TestExtensionOfTheCheckout(t *testing.T) {
+	b := builder(t, nil)
+	dir := checkout(t, map[string]string{
+		"pyproject.toml":   "[build-system]\nrequires = [\"setuptools==75.8.0\"]\nbuild-backend = \"setuptools.build_meta\"\n[project]\nname = \"mine\"\nversion = \"1\"\ndependencies = [\"six\"]\n",
+		"setup.py":         "from setuptools import setup, Extension\nsetup(ext_modules=[Extension('mine.fast', ['mine/fast.c'])], packages=['mine'])\n",
+		"mine/__init__.py": "", "mine/fast.c": "#include <Python.h>\nstatic struct PyModuleDef m = {PyModuleDef_HEAD_INIT, \"fast\", 0, -1, 0};\nPyMODINIT_FUNC PyInit_fast(void) { return PyModule_Create(&m); }\n",
+	})
+	env, err := b.Environment(context.Background(), image.EnvRequest{Environment: wants("-e ."), Source: dir})
+	must(t, err)
+	if env.Failure != nil {
+		t.Fatal(env.Failure)
+	}
+	built, _ := filepath.Glob(filepath.Join(env.Overlay, "mine", "fast.*.so"))
+	if len(built) != 1 || len(env.Deviations) != 1 || !strings.Contains(env.Deviations[0].Used, "while building") {
+		t.Errorf("%v %+v", built, env.Deviations)
+	}
+	img, err := b.WithSource(context.Background(), env, image.SourceRequest{Dir: dir})
+	must(t, err)
+	ref, err := b.Load(context.Background(), img.Image, "repromill/test:extension")
+	must(t, err)
+	remove(t, ref)
+	if out, code := runIn(t, ref, "python", "-c", "import mine.fast, six, shutil; print(mine.fast.__file__, shutil.which('gcc'))"); code != 0 || !strings.HasPrefix(out, "/src/mine/fast.") || !strings.HasSuffix(out, " None\n") {
+		t.Errorf("%d %s", code, out)
+	}
+	_, err = b.Prune(context.Background(), 0)
+	must(t, err)
 }

@@ -35,8 +35,8 @@ const (
 type record struct {
 	Kind     string             `json:"kind"`
 	Key      string             `json:"key"`
-	Manifest v1.Hash            `json:"manifest"`
-	Config   v1.Hash            `json:"config"`
+	Manifest v1.Hash            `json:"manifest,omitzero"`
+	Config   v1.Hash            `json:"config,omitzero"`
 	Layers   []layer.Descriptor `json:"layers,omitempty"`
 	Base     string             `json:"base,omitempty"`  // repository@digest that further layers come from
 	Local    string             `json:"local,omitempty"` // id in the engine, for what no registry has

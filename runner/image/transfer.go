@@ -100,7 +100,7 @@ func withConfig(img v1.Image, from *v1.ConfigFile, edit func(*v1.Config)) (v1.Im
 	cfg.Architecture, cfg.OS, cfg.Variant = from.Architecture, from.OS, from.Variant
 	cfg.Config = *from.Config.DeepCopy()
 	cfg.Created = v1.Time{Time: layer.Epoch()}
-	cfg.Author, cfg.Container, cfg.DockerVersion = "", "", "" //nolint:staticcheck // they would differ by machine
+	cfg.Author, cfg.Container = "", "" // they would differ by machine
 	edit(&cfg.Config)
 	out, err := mutate.ConfigFile(img, cfg)
 	if err != nil {
