@@ -79,6 +79,8 @@ type Attempt struct {
 	// Writable and ReadOnly are absolute paths the command may use.
 	Writable []string
 	ReadOnly []string
+	// Inputs are those of ReadOnly that hold data or weights of the user's.
+	Inputs []Input
 
 	Network Network
 	Limits  Limits
@@ -175,4 +177,10 @@ type Placement struct {
 	SKU     string   `json:"sku,omitempty"`     // an id of estimators/sku, "cpu" without a GPU
 	Sandbox []string `json:"sandbox,omitempty"` // layers in force: "userns","netns","pidns","mountns","landlock","cgroup","uid","rlimit"; or "none"
 	Missing []string `json:"missing,omitempty"` // what the layers in force do not cover, in words
+
+	// What only a cluster tells.
+	Flavor    string   `json:"flavor,omitempty"`    // the ResourceFlavor that the attempt was given
+	GPUUUIDs  []string `json:"gpu_uuids,omitempty"` // as NVIDIA's driver names them
+	Driver    string   `json:"driver,omitempty"`    // version of NVIDIA's kernel module
+	Evictions int      `json:"evictions,omitempty"` // how often the attempt had to begin anew
 }

@@ -84,7 +84,13 @@ func (d *drive) prepare(ctx context.Context) (out Prepared, skipped string, err 
 			What: "isolation", Declared: "sandbox", Used: "none", Reason: "asked for with --no-sandbox",
 		})
 	}
-	out.Shared = d.sharedPatches()
+	if err := d.inputs(ctx, &out); err != nil {
+		return out, "", err
+	}
+	if len(d.eligible(out.Refused)) == 0 {
+		return out, "there is nothing to execute", nil
+	}
+	out.Shared = d.sharedPatches(out.Refused)
 	if err := d.placeSource(ctx, &out); err != nil {
 		return out, "", err
 	}
@@ -110,8 +116,8 @@ func (d *drive) prepare(ctx context.Context) (out Prepared, skipped string, err 
 
 // sharedPatches are those that every eligible run carries. They are applied to
 // the source before anything is installed from it.
-func (d *drive) sharedPatches() []spec.Patch {
-	runs := d.eligible(nil)
+func (d *drive) sharedPatches(refused []Refusal) []spec.Patch {
+	runs := d.eligible(refused)
 	shared := slices.Clone(d.plan.Runs[runs[0]].Patches)
 	for _, i := range runs[1:] {
 		shared = slices.DeleteFunc(shared, func(p spec.Patch) bool { return !slices.Contains(d.plan.Runs[i].Patches, p) })
@@ -191,7 +197,16 @@ func (d *drive) checkPatches(out *Prepared, tree string) error {
 // plan requires no package, else a virtual environment.
 func (d *drive) install(ctx context.Context, out *Prepared) error {
 	reqs := d.plan.Environment.Requirements
-	py, devs, err := d.findPython(ctx, d.plan.Environment.Python.Version)
+	m := moved(&d.plan.Environment)
+	if m.none != "" {
+		out.InstallFailed = m.none
+		return nil
+	}
+	version := d.plan.Environment.Python.Version
+	if m.python != "" {
+		version = m.python
+	}
+	py, devs, err := d.findPython(ctx, version)
 	if err != nil {
 		return err
 	}
@@ -221,7 +236,11 @@ func (d *drive) install(ctx context.Context, out *Prepared) error {
 			return fmt.Errorf("make environment: %w", err)
 		}
 	}
-	steps, devs := d.installSteps(py, want.Args)
+	out.Deviations = append(out.Deviations, m.devs...)
+	steps, devs, err := d.installSteps(py, want.Args, &m)
+	if err != nil {
+		return err
+	}
 	out.Deviations = append(out.Deviations, devs...)
 	for _, s := range steps {
 		why, err := d.installStep(ctx, s)

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -36,6 +37,9 @@ const newest = 16
 // with the deviation, and a zero Interpreter when there is none at all.
 func (d *drive) findPython(ctx context.Context, want string) (Interpreter, []spec.Deviation, error) {
 	m := pythonVersion.FindStringSubmatch(want)
+	if d.python.Path != "" {
+		return d.python, d.misfit(want, m), nil
+	}
 	if m == nil {
 		py, err := d.firstPython(ctx, append([]string{"python3", "python"}, minorNames(0)...))
 		return py, nil, err
@@ -60,6 +64,17 @@ func (d *drive) findPython(ctx context.Context, want string) (Interpreter, []spe
 		return py, nil, err
 	}
 	return py, deviation(want, py), err
+}
+
+// misfit is the deviation of the only Python there is from the wanted one.
+func (d *drive) misfit(want string, m []string) []spec.Deviation {
+	if m == nil || d.python.Version == "3."+m[3] && m[2] == "3" {
+		return nil
+	}
+	if minor, err := strconv.Atoi(m[3]); err == nil && m[1] == ">=" && m[2] == "3" && atLeast(d.python.Version, minor) {
+		return nil
+	}
+	return []spec.Deviation{{What: "python", Declared: want, Used: d.python.Version, Reason: "it is the one of the image that the cluster runs"}}
 }
 
 func deviation(want string, py Interpreter) []spec.Deviation {
@@ -103,22 +118,39 @@ func (d *drive) firstPython(ctx context.Context, names []string) (Interpreter, e
 }
 
 // installSteps are the commands that make the virtual environment: with uv
-// where it is found, else with venv and pip.
-func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.Deviation) {
+// where it is found, else with venv and pip. What has to move for the GPU model is given to uv as overrides, and written
+// into what pip reads.
+func (d *drive) installSteps(py Interpreter, args []string, m *moves) ([]Attempt, []spec.Deviation, error) {
 	index, devs := d.indexes()
+	more, find, found := stated(&d.plan.Environment, m)
+	index, devs = append(index, more...), append(devs, found...)
 	uv, err := d.cfg.LookPath("uv")
 	if err == nil {
 		uv, err = filepath.EvalSymlinks(uv)
 	}
+	hasUV := err == nil
 	venvPython := filepath.Join(d.venv(), "bin", "python")
 	var create, install []string
-	if err == nil {
+	if hasUV {
 		create = []string{uv, "venv", "--no-config", "--allow-existing", "--python", py.Path, d.venv()}
 		install = []string{uv, "pip", "install", "--no-config", "--python", venvPython}
-		if t := d.plan.Environment.ExcludeNewer; t != nil {
+		if len(m.pins) > 0 {
+			file := filepath.Join(d.cache(), "overrides.txt")
+			if err := os.WriteFile(file, []byte(m.overrides()), 0o644); err != nil {
+				return nil, nil, fmt.Errorf("write overrides: %w", err)
+			}
+			install = append(install, "--override", file)
+		}
+		if t := d.plan.Environment.ExcludeNewer; t != nil && m.newer {
+			devs = append(devs, spec.Deviation{What: "exclude_newer", Declared: t.UTC().Format("2006-01-02"), Used: "none",
+				Reason: "what has to move for " + d.plan.Environment.SKU + " is newer"})
+		} else if t != nil {
 			install = append(install, "--exclude-newer", t.UTC().Format("2006-01-02T15:04:05Z"))
 		}
 	} else {
+		if args, err = m.apply(d.work(), args); err != nil {
+			return nil, nil, err
+		}
 		create = []string{py.Path, "-m", "venv", d.venv()}
 		install = []string{venvPython, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-cache-dir"}
 		if t := d.plan.Environment.ExcludeNewer; t != nil {
@@ -126,10 +158,16 @@ func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.D
 				Reason: "pip cannot leave out newer releases; uv, which can, was not found"})
 		}
 	}
+	for _, f := range find {
+		install = append(install, "--find-links", f)
+	}
 	install = append(install, args...)
 	env := d.installEnv(index)
+	if len(more) > 0 {
+		env["UV_INDEX_STRATEGY"] = "unsafe-best-match" // as pip does, which repositories write for
+	}
 	readOnly := d.readOnly(py)
-	if err == nil {
+	if hasUV {
 		readOnly = append(readOnly, uv)
 	}
 	for _, name := range []string{"PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"} {
@@ -141,6 +179,11 @@ func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.D
 	for _, u := range index {
 		hosts = append(hosts, pip.Hosts(u)...)
 	}
+	for _, f := range find {
+		if u, err := url.Parse(f); err == nil {
+			hosts = append(hosts, pip.Hosts(u)...)
+		}
+	}
 	base := Attempt{
 		Key: AttemptKey{RunID: d.run.ID, Stage: StagePrepare}, Dir: d.work(), Env: env,
 		Writable: []string{d.work(), d.venv(), d.cache()}, ReadOnly: readOnly, Limits: d.cfg.Limits, NoSandbox: d.req.NoSandbox,
@@ -148,7 +191,7 @@ func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.D
 	first, second := base, base
 	first.Key.Arm, first.Argv = "venv", create
 	second.Key.Arm, second.Argv, second.Network = "install", install, Network{Hosts: hosts}
-	return []Attempt{first, second}, devs
+	return []Attempt{first, second}, devs, nil
 }
 
 // readOnly are the places outside the run's folder that Python needs.

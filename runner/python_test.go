@@ -80,7 +80,8 @@ func TestInstallSteps(t *testing.T) {
 				return "", exec.ErrNotFound
 			},
 		}}, dir: "/state/runs/R", run: store.Run{ID: "R"}, plan: &spec.Plan{Environment: spec.Environment{ExcludeNewer: &when}}}
-		steps, devs := d.installSteps(Interpreter{Path: "/opt/py/bin/python3.9", Version: "3.9", Prefix: "/opt/py"}, []string{"-r", "r.txt", "x"})
+		steps, devs, err := d.installSteps(Interpreter{Path: "/opt/py/bin/python3.9", Version: "3.9", Prefix: "/opt/py"}, []string{"-r", "r.txt", "x"}, &moves{})
+		must(t, err)
 		if len(steps) != 2 || len(steps[0].Network.Hosts) != 0 {
 			t.Fatalf("steps = %+v", steps)
 		}
@@ -109,7 +110,8 @@ func TestInstallSteps(t *testing.T) {
 
 func TestDefaultIndex(t *testing.T) {
 	d := &drive{Runner: &Runner{cfg: Config{Getenv: func(string) string { return "" }, LookPath: exec.LookPath}}, dir: "/x", plan: &spec.Plan{}}
-	steps, _ := d.installSteps(Interpreter{Path: "/usr/bin/python3"}, nil)
+	steps, _, err := d.installSteps(Interpreter{Path: "/usr/bin/python3"}, nil, &moves{})
+	must(t, err)
 	if got := steps[1].Network.Hosts; !slices.Equal(got, []string{"pypi.org:443", "files.pythonhosted.org:443"}) {
 		t.Errorf("hosts = %v", got)
 	}

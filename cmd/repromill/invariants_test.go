@@ -100,6 +100,7 @@ func TestThirdPartyStaysBehindItsAdapter(t *testing.T) {
 		"sigs.k8s.io/":                 {"runner/kueue"},
 		"github.com/spf13/cobra":       {"cmd"},
 		"github.com/schollz/progressb": {"cmd"},
+		"gonum.org/v1/plot":            {"results/plot"},
 	}
 	for _, p := range packages(t) {
 		for _, imp := range p.Imports {

@@ -89,6 +89,9 @@ func Hosts(index *url.URL) []string {
 	if index.Hostname() == "pypi.org" {
 		hosts = append(hosts, "files.pythonhosted.org:443")
 	}
+	if index.Hostname() == "download.pytorch.org" {
+		hosts = append(hosts, "download-r2.pytorch.org:443")
+	}
 	return hosts
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner"
@@ -43,8 +44,8 @@ func (a *app) chooseExecutor(ctx context.Context, f *runFlags) error {
 	if f.executor == "auto" {
 		f.executor = a.cfg.String("executor")
 	}
-	if !slices.Contains([]string{"auto", "local", "docker"}, f.executor) {
-		return usererrf("use auto, local or docker", "there is no executor %q", f.executor)
+	if kind, _, _ := strings.Cut(f.executor, ":"); !slices.Contains([]string{"auto", "local", "docker", "kueue"}, kind) {
+		return usererrf("use auto, local, docker or kueue", "there is no executor %q", f.executor)
 	}
 	asked, why := f.executor, ""
 	if asked == "auto" {
@@ -147,9 +148,12 @@ func (m images) Image(ctx context.Context, req runner.ImageRequest) (runner.Imag
 	return out, err
 }
 
-// imageSKU is the GPU that an environment is made for: none where no selected
-// run needs one.
+// imageSKU is the GPU that an environment is made for: the one that the plan
+// names, and none where no selected run needs one.
 func imageSKU(p *spec.Plan) string {
+	if p.Environment.SKU != "" {
+		return p.Environment.SKU
+	}
 	for _, r := range p.Runs {
 		if r.Selected && r.GPUs.Min > 0 {
 			for _, sku := range slices.Sorted(maps.Keys(p.Environment.SKUs)) {

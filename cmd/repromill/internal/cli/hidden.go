@@ -8,6 +8,7 @@ import (
 	"github.com/repromill/repromill/runner/docker"
 	"github.com/repromill/repromill/runner/docker/supervisor"
 	"github.com/repromill/repromill/runner/local"
+	"github.com/repromill/repromill/runner/pod"
 	"github.com/repromill/repromill/runner/sandbox"
 )
 
@@ -19,6 +20,8 @@ const (
 	// The first process of a container, and the proxy beside it.
 	containerEntry = "__container-init"
 	proxyEntry     = "__container-proxy"
+	probeEntry     = "__probe"
+	podEntry       = "worker" // in pods, where people see it
 )
 
 // hidden dispatches them. They come before everything else because they run
@@ -29,6 +32,8 @@ func hidden(args []string) (code int, ok bool) {
 		return 0, false
 	}
 	switch args[1] {
+	case nullEntry:
+		return nullMain(args[2:]), true
 	case workerEntry:
 		return local.WorkerMain(args[2:]), true
 	case sandboxEntry:
@@ -37,6 +42,14 @@ func hidden(args []string) (code int, ok bool) {
 		return supervisor.Main(), true
 	case proxyEntry:
 		return docker.ProxyMain(args[2:]), true
+	case podEntry:
+		exe, err := os.Executable()
+		if err != nil {
+			exe = args[0]
+		}
+		return pod.Main(args[2:], exe), true
+	case probeEntry:
+		return pod.ProbeMain(args[2:]), true
 	case gitEntry:
 		return git.ChildMain(context.Background(), os.Stdin, os.Stdout), true
 	}
