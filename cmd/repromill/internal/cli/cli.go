@@ -193,7 +193,7 @@ says how); 3 an outcome named with --fail-on; 130 interrupted.`,
 
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.resolveCmd(), a.planCmd(), a.runCmd(), a.statusCmd(), a.watchCmd(), a.logsCmd(), a.cancelCmd(),
+		a.resolveCmd(), a.planCmd(), a.runCmd(), a.submitCmd(), a.statusCmd(), a.watchCmd(), a.logsCmd(), a.cancelCmd(),
 		a.resultsCmd(), a.gradeCmd(), a.estimateCmd(), a.compareCmd(), a.powerCmd(), a.mirrorCmd(), a.configCmd(), a.doctorCmd(), a.versionCmd(),
 	}
 }
