@@ -132,9 +132,9 @@ func TestAPodCommitsHowItEnded(t *testing.T) {
 		}
 		seq = e.Seq
 		if e.Kind == runner.Log {
-			var d struct{ Text string }
+			var d struct{ Message string }
 			json.Unmarshal(e.Data, &d)
-			text += d.Text
+			text += d.Message
 		}
 	}
 	if !strings.Contains(text, "to stdout\n") || !strings.Contains(text, "to stderr\n") {
