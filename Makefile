@@ -46,6 +46,13 @@ e2e-docker: build ## papers, hostile programs and faults in Docker, which is ins
 	  go test -count=1 -json -tags e2e -timeout 14m -run 'Docker|Conformance|Kill|Daemon|Build|Container|Info|Move|Save|Environment|Image' \
 	    ./runner/docker/... ./runner/image/... ./cmd/repromill | go run ./cmd/testreport
 
+.PHONY: e2e-cluster
+e2e-cluster: ## runs on a real Kubernetes with Kueue, which is built and started for it (Linux, root)
+	@go build -o bin/devcluster ./cmd/devcluster
+	@bin/devcluster up && trap 'bin/devcluster down' EXIT && bin/devcluster image && eval "$$(bin/devcluster env)" && export CGO_ENABLED=0 && \
+	  { go test -count=1 -json -tags cluster -timeout 20m ./runner/kueue && \
+	    go test -count=1 -json -tags cluster -timeout 20m -run 'Cluster|DemoPaper|TestSubmit' ./cmd/repromill; } | go run ./cmd/testreport
+
 .PHONY: bench
 bench: ## benchmarks of the hot paths
 	@go test -run '^$$' -bench . -benchmem ./...
