@@ -171,7 +171,11 @@ var progressRE = regexp.MustCompile(`(?i)\b(?:iter(?:ation)?|step|batch)\b\s*[:=
 // trains says whether a program, or what it imports from the checkout beside a
 // numerical framework, steps an optimiser or calls a trainer.
 func trains(f *inspect.Facts, entry string) bool {
-	uses, steps := false, false
+	return f.Once("trains "+entry, func() bool { return steps(f, entry) })
+}
+
+func steps(f *inspect.Facts, entry string) bool {
+	uses, found := false, false
 	for i, p := range f.Reach(entry) {
 		m := f.Modules[p]
 		if m == nil {
@@ -182,9 +186,9 @@ func trains(f *inspect.Facts, entry string) bool {
 			uses = uses || inspect.FrameworkOf(top) != "" || frontends[top]
 		}
 		for call := range m.Calls {
-			steps = steps || stepRE.MatchString(call) || i == 0 && strings.HasSuffix(call, ".fit")
+			found = found || stepRE.MatchString(call) || i == 0 && strings.HasSuffix(call, ".fit")
 		}
-		if uses && steps {
+		if uses && found {
 			return true
 		}
 	}
