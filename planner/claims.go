@@ -75,7 +75,11 @@ func (p *planning) repoClaims() {
 		for j := range d.Doc.Paras {
 			para := &d.Doc.Paras[j]
 			if len(para.Text) < 20_000 {
-				all = append(all, claim.FromText(para.Text, para.LineAt)...)
+				prose := claim.FromText(para.Text, para.LineAt)
+				for k := range prose {
+					prose[k].Around = para.Text
+				}
+				all = append(all, prose...)
 				all = append(all, claim.FromBare(para.Text, commandBefore(d, para.Line), para.LineAt)...)
 			}
 		}
@@ -186,7 +190,7 @@ func (p *planning) nothingStated(choice *recipe.Choice) {
 		r := &p.plan.Runs[i]
 		if (r.Status == "auto" || r.Status == "manual_data") && len(r.Collect) == 0 && r.Expects == nil && r.Route == "recompute" && !recipe.Measures(p.in.Repo, choice.Commands[r.ID]) {
 			r.Status = "smoke_only"
-			r.Reasons = append(r.Reasons, "no number is stated for it, and none is known to be printed: it shows that the code runs")
+			need(r, "result", "", "smoke_only", "no number is stated for it, and none is known to be printed: it shows that the code runs")
 			if r.Kind == "smoke" {
 				smoke = r
 			} else if r.Selected {
@@ -368,9 +372,14 @@ func (p *planning) write(bound map[*stated][]*binding, why map[*stated]string, p
 	for i := range p.plan.Runs {
 		run := &p.plan.Runs[i]
 		if run.Selected && len(run.Collect) == 0 {
-			p.warn("nothing_to_collect", fmt.Sprintf("run %s gives no number that is known from its source or its documents, so it can check no claim", run.ID), run.Evidence...)
+			p.plan.Warnings = append(p.plan.Warnings, nothingToCollect(run))
 		}
 	}
+}
+
+func nothingToCollect(r *spec.Run) spec.Warning {
+	return spec.Warning{Code: "nothing_to_collect", Evidence: r.Evidence,
+		Message: fmt.Sprintf("run %s gives no number that is known from its source or its documents, so it can check no claim", r.ID)}
 }
 
 var judgeRE = regexp.MustCompile(`(?i)judged? by|GPT-?4 (?:judge|evaluat)|human (?:evaluat|rat|prefer)|user study|LLM-as-a-judge|performance level of ChatGPT`)

@@ -103,7 +103,7 @@ func (d *drive) watchCancel(ctx context.Context) (_ context.Context, stop func()
 
 // begin reads where the run stands.
 func (r *Runner) begin(ctx context.Context, id string) (*drive, error) {
-	d := &drive{Runner: r, dir: r.runDir(id)}
+	d := &drive{Runner: r}
 	var err error
 	if d.run, err = r.cfg.Store.Run(ctx, id); err != nil {
 		return nil, err
@@ -113,6 +113,11 @@ func (r *Runner) begin(ctx context.Context, id string) (*drive, error) {
 	}
 	if d.exec, err = r.executor(d.req); err != nil {
 		return nil, err
+	}
+	d.Runner = r.at(r.executorName(d.req))
+	d.dir = d.runDir(id)
+	if err := os.MkdirAll(d.dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make run folder: %w", err)
 	}
 	if d.stages, err = r.cfg.Store.Stages(ctx, id); err != nil {
 		return nil, err
@@ -162,8 +167,12 @@ func (d *drive) all(ctx context.Context) (out Outcome, err error) {
 	if err != nil {
 		return out, err
 	}
+	suited, err := d.suites(ctx)
+	if err != nil {
+		return out, err
+	}
 	out, err = stage(ctx, d, StageCommit, func(ctx context.Context) (Outcome, string, error) {
-		return d.commit(ctx, prepared, executed, collected)
+		return d.commit(ctx, prepared, executed, collected, suited)
 	})
 	if err != nil {
 		return out, err
@@ -287,7 +296,7 @@ func (d *drive) askPlanner(ctx context.Context) (*spec.Plan, error) {
 		}
 	}
 	p, err := d.cfg.Planner.Plan(ctx, PlanRequest{
-		RunID: d.run.ID, Target: d.req.Target, Repo: d.req.Repo, Commit: d.req.Commit, SKUs: d.req.SKUs,
+		RunID: d.run.ID, Target: d.req.Target, Repo: d.req.Repo, Commit: d.req.Commit, Wishes: d.req.Wishes,
 	}, emit)
 	if err = errors.Join(err, emitErr); err != nil {
 		return nil, err
@@ -319,7 +328,7 @@ func (d *drive) approved(ctx context.Context) (bool, error) {
 		by = d.req.By
 	case d.req.Yes:
 		by = "request"
-	case len(d.eligible(nil)) == 0:
+	case len(d.eligible(nil)) == 0 && !d.attemptable():
 		by = "nothing to execute"
 	default:
 		if run.State != store.Planned {
@@ -333,7 +342,7 @@ func (d *drive) approved(ctx context.Context) (bool, error) {
 // finish removes the working folders and closes the run.
 func (d *drive) finish(ctx context.Context, out Outcome) (Outcome, error) {
 	if !d.req.KeepWork {
-		if err := d.removeWork(); err != nil {
+		if err := errors.Join(d.removeWork(), removeTree(d.answers())); err != nil {
 			return out, err
 		}
 	}

@@ -79,10 +79,18 @@ type Attempt struct {
 	// Writable and ReadOnly are absolute paths the command may use.
 	Writable []string
 	ReadOnly []string
+	// Inputs are those of ReadOnly that hold data or weights of the user's.
+	Inputs []Input
 
 	Network Network
 	Limits  Limits
 	GPUs    int
+	// Image is the container image to run in, by an id or a digest, for
+	// executors that use one. Others have the machine's own programs.
+	Image string
+	// Alias gives paths of Writable or ReadOnly a further name inside of the
+	// image, which is the map's key.
+	Alias map[string]string
 	// NoSandbox runs untrusted code without isolation; the caller has recorded
 	// that the user asked for it.
 	NoSandbox bool
@@ -102,6 +110,7 @@ type Limits struct {
 	MemoryBytes int64         `json:"memory_bytes,omitempty"`
 	Processes   int           `json:"processes,omitempty"`
 	FileBytes   int64         `json:"file_bytes,omitempty"` // largest single file
+	DiskBytes   int64         `json:"disk_bytes,omitempty"` // growth of the writable folders together, where the executor can hold it
 }
 
 // Phase is where an attempt stands.
@@ -168,4 +177,10 @@ type Placement struct {
 	SKU     string   `json:"sku,omitempty"`     // an id of estimators/sku, "cpu" without a GPU
 	Sandbox []string `json:"sandbox,omitempty"` // layers in force: "userns","netns","pidns","mountns","landlock","cgroup","uid","rlimit"; or "none"
 	Missing []string `json:"missing,omitempty"` // what the layers in force do not cover, in words
+
+	// What only a cluster tells.
+	Flavor    string   `json:"flavor,omitempty"`    // the ResourceFlavor that the attempt was given
+	GPUUUIDs  []string `json:"gpu_uuids,omitempty"` // as NVIDIA's driver names them
+	Driver    string   `json:"driver,omitempty"`    // version of NVIDIA's kernel module
+	Evictions int      `json:"evictions,omitempty"` // how often the attempt had to begin anew
 }

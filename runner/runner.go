@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/store"
+	"github.com/repromill/repromill/suites/accuracy"
 )
 
 // Planner turns a request into a plan: the stages resolve, fetch and plan.
@@ -36,7 +38,16 @@ type PlanRequest struct {
 	Target string
 	Repo   string // overrides the code links that are found
 	Commit string
-	SKUs   []string
+	Wishes Wishes
+}
+
+// Wishes are what a user asks of the plan itself.
+type Wishes struct {
+	Bind      []spec.Binding `json:"bind,omitempty"`      // with their hashes; see planner.Bind
+	Seeds     int            `json:"seeds,omitempty"`     // executions of a stochastic run; 0 leaves what is planned
+	SKU       string         `json:"sku,omitempty"`       // make the environment for this GPU model
+	Preflight bool           `json:"preflight,omitempty"` // look at every address that the chosen runs need
+	Compare   *accuracy.Wish `json:"compare,omitempty"`   // of a model: with what, on which suites
 }
 
 // Source gives the code of a plan as a folder that is only read.
@@ -56,12 +67,15 @@ type Request struct {
 	Plan   *spec.Plan `json:"plan,omitempty"` // given: nothing is planned
 	Repo   string     `json:"repo,omitempty"`
 	Commit string     `json:"commit,omitempty"`
-	SKUs   []string   `json:"skus,omitempty"`
 	Mirror string     `json:"mirror,omitempty"` // kept for whoever resumes; the runner does not use it
+	// Serving says where the arms of suites are served.
+	Serving accuracy.Serving `json:"serving,omitzero"`
+	Wishes  Wishes           `json:"wishes,omitzero"` // of a target that is planned; a plan that is given holds them already
 
 	Executor  string `json:"executor,omitempty"`    // a name of Config.Executors; empty means the default
 	Yes       bool   `json:"yes,omitempty"`         // approved in advance
 	By        string `json:"by,omitempty"`          // who asks, for the record
+	Image     string `json:"image,omitempty"`       // run in this image as it is, and install nothing
 	NoSandbox bool   `json:"no_sandbox,omitempty"`  // run untrusted code without isolation; recorded as a deviation
 	KeepWork  bool   `json:"keep_work,omitempty"`   // leave the working folders
 	Caps      Caps   `json:"caps,omitzero"`         // of the whole run, over all its attempts
@@ -76,16 +90,41 @@ type Caps struct {
 	Wall     time.Duration `json:"wall,omitempty"` // summed over the attempts, in nanoseconds
 }
 
+// options are the wishes as a person would type them.
+func (w Wishes) options() (out []string) {
+	for _, b := range w.Bind {
+		val := b.Value
+		if b.Kind != "set" {
+			val = b.Path + b.URL
+		}
+		out = append(out, "--"+b.Kind, word(b.Name+"="+val))
+	}
+	if w.Seeds > 0 {
+		out = append(out, "--seeds", strconv.Itoa(w.Seeds))
+	}
+	if w.SKU != "" {
+		out = append(out, "--sku", word(w.SKU))
+	}
+	return out
+}
+
 // Config is what a Runner works with. Store, Executors, Source, Results and
 // Dir are needed; Planner only for requests without a plan.
 type Config struct {
 	Store     *store.Store
 	Executors map[string]Executor
-	Default   string // the executor of a request that names none; empty means "local"
+	Images    map[string]Images // by the name of the executor that needs them
+	Default   string            // the executor of a request that names none; empty means "local"
 	Planner   Planner
 	Source    Source
 	Results   Results
-	Dir       string // state folder; runs/<id>/ below it belongs to the runner
+	Assets    Assets           // nil: what is bound by URL is not fetched
+	Suites    Suites           // nil: no suite is carried out
+	Serving   accuracy.Serving // goes over what a request says
+	Dir       string           // state folder; runs/<id>/ below it belongs to the runner
+	// Places are what differs for runs of an executor, by its name, whose
+	// attempts do not run on this machine.
+	Places map[string]Place
 
 	Now      func() time.Time
 	Rand     io.Reader // entropy of run ids, such as crypto/rand.Reader; Create without an idempotency key needs it
@@ -93,6 +132,8 @@ type Config struct {
 	Hook     func(point string) // see [HookPoints]
 	Getenv   func(string) string
 	LookPath func(string) (string, error)
+
+	FreeBytes func(path string) (int64, error) // free disk space; nil asks the system
 
 	GPUs               int                // how many the executors offer; runs that need more are not attempted
 	PriceUSDPerGPUHour map[string]float64 // by SKU
@@ -108,8 +149,33 @@ type Config struct {
 	Version    string        // of this program, for the record
 }
 
+// Place is where an executor's attempts run, when that is not this machine.
+type Place struct {
+	// Dir is in place of Config.Dir for the working folders of runs: a folder
+	// that attempts see at the same path.
+	Dir string
+	// Python is the interpreter there; this machine's are of no use.
+	Python Interpreter
+	GPUs   int // in place of Config.GPUs
+}
+
+// at is the runner as runs of the named executor see it.
+func (r *Runner) at(executor string) *Runner {
+	p, ok := r.cfg.Places[executor]
+	if !ok {
+		return r
+	}
+	own := *r
+	own.cfg.Dir, own.cfg.GPUs, own.python = p.Dir, p.GPUs, p.Python
+	own.cfg.LookPath = func(name string) (string, error) { return "", &exec.Error{Name: name, Err: exec.ErrNotFound} }
+	return &own
+}
+
 // Runner drives runs. It is safe for concurrent use by different runs.
-type Runner struct{ cfg Config }
+type Runner struct {
+	cfg    Config
+	python Interpreter // the only one, where one is set
+}
 
 // UserError is a mistake of the user; the message contains the fix.
 type UserError struct{ Msg, Fix string }
@@ -160,7 +226,7 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.MaxTries == 0 {
 		cfg.MaxTries = 3
 	}
-	return &Runner{cfg}, nil
+	return &Runner{cfg: cfg}, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

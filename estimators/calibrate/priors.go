@@ -7,6 +7,9 @@ import (
 	"github.com/repromill/repromill/estimators/sku"
 )
 
+// archs are the generations that have parameters of their own.
+var archs = []sku.Arch{sku.Volta, sku.Ampere, sku.Ada, sku.Hopper, sku.Blackwell, sku.BlackwellRT}
+
 // priors are the parameters. Means of efficiencies are what tuned kernels reach
 // on GPUs in general; a step of sd is what one sigma of doubt is worth.
 func priors() []param {
@@ -51,7 +54,7 @@ func classPriors(add func(name string, mean, sd float64)) {
 		add("offset.fp4."+e, 0, 0.15)
 		add("offset.fp8."+e, 0, 0.15)
 	}
-	for _, a := range []sku.Arch{sku.Volta, sku.Ampere, sku.Ada, sku.Hopper, sku.Blackwell, sku.BlackwellRT} {
+	for _, a := range archs {
 		for _, c := range []string{"weights", "experts", "cache", "decode", "prefill", "attn", "layer"} {
 			add(c+"."+string(a), 0, 0.2)
 		}

@@ -125,44 +125,45 @@ var serviceKeys = map[string]string{"openai": "OPENAI_API_KEY", "anthropic": "AN
 
 var dataWordRE = regexp.MustCompile(`(?i)data|imagenet|coco|path[_/\- ]to|corpus|\bdir\b|_dir|root`)
 
-// status says whether a run can go by itself, and why not.
+// status says whether a run can go by itself, and what stands against it.
 func (b *builder) status(k *Candidate, r *spec.Run) {
 	c := k.Command
 	r.Status = "auto"
-	reason := func(status, why string) {
+	need := func(what, name, status, why string) {
 		if r.Status == "auto" {
 			r.Status = status
 		}
 		r.Reasons = append(r.Reasons, why)
+		r.Needs = append(r.Needs, spec.Need{What: what, Name: name, Status: status, Reason: why})
 	}
 	if c.Missing != "" {
-		reason("blocked", c.Missing)
+		need("entry", c.Entry, "blocked", c.Missing)
 	}
 	for _, p := range c.Unbound {
 		status := "blocked"
 		if dataWordRE.MatchString(p) {
 			status = "manual_data"
 		}
-		reason(status, "unbound placeholder "+p)
+		need("placeholder", p, status, "unbound placeholder "+p)
 	}
 	for _, s := range foreign(b.f, c) {
-		reason("manual_data", s)
+		need("setting", strings.Fields(s)[0], "manual_data", s)
 	}
 	for _, p := range k.Lacks {
-		reason("manual_data", p+" is not in the repository, and no step makes it")
+		need("file", p, "manual_data", p+" is not in the repository, and no step makes it")
 	}
 	for _, a := range r.Assets {
 		switch a.Access {
 		case "gated":
-			reason("gated", a.Name+" needs an accepted licence and a token")
+			need(a.Kind, a.Name, "gated", a.Name+" needs an accepted licence and a token")
 		case "missing":
-			reason("manual_data", a.Name+" is not in the repository, and no step fetches it")
+			need(a.Kind, a.Name, "manual_data", a.Name+" is not in the repository, and no step fetches it")
 		case "auto":
 			r.Reasons = append(r.Reasons, "needs the network: "+a.Name)
 		}
 	}
 	for _, s := range r.Secrets {
-		reason("gated", "the code fails without "+s)
+		need("secret", s, "gated", "the code fails without "+s)
 	}
 	for _, s := range r.Setup {
 		if s.Network {
@@ -170,6 +171,6 @@ func (b *builder) status(k *Candidate, r *spec.Run) {
 		}
 	}
 	if k.Route == "demo" {
-		reason("smoke_only", "a demonstration: it shows that the code runs and gives no number to compare")
+		need("result", "", "smoke_only", "a demonstration: it shows that the code runs and gives no number to compare")
 	}
 }

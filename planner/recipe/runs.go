@@ -148,6 +148,7 @@ func (b *builder) nothing() {
 		k := &Candidate{Command: c, Route: "demo"}
 		r := b.run(k, "minimal", "blocked-"+strconv.Itoa(n))
 		r.Status, r.Reasons = "blocked", []string{reason}
+		r.Needs = []spec.Need{{What: "entry", Name: c.Entry, Status: "blocked", Reason: reason}}
 		b.ch.Runs = append(b.ch.Runs, r)
 	}
 	b.ch.Warnings = append(b.ch.Warnings, spec.Warning{Code: "nothing_to_run", Message: "no document, script or notebook of the repository shows a command that could be run"})

@@ -6,6 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// HandOver gives the tree at path to uid and gid the way a sandbox does with
+// its writable folders: no symlink is followed, and a file with further hard
+// links keeps its owner.
+func HandOver(path string, uid, gid int) error { return chown(path, uid, gid) }
+
 // chown hands the tree at path over to uid and gid, through descriptors and
 // without following a symlink. A file with further hard links keeps its owner:
 // another of its names may lie outside of the tree. So do mounts of other file

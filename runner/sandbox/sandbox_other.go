@@ -50,6 +50,9 @@ func InterpreterPaths(string) ([]string, error) { return nil, nil }
 // InitMain has nothing to do here.
 func InitMain([]string) int { return 2 }
 
+// HandOver has nobody to give anything to here.
+func HandOver(string, int, int) error { return nil }
+
 // SweepOrphans has nothing to do here.
 func SweepOrphans() {}
 
@@ -140,4 +143,9 @@ func (p *Process) Placement() Placement {
 		"nothing is isolated: the command can read and change whatever the user can, and reach the network",
 		"limits on memory, processes and file size do not hold, and a process that leaves its session outlives the command",
 	}}
+}
+
+// HandOver needs what only Linux has here.
+func HandOver(path string, _, _ int) error {
+	return fmt.Errorf("hand over %s: not supported on this system", path)
 }

@@ -193,8 +193,26 @@ says how); 3 an outcome named with --fail-on; 130 interrupted.`,
 
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.resolveCmd(), a.planCmd(), a.runCmd(), a.statusCmd(), a.watchCmd(), a.logsCmd(), a.cancelCmd(),
-		a.resultsCmd(), a.gradeCmd(), a.estimateCmd(), a.compareCmd(), a.powerCmd(), a.mirrorCmd(), a.configCmd(), a.doctorCmd(), a.versionCmd(),
+		a.resolveCmd(),
+		a.planCmd(),
+		a.runCmd(),
+		a.statusCmd(),
+		a.watchCmd(),
+		a.logsCmd(),
+		a.cancelCmd(),
+		a.resultsCmd(),
+		a.gradeCmd(),
+		a.compareCmd(),
+		a.powerCmd(),
+		a.loadCmd(),
+		a.inspectCmd(),
+		a.estimateCmd(),
+		a.mirrorCmd(),
+		a.imageCmd(),
+		a.cacheCmd(),
+		a.configCmd(),
+		a.doctorCmd(),
+		a.versionCmd(),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ type runFlags struct {
 	planFlags
 	planFile    string
 	executor    string
+	image       string
 	resume      string
 	yes         bool
 	noSandbox   bool
@@ -54,6 +56,8 @@ what is left.`,
 		Example: `  repromill run 2604.08075
   repromill run --yes --max-wall 1h https://autoarxiv.org/abs/2604.08075
   repromill run ./my-checkout --yes
+  repromill run ./my-checkout --data imagenet=/data/imagenet --seeds 3 --sku h200
+  repromill run --executor docker 2604.08075
   repromill plan 2604.08075 -o plan.json && repromill run -f plan.json
   repromill run --from papers.txt --yes --max-usd 20
   repromill run --resume 01K9…`,
@@ -68,7 +72,8 @@ what is left.`,
 	fl := cmd.Flags()
 	f.planFlags.add(fl)
 	fl.StringVarP(&f.planFile, "file", "f", "", "run the plan in `PLAN` (- is standard input) instead of planning")
-	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto or local")
+	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto, local, docker, kueue, or kueue:PURPOSE for another of the queues of the configuration")
+	fl.StringVar(&f.image, "image", "", "with docker: run in the image `REF` as it is and install nothing; it is recorded")
 	fl.StringVar(&f.resume, "resume", "", "take up run `ID` where it stood")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "approve in advance")
 	fl.BoolVar(&f.noSandbox, "no-sandbox", false, "run the code without isolation where none is possible; it is recorded")
@@ -111,10 +116,10 @@ func (f *runFlags) defaults(a *app, cmd *cobra.Command) error {
 	return nil
 }
 
-func (f *runFlags) request(a *app, target string) runner.Request {
+func (f *runFlags) request(a *app, target string, w runner.Wishes) runner.Request {
 	return runner.Request{
-		Target: target, Repo: f.repo, Commit: f.commit, Mirror: a.cfg.String("mirror"),
-		Executor: f.executor, Yes: f.yes, By: firstOf(a.env["USER"], a.env["LOGNAME"], "unknown"),
+		Target: target, Wishes: w, Repo: f.repo, Commit: f.commit, Mirror: a.cfg.String("mirror"),
+		Executor: f.executor, Image: f.image, Yes: f.yes, By: firstOf(a.env["USER"], a.env["LOGNAME"], "unknown"),
 		NoSandbox: f.noSandbox, KeepWork: f.keepWork, Key: f.key,
 		Caps: runner.Caps{GPUHours: f.maxGPUHours, USD: f.maxUSD, Wall: f.maxWall},
 	}
@@ -153,11 +158,19 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	if _, err := st.outside(); err != nil {
 		return err
 	}
+	if f.resume == "" {
+		if err := a.chooseExecutor(ctx, f); err != nil {
+			return err
+		}
+	}
+	if err := a.clusterReady(ctx, f.executor); err != nil {
+		return err
+	}
 	if f.from != "" {
 		return a.runBatch(ctx, st, f)
 	}
 	if id == "" {
-		req, err := a.newRequest(f, args)
+		req, err := a.newRequest(ctx, f, args)
 		if err != nil {
 			return err
 		}
@@ -177,15 +190,17 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	return failOn(f.failOn, out)
 }
 
-func (a *app) newRequest(f *runFlags, args []string) (runner.Request, error) {
+func (a *app) newRequest(ctx context.Context, f *runFlags, args []string) (runner.Request, error) {
+	f.preflight = true // before anything is spent
 	if f.planFile == "" {
-		return f.request(a, a.expand(args[0])), nil
+		w, err := f.wishes(ctx, a)
+		return f.request(a, a.expand(args[0]), w), err
 	}
-	p, err := a.readPlan(f.planFile)
+	p, err := a.makePlan(ctx, &f.planFlags, "", f.planFile)
 	if err != nil {
 		return runner.Request{}, err
 	}
-	req := f.request(a, p.Target.Input)
+	req := f.request(a, p.Target.Input, runner.Wishes{})
 	req.Plan = p
 	return req, nil
 }
@@ -309,13 +324,22 @@ func (a *app) runBatch(ctx context.Context, st *stack, f *runFlags) error {
 	if err != nil {
 		return err
 	}
+	f.preflight = true
+	w, err := f.wishes(ctx, a)
+	if err != nil {
+		return err
+	}
+	wishes, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
 	salt := ""
 	if f.again {
 		salt = a.now().UTC().Format(time.RFC3339Nano)
 	}
 	batch(ctx, items, f.workers, func(ctx context.Context, it *batchItem) {
-		req := f.request(a, a.expand(it.Target))
-		sum := sha256.Sum256(fmt.Appendf(nil, "batch\x00%s\x00%s\x00%s\x00%s", it.Target, f.repo, f.commit, salt))
+		req := f.request(a, a.expand(it.Target), w)
+		sum := sha256.Sum256(fmt.Appendf(nil, "batch\x00%s\x00%s\x00%s\x00%s\x00%s", it.Target, f.repo, f.commit, salt, wishes))
 		req.Key = hex.EncodeToString(sum[:])
 		run, created, err := st.runner.Create(ctx, req)
 		if err != nil {

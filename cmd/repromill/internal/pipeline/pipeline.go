@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	costs "github.com/repromill/repromill/estimators/job"
 	"github.com/repromill/repromill/planner"
 	"github.com/repromill/repromill/planner/fetch"
 	"github.com/repromill/repromill/planner/fetch/git"
@@ -23,8 +24,11 @@ import (
 // Pipeline makes plans. It is safe for concurrent use.
 type Pipeline struct {
 	Intake    *intake.Intake
+	Client    *fetch.Client // that Intake asks through
 	Cloner    *git.Cloner
 	CreatedBy string
+	Costs     costs.Config     // prices and GPUs of estimates
+	Now       func() time.Time // nil means time.Now
 }
 
 // Emit reports progress; see runner.Planner.
@@ -302,13 +306,16 @@ func (j *job) plan(ctx context.Context) (*spec.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, nil
+	if err := j.Apply(ctx, p, j.req.Wishes, j.emit); err != nil {
+		return nil, err
+	}
+	return p, j.Estimate(ctx, p)
 }
 
 func summary(p *spec.Plan) string {
 	for _, r := range p.Runs {
 		if r.Selected {
-			return r.Command
+			return p.Shown(r.Command)
 		}
 	}
 	return "nothing can be run"

@@ -1,0 +1,503 @@
+// Package kueue runs attempts as batch/v1 Jobs in the queues of a Kubernetes
+// cluster with Kueue.
+//
+// An attempt is two things: a folder on a volume that the submitter's machine
+// and the pods see at the same path (package pod says what is in it), and a
+// Job named after the attempt's key. The folder decides what is true: an
+// attempt has ended when its exit.json says so. The Job decides whether and
+// where it runs, and [PhaseOf] says in words why it does not yet. Losing sight
+// of the cluster changes nothing: an error of Observe is only that.
+//
+// Submitting is creating the folder, then the Job, each at most once by name;
+// whoever submits the same key adopts both.
+package kueue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/repromill/repromill/results/atomicfile"
+	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/pod"
+	"github.com/repromill/repromill/runner/sandbox"
+)
+
+// Config says which cluster, which queue and which volume.
+type Config struct {
+	Kubeconfig string // empty is what kubectl takes
+	Context    string
+	Namespace  string // empty is the context's
+	Queue      string // LocalQueue. Required.
+	Priority   string // WorkloadPriorityClass; empty is the cluster's default
+
+	// Root is where the volume of Claim is mounted on this machine; Dir, below
+	// it, holds the attempts. All three are required.
+	Root, Dir, Claim string
+	// Image is what pods run in; it holds what commands need beside the
+	// volume, such as Python. Required.
+	Image string
+	// Worker is this program, static, as a file below Root or else a path
+	// inside of Image. Required.
+	Worker string
+	// UID and GID are the pods'. 0 is this process's own; for root it is one for
+	// every run, so that the kernel's limit on a user's processes counts those
+	// of one run on a node, and what an attempt may write is handed over to it.
+	UID, GID int
+
+	CPU          string            // of a pod; empty is "1"
+	NodeSelector map[string]string // for every pod
+	Product      string            // label nvidia.com/gpu.product of nodes for attempts with GPUs; empty is any
+	RuntimeClass string
+	TTL          time.Duration // of ended Jobs; 0 is a day
+	MaxEvictions int           // before an attempt is given up; 0 is 5
+	AllowPrivate []string      // see local.Config
+	Limits       runner.Limits // replace zero fields of an attempt's own
+	Now          func() time.Time
+	// Hook is called around every durable step, with points such as
+	// "kueue:create:before"; nil is none.
+	Hook func(point string)
+}
+
+// Defaults of runner.Limits.
+const (
+	defaultWall        = 24 * time.Hour
+	defaultOutputBytes = 64 << 20
+	defaultMemoryBytes = 2 << 30
+	defaultProcesses   = 4096
+	defaultFileBytes   = 64 << 30
+)
+
+// Executor submits attempts to one queue.
+type Executor struct {
+	cfg Config
+	c   *client
+
+	ready sync.Mutex // guards checked
+	found bool
+}
+
+var (
+	_ runner.Executor = (*Executor)(nil)
+	_ runner.Logger   = (*Executor)(nil)
+)
+
+// New returns an executor. It reads the kubeconfig and does not call the
+// cluster.
+func New(cfg Config) (*Executor, error) {
+	for name, v := range map[string]string{"Queue": cfg.Queue, "Root": cfg.Root, "Dir": cfg.Dir, "Claim": cfg.Claim, "Image": cfg.Image, "Worker": cfg.Worker} {
+		if v == "" {
+			return nil, fmt.Errorf("new kueue executor: %s is required", name)
+		}
+	}
+	if !filepath.IsAbs(cfg.Root) || !within(filepath.Clean(cfg.Dir), filepath.Clean(cfg.Root)) || filepath.Clean(cfg.Dir) == filepath.Clean(cfg.Root) {
+		return nil, fmt.Errorf("new kueue executor: the attempts' folder %q must lie below the volume %q", cfg.Dir, cfg.Root)
+	}
+	cfg.Root, cfg.Dir = filepath.Clean(cfg.Root), filepath.Clean(cfg.Dir)
+	c, err := connect(cfg.Kubeconfig, cfg.Context, cfg.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Namespace = c.namespace
+	cfg.fill()
+	return &Executor{cfg: cfg, c: c}, nil
+}
+
+func (c *Config) fill() {
+	if c.UID == 0 {
+		c.UID, c.GID = os.Getuid(), os.Getgid()
+	}
+	if c.CPU == "" {
+		c.CPU = "1"
+	}
+	if c.TTL == 0 {
+		c.TTL = 24 * time.Hour
+	}
+	if c.MaxEvictions == 0 {
+		c.MaxEvictions = 5
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Hook == nil {
+		c.Hook = func(string) {}
+	}
+}
+
+func fill(l, d runner.Limits) runner.Limits {
+	l.Wall = first(l.Wall, d.Wall, defaultWall)
+	l.OutputBytes = first(l.OutputBytes, d.OutputBytes, defaultOutputBytes)
+	l.MemoryBytes = first(l.MemoryBytes, d.MemoryBytes, defaultMemoryBytes)
+	l.Processes = first(l.Processes, d.Processes, defaultProcesses)
+	l.FileBytes = first(l.FileBytes, d.FileBytes, defaultFileBytes)
+	return l
+}
+
+func first[T int | int64 | time.Duration](values ...T) T {
+	for _, v := range values {
+		if v > 0 {
+			return v
+		}
+	}
+	return 0
+}
+
+// user is who the pods of a run are: any number that no account of a node has
+// will do.
+func (e *Executor) user(runID string) (uid, gid int) {
+	if e.cfg.UID != 0 {
+		return e.cfg.UID, e.cfg.GID
+	}
+	h := fnv.New32a()
+	io.WriteString(h, runID)
+	uid = 1<<20 + int(h.Sum32()%(1<<20))
+	return uid, uid
+}
+
+// made is job.json: that the Job was created, and in which cluster.
+type made struct {
+	Cluster string    `json:"cluster"` // UID of the namespace
+	Job     types.UID `json:"job"`
+}
+
+const fileMade = "job.json"
+
+func (e *Executor) folder(k runner.AttemptKey) pod.Folder {
+	return pod.Folder(filepath.Join(e.cfg.Dir, k.Hash()))
+}
+
+// Submit creates the attempt's folder and its suspended Job, or adopts what is
+// there.
+func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle, error) {
+	a.Limits = fill(a.Limits, e.cfg.Limits)
+	at := e.folder(a.Key)
+	h := runner.Handle(e.cfg.Namespace + "/" + JobName(a.Key) + "/" + a.Key.Hash())
+	_, ended, err := at.Exit()
+	if err != nil {
+		return "", fmt.Errorf("submit %s: %w", a.Key, err)
+	}
+	if _, err := os.Stat(filepath.Join(string(at), fileMade)); err == nil || ended {
+		rec, err := at.Record()
+		if err == nil && rec.Key != a.Key.String() {
+			err = fmt.Errorf("submit %s: its folder %s holds %s", a.Key, at, rec.Key)
+		}
+		return h, err
+	}
+	spec := sandbox.Spec{Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable}
+	for _, p := range a.ReadOnly {
+		if within(p, e.cfg.Root) {
+			spec.ReadOnly = append(spec.ReadOnly, p) // what is in the image cannot be looked at from here
+		}
+	}
+	if err := spec.Validate(); err != nil {
+		return "", fmt.Errorf("submit %s: %w", a.Key, err)
+	}
+	job, err := e.job(at, a)
+	if err != nil {
+		return "", fmt.Errorf("submit %s: %w", a.Key, err)
+	}
+	if err := e.patiently(ctx, func() error { return e.Check(ctx, job) }); err != nil {
+		return "", fmt.Errorf("submit %s: %w", a.Key, err)
+	}
+	if err := e.place(at, a); err != nil {
+		return "", fmt.Errorf("submit %s: %w", a.Key, err)
+	}
+	err = e.patiently(ctx, func() error { return e.create(ctx, at, job) })
+	if err != nil {
+		return "", e.c.explain("submit "+a.Key.String(), err)
+	}
+	return h, nil
+}
+
+// place writes the attempt's folder and hands over what pods may write.
+func (e *Executor) place(at pod.Folder, a runner.Attempt) error {
+	e.cfg.Hook("kueue:attempt.json:before")
+	err := at.Create(pod.Record{Key: a.Key.String(), Submitted: e.cfg.Now().UTC(), Attempt: a, AllowPrivate: e.cfg.AllowPrivate})
+	if err != nil {
+		return err
+	}
+	e.cfg.Hook("kueue:attempt.json:after")
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	uid, gid := e.user(a.Key.RunID)
+	for _, p := range append([]string{string(at)}, a.Writable...) {
+		if err := sandbox.HandOver(p, uid, gid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes the Job, or adopts the one of the same name, and notes that.
+func (e *Executor) create(ctx context.Context, at pod.Folder, job *batchv1.Job) error {
+	cluster, err := e.c.identity(ctx)
+	if err != nil {
+		return err
+	}
+	e.cfg.Hook("kueue:create:before")
+	jobs := e.c.kube.BatchV1().Jobs(e.cfg.Namespace)
+	got, err := jobs.Create(ctx, job, metav1.CreateOptions{FieldManager: managedBy})
+	if apierrors.IsAlreadyExists(err) {
+		if got, err = jobs.Get(ctx, job.Name, metav1.GetOptions{}); err == nil && (got.Annotations[annotationKey] != job.Annotations[annotationKey] || got.Annotations[annotationAt] != job.Annotations[annotationAt]) {
+			return &UserError{fmt.Sprintf("the Job %s/%s exists and is not this attempt's", job.Namespace, job.Name), "delete it, or use another namespace"}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	e.cfg.Hook("kueue:create:after")
+	b, err := json.Marshal(made{cluster, got.UID})
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", fileMade, err)
+	}
+	return atomicfile.Write(filepath.Join(string(at), fileMade), b, atomicfile.Options{})
+}
+
+// Check has the API server and its webhooks look at a Job without making it.
+func (e *Executor) Check(ctx context.Context, job *batchv1.Job) error {
+	e.ready.Lock()
+	defer e.ready.Unlock()
+	if !e.found {
+		if err := e.c.checkKueue(ctx); err != nil {
+			return e.c.explain("look for Kueue", err)
+		}
+		e.found = true
+	}
+	_, err := e.c.kube.BatchV1().Jobs(e.cfg.Namespace).Create(ctx, job, metav1.CreateOptions{FieldManager: managedBy, DryRun: []string{metav1.DryRunAll}})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return e.c.explain("validate the Job", err)
+}
+
+// patience is how long a Submit waits for an API server or a webhook that is
+// down.
+const patience = 2 * time.Minute
+
+// patiently calls the API again while its error may be gone in a moment.
+func (e *Executor) patiently(ctx context.Context, call func() error) error {
+	end := time.Now().Add(patience)
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+		err := call()
+		if err == nil || !temporary(unwrapped(err)) || time.Now().Add(wait).After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// unwrapped is the API's own error inside of one of ours.
+func unwrapped(err error) error {
+	var status *apierrors.StatusError
+	if errors.As(err, &status) {
+		return status
+	}
+	return err
+}
+
+// Observe reads the volume first, since that decides, and the cluster where
+// the volume does not.
+func (e *Executor) Observe(ctx context.Context, h runner.Handle) (runner.Status, error) {
+	st, _, err := e.Look(ctx, h)
+	return st, err
+}
+
+// Look is Observe with what the cluster's objects say in detail.
+func (e *Executor) Look(ctx context.Context, h runner.Handle) (runner.Status, Phase, error) {
+	at, name, rec, err := e.open(h)
+	if err != nil {
+		return runner.Status{}, Phase{}, err
+	}
+	if st, ok, err := at.Exit(); ok || err != nil {
+		return e.placed(ctx, at, name, st), Phase{}, err
+	}
+	b, err := os.ReadFile(filepath.Join(string(at), fileMade))
+	if errors.Is(err, fs.ErrNotExist) {
+		return runner.Status{Phase: runner.Pending, Since: rec.Submitted, Message: "its submission was interrupted before the Job was made; submit it again"}, Phase{State: Queued}, nil
+	}
+	var m made
+	if err == nil {
+		err = json.Unmarshal(b, &m)
+	}
+	if err != nil {
+		return runner.Status{}, Phase{}, fmt.Errorf("observe %s: %w", rec.Key, err)
+	}
+	o, err := e.observe(ctx, name, m)
+	if err != nil {
+		return runner.Status{}, Phase{}, e.c.explain("observe "+rec.Key, err)
+	}
+	p := PhaseOf(o)
+	e.notePlace(at, p)
+	// A pod commits before its Job knows that it has ended.
+	if st, ok, err := at.Exit(); ok || err != nil {
+		return e.placed(ctx, at, name, st), p, err
+	}
+	st, err := e.status(ctx, at, rec, o, p)
+	return st, p, err
+}
+
+// observe looks at the objects of a Job.
+func (e *Executor) observe(ctx context.Context, name string, m made) (Observed, error) {
+	o := Observed{Now: e.cfg.Now()}
+	job, err := e.c.kube.BatchV1().Jobs(e.cfg.Namespace).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		cluster, err := e.c.identity(ctx)
+		if err != nil {
+			return o, err
+		}
+		if cluster != m.Cluster {
+			return o, &UserError{"this is not the cluster, or not the namespace, that the Job was submitted to", "use the kubeconfig and the namespace that it was submitted with"}
+		}
+	case err != nil:
+		return o, err
+	case job.UID == m.Job || m.Job == "":
+		o.Job = job
+	}
+	if o.Pods, err = e.c.pods(ctx, name); err != nil || o.Job == nil {
+		return o, err
+	}
+	if o.Workload, err = e.c.workload(ctx, string(job.UID)); err != nil || o.Workload == nil {
+		return o, err
+	}
+	if o.Workload.is("QuotaReserved") == nil && o.Workload.is("Finished") == nil {
+		o.Position = e.c.position(ctx, e.cfg.Queue, o.Workload.Metadata.Name)
+	}
+	return o, nil
+}
+
+// Cancel deletes the Job, waits until its pods are gone, and settles the
+// attempt as cancelled unless it ended otherwise before.
+func (e *Executor) Cancel(ctx context.Context, h runner.Handle) error {
+	at, name, rec, err := e.open(h)
+	if err != nil {
+		return err
+	}
+	if _, ok, err := at.Exit(); ok || err != nil {
+		return err
+	}
+	e.cfg.Hook("kueue:cancel:before")
+	if err := at.Cancel(); err != nil {
+		return err
+	}
+	e.cfg.Hook("kueue:cancel:after")
+	for {
+		gone, err := e.remove(ctx, name)
+		if err != nil && !temporary(err) {
+			return e.c.explain("cancel "+rec.Key, err)
+		}
+		if gone {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("cancel %s: it was asked to end and has not yet: %w", rec.Key, ctx.Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	_, err = at.Conclude(e.ended(runner.Cancelled, runner.ReasonCancelled, "cancelled"))
+	return err
+}
+
+// remove deletes a Job with its pods; gone is true when nothing is left.
+func (e *Executor) remove(ctx context.Context, name string) (gone bool, err error) {
+	jobs := e.c.kube.BatchV1().Jobs(e.cfg.Namespace)
+	err = jobs.Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: ptr(metav1.DeletePropagationForeground)})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return false, err
+	}
+	if _, err := jobs.Get(ctx, name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		return false, err
+	}
+	pods, err := e.c.pods(ctx, name)
+	return err == nil && alive(pods) == nil, err
+}
+
+func (e *Executor) ended(phase runner.Phase, why runner.Reason, message string) runner.Status {
+	now := e.cfg.Now().UTC()
+	return runner.Status{Phase: phase, Reason: why, Message: message, Since: now, Finished: now, ExitCode: -1}
+}
+
+// Logs returns what the pod that has the attempt has written to the volume. A
+// pod that begins anew begins a new output.
+func (e *Executor) Logs(_ context.Context, h runner.Handle, fromByte int64) (io.ReadCloser, error) {
+	at, _, rec, err := e.open(h)
+	if err != nil {
+		return nil, err
+	}
+	if fromByte < 0 {
+		return nil, fmt.Errorf("read logs of %s: offset %d is negative", rec.Key, fromByte)
+	}
+	name := at.Output()
+	if name == "" {
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read logs of %s: %w", rec.Key, err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read logs of %s: %w", rec.Key, err), f.Close())
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(f, fromByte, max(0, info.Size()-fromByte)), f}, nil
+}
+
+var handleRE = regexp.MustCompile(`^([a-z0-9.-]+)/(rm-[a-z0-9-]+)/([0-9a-f]{16})$`)
+
+// UnknownHandleError is a handle that names no attempt on this volume.
+type UnknownHandleError struct{ Handle runner.Handle }
+
+func (e *UnknownHandleError) Error() string {
+	return fmt.Sprintf("no attempt %q on this cluster's volume; submit it first", string(e.Handle))
+}
+
+// open finds a submitted attempt.
+func (e *Executor) open(h runner.Handle) (at pod.Folder, job string, rec pod.Record, err error) {
+	m := handleRE.FindStringSubmatch(string(h))
+	if m == nil {
+		return "", "", rec, &UnknownHandleError{h}
+	}
+	if m[1] != e.cfg.Namespace {
+		return "", "", rec, &UserError{"the attempt is in namespace " + m[1], "use the namespace that it was submitted to"}
+	}
+	at = pod.Folder(filepath.Join(e.cfg.Dir, m[3]))
+	rec, err = at.Record()
+	if errors.Is(err, fs.ErrNotExist) {
+		return at, "", rec, &UnknownHandleError{h}
+	}
+	return at, m[2], rec, err
+}
+
+// Ready says why nothing can be submitted: no cluster, no Kueue, no permission.
+// A queue that is missing or stopped is no reason: it may come.
+func (e *Executor) Ready(ctx context.Context) error {
+	if err := e.c.checkKueue(ctx); err != nil {
+		return e.c.explain("look for Kueue", err)
+	}
+	_, err := e.c.identity(ctx)
+	return e.c.explain("look for the namespace", err)
+}

@@ -1,0 +1,102 @@
+package kueue
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/repromill/repromill/runner"
+)
+
+func offline(change func(*Config)) *Executor {
+	cfg := Config{
+		Namespace: "team", Queue: "repromill-small", Priority: "repromill-nightly", Root: "/volume", Dir: "/volume/repromill/attempts", Claim: "repromill-runs",
+		Image: "registry.example/python@sha256:0000", Worker: "/volume/repromill/bin/repromill", UID: 1234, GID: 1234, Product: "NVIDIA-H200",
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	cfg.fill()
+	return &Executor{cfg: cfg}
+}
+
+func exampleAttempt() runner.Attempt {
+	work := "/volume/repromill/runs/01K9AAAAAAAAAAAAAAAAAAAAAA/work"
+	return runner.Attempt{
+		Key:  runner.AttemptKey{RunID: "01K9AAAAAAAAAAAAAAAAAAAAAA", Stage: runner.StageExecute, Arm: "minimal", N: 1},
+		Argv: []string{"python", "main.py"}, Dir: work, Writable: []string{work}, ReadOnly: []string{"/volume/repromill/runs/01K9AAAAAAAAAAAAAAAAAAAAAA/venv", "/opt/python"},
+		Limits: runner.Limits{Wall: time.Hour, MemoryBytes: 4 << 30},
+	}
+}
+
+func TestJobGolden(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cfg  func(*Config)
+		edit func(*runner.Attempt)
+	}{
+		"job-cpu.yaml": {},
+		"job-gpus.yaml": {func(c *Config) {
+			c.Queue, c.NodeSelector, c.RuntimeClass = "repromill-reserved", map[string]string{"pool": "bench"}, "nvidia"
+		},
+			func(a *runner.Attempt) { a.GPUs = 8 }},
+		"job-install.yaml": {func(c *Config) { c.Worker = "/usr/bin/repromill" },
+			func(a *runner.Attempt) { a.Network.Hosts = []string{"pypi.org:443"} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := exampleAttempt()
+			if tc.edit != nil {
+				tc.edit(&a)
+			}
+			got, err := offline(tc.cfg).Manifest(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name, string(got))
+		})
+	}
+}
+
+func TestNamesAreStableAndDistinct(t *testing.T) {
+	k := runner.AttemptKey{RunID: "01K9AAAAAAAAAAAAAAAAAAAAAA", Stage: "execute", Arm: "a"}
+	name := JobName(k)
+	if name != JobName(k) || len(name) > 63 || !strings.HasPrefix(name, "rm-") {
+		t.Errorf("name %q", name)
+	}
+	other := k
+	other.RunID = "01K9BAAAAAAAAAAAAAAAAAAAAA" // differs before the part that is shown
+	again := k
+	again.N = 1
+	if JobName(other) == name || JobName(again) == name {
+		t.Error("two attempts share a name")
+	}
+	if got := JobName(runner.AttemptKey{RunID: "Odd name/…"}); !handleRE.MatchString("ns/" + got + "/" + k.Hash()) {
+		t.Errorf("the name %q is none", got)
+	}
+}
+
+func TestPathsOutsideOfTheVolumeAreRefused(t *testing.T) {
+	for name, edit := range map[string]func(*runner.Attempt){
+		"another folder":   func(a *runner.Attempt) { a.Writable = []string{"/home/me/work"} },
+		"the whole volume": func(a *runner.Attempt) { a.Writable = []string{"/volume"} },
+		"a colon":          func(a *runner.Attempt) { a.Writable = []string{"/volume/a:b"} },
+	} {
+		a := exampleAttempt()
+		edit(&a)
+		_, err := offline(nil).Manifest(a)
+		var user interface{ UserError() string }
+		if !errors.As(err, &user) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestRunsHaveUsersOfTheirOwn(t *testing.T) {
+	e := offline(func(c *Config) { c.UID, c.GID = 0, 0 })
+	e.cfg.UID = 0 // as for root, whose own id fill takes
+	a, _ := e.user("01K9A")
+	b, _ := e.user("01K9B")
+	if a == b || a < 1<<20 || b < 1<<20 {
+		t.Errorf("users %d and %d", a, b)
+	}
+}

@@ -1,0 +1,164 @@
+package kueue
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/repromill/repromill/results/atomicfile"
+	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/pod"
+)
+
+// The reasons of an attempt that waits are its [State]; this one is final.
+const ReasonEvicted runner.Reason = "evicted" // too often to go on
+
+// status turns a phase into the runner's words, and settles an attempt that
+// the cluster has ended without a word from its pod.
+func (e *Executor) status(ctx context.Context, at pod.Folder, rec pod.Record, o Observed, p Phase) (runner.Status, error) {
+	st := runner.Status{Phase: runner.Pending, Reason: runner.Reason(p.State), Message: p.Message, Since: p.Since, Placement: runner.Placement{Node: p.Node, Flavor: p.Flavor, Evictions: p.Evictions}}
+	if p.Fix != "" {
+		st.Message += "; " + p.Fix
+	}
+	if p.Evictions >= e.cfg.MaxEvictions && p.State != Running {
+		return e.giveUp(ctx, at, o, p)
+	}
+	switch p.State {
+	case Running, Stopping:
+		st.Phase, st.Reason = runner.Running, runner.ReasonNone
+		if seen, ok := at.Running(); ok && !seen.Phase.Final() {
+			st.Started, st.Placement.Sandbox, st.Placement.Missing = seen.Started, seen.Placement.Sandbox, seen.Placement.Missing
+		}
+		if p.State == Running && st.Started.IsZero() {
+			st.Phase, st.Reason, st.Message = runner.Pending, runner.Reason(Starting), p.Message+"; its worker prepares"
+		}
+		return st, nil
+	case Succeeded:
+		// The Job cannot complete before its worker has committed, but a volume
+		// may show that later.
+		if e.cfg.Now().Sub(p.Since) < showTime {
+			st.Phase, st.Reason, st.Message = runner.Running, runner.ReasonNone, "it has ended; the volume does not show how yet"
+			return st, nil
+		}
+		return e.settle(at, runner.Failed, runner.ReasonLost, "the Job completed and its result is not on the volume: is the volume of the pods the one that is mounted here?", p)
+	case Failed:
+		return e.settleFailed(at, rec, p)
+	case Cancelled:
+		if p.Reason == "DeactivatedDueToMaximumExecutionTimeExceeded" {
+			return e.settle(at, runner.Failed, runner.ReasonTimeout, p.Message, p)
+		}
+		return e.settle(at, runner.Cancelled, runner.ReasonCancelled, "its Workload was deactivated from outside", p)
+	case Lost:
+		if at.Cancelled() {
+			return e.settle(at, runner.Cancelled, runner.ReasonCancelled, "cancelled", p)
+		}
+		return e.settle(at, runner.Failed, runner.ReasonLost, p.Message+"; trying again is safe", p)
+	}
+	return st, nil
+}
+
+// showTime is how long a volume may take to show a file that a pod has written.
+const showTime = time.Minute
+
+func (e *Executor) settleFailed(at pod.Folder, rec pod.Record, p Phase) (runner.Status, error) {
+	why := runner.ReasonLost
+	switch p.Reason {
+	case "OOMKilled":
+		return e.settle(at, runner.Failed, runner.ReasonResource, fmt.Sprintf("used more than the %d MiB of memory of its pod", (rec.Attempt.Limits.MemoryBytes+workerMemory)>>20), p)
+	case "DeadlineExceeded", "DeactivatedDueToMaximumExecutionTimeExceeded":
+		why = runner.ReasonTimeout
+	case "PodFailurePolicy", "StartError":
+		why = runner.ReasonStart
+	}
+	message := p.Message
+	if p.Fix != "" {
+		message += "; " + p.Fix
+	}
+	return e.settle(at, runner.Failed, why, message, p)
+}
+
+// settle makes an end final that no pod has committed, unless one has.
+func (e *Executor) settle(at pod.Folder, phase runner.Phase, why runner.Reason, message string, p Phase) (runner.Status, error) {
+	st := e.ended(phase, why, message)
+	st.Placement = runner.Placement{Node: p.Node, Flavor: p.Flavor, Evictions: p.Evictions}
+	e.cfg.Hook("kueue:settle:before")
+	st, err := at.Conclude(st)
+	if err == nil {
+		e.cfg.Hook("kueue:settle:after")
+	}
+	return st, err
+}
+
+// giveUp takes an attempt that is evicted again and again out of its queue:
+// Kueue itself would go on for ever.
+func (e *Executor) giveUp(ctx context.Context, at pod.Folder, o Observed, p Phase) (runner.Status, error) {
+	if o.Workload != nil && (o.Workload.Spec.Active == nil || *o.Workload.Spec.Active) {
+		_, err := e.c.kube.Discovery().RESTClient().Patch(types.MergePatchType).AbsPath(e.c.kueue("workloads"), o.Workload.Metadata.Name).
+			Body([]byte(`{"spec":{"active":false}}`)).DoRaw(ctx)
+		if err != nil {
+			return runner.Status{}, e.c.explain("give up", err)
+		}
+	}
+	if alive(o.Pods) != nil {
+		return runner.Status{Phase: runner.Running, Message: "given up after too many evictions; its pod is about to end", Since: p.Since}, nil
+	}
+	return e.settle(at, runner.Failed, ReasonEvicted, fmt.Sprintf("evicted %d times and given up; use a queue or a priority that is not preempted", p.Evictions), p)
+}
+
+// filePlace is what the cluster said of an attempt's place, which its pod
+// cannot know: kept beside the attempt, since the Workload goes with its Job.
+const filePlace = "place.json"
+
+type placeRecord struct {
+	Flavor    string `json:"flavor"`
+	Evictions int    `json:"evictions"`
+}
+
+// notePlace keeps what a look at the cluster told. That it fails costs no
+// more than a column.
+func (e *Executor) notePlace(at pod.Folder, p Phase) {
+	if p.Flavor == "" {
+		return
+	}
+	path := filepath.Join(string(at), filePlace)
+	b, err := json.Marshal(placeRecord{p.Flavor, p.Evictions})
+	if err != nil {
+		return
+	}
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, b) {
+		return
+	}
+	_ = atomicfile.Write(path, b, atomicfile.Options{})
+}
+
+// placed adds the place to a status that a pod has committed.
+func (e *Executor) placed(ctx context.Context, at pod.Folder, job string, st runner.Status) runner.Status {
+	var r placeRecord
+	b, err := os.ReadFile(filepath.Join(string(at), filePlace))
+	if err != nil || json.Unmarshal(b, &r) != nil {
+		// Nobody looked while it ran; the Job may still be there.
+		b, err := os.ReadFile(filepath.Join(string(at), fileMade))
+		var m made
+		if err != nil || json.Unmarshal(b, &m) != nil {
+			return st
+		}
+		o, err := e.observe(ctx, job, m)
+		if err != nil || o.Job == nil {
+			return st
+		}
+		p := PhaseOf(o)
+		e.notePlace(at, p)
+		r = placeRecord{p.Flavor, p.Evictions}
+	}
+	if st.Placement.Flavor == "" {
+		st.Placement.Flavor = r.Flavor
+	}
+	st.Placement.Evictions = max(st.Placement.Evictions, r.Evictions)
+	return st
+}
