@@ -69,6 +69,8 @@ type Command struct {
 	Context   string // the words before and after the command
 	Order     int
 	last      string // the folder that the document entered last
+	known     bool   // writes was found
+	writes    []string
 }
 
 // core is the command with the program that it ends up running: of a shell

@@ -10,17 +10,31 @@ import (
 	"github.com/repromill/repromill/planner/inspect"
 )
 
-// outValues calls each for the values of a command that name where it writes.
-func outValues(c *Command, each func(val string)) {
+// outs are the values of a command that name where it writes.
+func (c *Command) outs() []string {
+	if c.known {
+		return c.writes
+	}
+	c.known = true
 	for i, a := range c.Args {
 		name, val, eq := strings.Cut(a, "=")
 		if !eq && i+1 < len(c.Args) {
 			val = c.Args[i+1]
 		}
-		if strings.HasPrefix(name, "-") && (outFlag(name) || outDirRE.MatchString(name)) && val != "" && !strings.HasPrefix(val, "-") {
-			each(val)
+		if strings.HasPrefix(name, "-") && val != "" && !strings.HasPrefix(val, "-") && (outFlag(name) || outDirRE.MatchString(name)) {
+			c.writes = append(c.writes, path.Join(c.Cwd, val))
 		}
 	}
+	return c.writes
+}
+
+// window bounds how many commands before one are considered as steps to it.
+const window = 100
+
+// before are the commands that stand shortly before one.
+func before(c *Command, cmds []*Command) []*Command {
+	end := min(c.Order, len(cmds))
+	return cmds[max(0, end-window):end]
 }
 
 // maker is the last command before c in its document that writes what c reads
@@ -31,16 +45,16 @@ func maker(f *inspect.Facts, c *Command, p string, cmds []*Command) *Command {
 		return nil
 	}
 	var found *Command
-	for _, o := range cmds {
+	read := path.Join(c.Cwd, p)
+	for _, o := range before(c, cmds) {
 		if o == c || o.Doc != c.Doc || o.Line >= c.Line || o.Role != RoleRun && o.Role != RoleSetup || o.Missing != "" || len(o.Unbound) > 0 {
 			continue
 		}
-		outValues(o, func(val string) {
-			made, read := path.Join(o.Cwd, val), path.Join(c.Cwd, p)
-			if made == read || strings.HasPrefix(read, made+"/") && made != "." {
+		for _, made := range o.outs() {
+			if made == read || made != "." && len(read) > len(made) && read[len(made)] == '/' && strings.HasPrefix(read, made) {
 				found = o
 			}
-		})
+		}
 	}
 	return found
 }
@@ -124,6 +138,10 @@ func mentionsFlag(args, names []string) bool {
 
 // brings says that a program fetches or makes data by itself.
 func brings(f *inspect.Facts, entry string) bool {
+	return f.Once("brings "+entry, func() bool { return fetches(f, entry) })
+}
+
+func fetches(f *inspect.Facts, entry string) bool {
 	for _, p := range f.Reach(entry) {
 		if m := f.Modules[p]; m != nil {
 			for call := range m.Calls {
@@ -139,7 +157,7 @@ func brings(f *inspect.Facts, entry string) bool {
 // delivered says that a step which stands before the command in its document
 // downloads or prepares data for it.
 func delivered(c *Command, cmds []*Command) bool {
-	for _, o := range cmds {
+	for _, o := range before(c, cmds) {
 		if c.Doc >= 0 && o.Doc == c.Doc && o.Line < c.Line && (o.Role == RoleDownload || o.Role == RoleSetup) && o.Missing == "" && (o.Block == c.Block || related(o, c)) {
 			return true
 		}

@@ -3,6 +3,8 @@ package recipe
 import (
 	"strings"
 	"testing"
+
+	"github.com/repromill/repromill/planner/claim"
 )
 
 // minimalOf plans the checkout and shows its minimal run.
@@ -145,6 +147,22 @@ func TestVisionNames(t *testing.T) {
 	} {
 		if got := visionName(tt.text, tt.name); got != tt.want {
 			t.Errorf("%s in %s: %v", tt.name, tt.text, got)
+		}
+	}
+}
+
+// TestNearOtherData holds that a row about other data than the command's is no
+// result of the command, though its names fit.
+func TestNearOtherData(t *testing.T) {
+	f := facts(t, map[string]string{"README.md": "# Net\n\n```\npython run.py --model net_base --task mnli\n```\n", "run.py": ""})
+	cmds := Commands(f)
+	if len(cmds) != 1 {
+		t.Fatalf("%d commands", len(cmds))
+	}
+	for data, want := range map[string]int{"MNLI": 2, "GLUE": 1, "": 2} {
+		cl := claim.Claim{Source: claim.Table, Dataset: data, Names: []string{"Net-Base"}, Text: "Net-Base: 88.8"}
+		if got := Near(f, cmds[0], "README.md", &cl); got != want {
+			t.Errorf("data %q: %d, want %d", data, got, want)
 		}
 	}
 }

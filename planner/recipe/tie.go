@@ -239,6 +239,9 @@ func Near(f *inspect.Facts, c *Command, file string, cl *claim.Claim) int {
 		return 0
 	}
 	if cl.Source == claim.Table && rowOf(c, cl) {
+		if on := claim.Dataset(strings.Join(c.core().Args, " ")); on != "" && cl.Dataset != "" && on != cl.Dataset {
+			return 1 // the command works on other data
+		}
 		return 2
 	}
 	if strings.Contains(c.Context, cl.Text) || strings.Contains(claim.Clean(c.Context), cl.Text) {
