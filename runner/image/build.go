@@ -179,6 +179,9 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 		return nil, err
 	}
 	for n := 0; ; {
+		if err := j.bridge(ctx); err != nil {
+			return nil, err
+		}
 		fail, err := j.system(ctx)
 		if errors.Is(err, errNoPython) && j.nextInterpreter() {
 			continue
@@ -346,6 +349,7 @@ func (j *job) finish(ctx context.Context) (*Environment, error) {
 		return nil, fmt.Errorf("read lock: %w", err)
 	}
 	rec.Lock = string(lock)
+	rec.Deviations = append(rec.Deviations, j.bridged(rec.Lock)...)
 	text, err := readFrom(j.log.Name(), 0)
 	if err != nil {
 		return nil, err
