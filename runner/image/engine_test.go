@@ -268,3 +268,20 @@ func TestExtensionOfTheCheckout(t *testing.T) {
 	_, err = b.Prune(context.Background(), 0)
 	must(t, err)
 }
+
+// TestNewerPython installs what was bounded to a time before the base's Python:
+// versions move by the least amount that needs no compiler.
+func TestNewerPython(t *testing.T) {
+	b := builder(t, nil)
+	when := time.Date(2022, 7, 20, 0, 0, 0, 0, time.UTC)
+	req := image.EnvRequest{Environment: wants("numpy", "PyYAML==5.4", "six"), Source: t.TempDir()}
+	req.Environment.ExcludeNewer, req.Environment.Python.Version = &when, "3.7"
+	env, err := b.Environment(context.Background(), req)
+	must(t, err)
+	if env.Failure != nil || !strings.Contains(env.Lock, "numpy==1.23.") || !strings.Contains(env.Lock, "pyyaml==6.0") || !strings.Contains(env.Lock, "six==1.16.0 ") {
+		t.Errorf("%s %+v", env.Failure, env.Deviations)
+	}
+	for _, d := range env.Deviations {
+		t.Logf("%s: %s -> %s (%s)", d.What, d.Declared, d.Used, d.Reason)
+	}
+}

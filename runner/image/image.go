@@ -86,7 +86,6 @@ type Config struct {
 	Program     string
 	ProgramArgs []string
 	UV          string // path of the uv program; empty: fetched from the index, see runner/image/tool
-	Micromamba  string // path of the micromamba program, for conda environments
 	Limits      Limits
 
 	HTTP     *http.Client // to the package index; nil for one made of Index
@@ -106,7 +105,6 @@ type Index struct {
 	Torch    string // index of PyTorch's builds by CUDA version; empty for download.pytorch.org
 	Python   string // mirror of standalone interpreters (UV_PYTHON_INSTALL_MIRROR)
 	Debian   string // mirror of the distribution's packages, in place of the base image's
-	Conda    string // mirror of the conda channels, in place of conda.anaconda.org
 }
 
 // Limits bound a build; zero fields mean the defaults in parentheses.
