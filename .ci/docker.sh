@@ -2,7 +2,7 @@
 # Docker's engine, a base image and a registry for the end-to-end tests.
 #
 #   .ci/docker.sh up     installs and starts what is missing, prints variables to export
-#   .ci/docker.sh down   stops what `up` started, and nothing else
+#   .ci/docker.sh down   stops what the `up` whose variables are set has started
 #
 # The base images (Debian with Python, from debootstrap) are made once and kept in
 # $REPROMILL_CI_CACHE, by default the user's cache folder. An engine that answers
@@ -14,6 +14,7 @@ cache=${REPROMILL_CI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/repromill-ci}
 port=${REPROMILL_CI_REGISTRY_PORT:-5017}
 suite=bookworm
 base=localhost:$port/base/debian-python:$suite
+started=()
 mkdir -p "$cache"
 
 say() { echo "docker.sh: $*" >&2; }
@@ -43,6 +44,7 @@ start_engine() {
   say "starting dockerd"
   setsid dockerd >"$cache/dockerd.log" 2>&1 </dev/null &
   echo $! >"$cache/dockerd.pid"
+  started+=(dockerd)
   for _ in $(seq 60); do
     docker version >/dev/null 2>&1 && return
     kill -0 "$(cat "$cache/dockerd.pid")" 2>/dev/null || break
@@ -77,6 +79,7 @@ start_registry() {
     go build -o "$cache/registry.bin" ./.ci/registry
     setsid "$cache/registry.bin" "127.0.0.1:$port" "$cache/registry" >"$cache/registry.log" 2>&1 </dev/null &
     echo $! >"$cache/registry.pid"
+    started+=(registry)
     for _ in $(seq 50); do
       curl -fs "http://localhost:$port/v2/" >/dev/null 2>&1 && break
       sleep 0.1
@@ -107,10 +110,11 @@ up)
   start_registry
   echo "export REPROMILL_TEST_DOCKER_BASE=$base"
   echo "export REPROMILL_TEST_REGISTRY=localhost:$port"
+  echo "export REPROMILL_CI_STARTED='${started[*]-}'"
   ;;
 down)
-  stop registry registry.bin
-  stop dockerd dockerd
+  case " ${REPROMILL_CI_STARTED-} " in *" registry "*) stop registry registry.bin ;; esac
+  case " ${REPROMILL_CI_STARTED-} " in *" dockerd "*) stop dockerd dockerd ;; esac
   ;;
 *)
   echo "usage: $0 up|down" >&2

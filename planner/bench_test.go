@@ -105,3 +105,23 @@ func TestDeterministic(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkPlanManyCommands plans a document of three thousand commands, each
+// of which reads what the one before it writes.
+func BenchmarkPlanManyCommands(b *testing.B) {
+	dir := b.TempDir()
+	var readme strings.Builder
+	readme.WriteString("# Chain\n\n```bash\n")
+	for i := range 3000 {
+		fmt.Fprintf(&readme, "python train.py --data_dir data/d%d --input out/x%d.json --output out/x%d.json --model m%d/n\n", i, i, i+1, i)
+	}
+	readme.WriteString("```\n")
+	for name, text := range map[string]string{"README.md": readme.String(), "train.py": "import torch\ndef main():\n    loss.backward()\nprint('accuracy:', a)\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		planDir(b, dir, "")
+	}
+}

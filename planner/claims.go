@@ -180,15 +180,17 @@ func (p *planning) tie(choice *recipe.Choice, paper int) {
 // stated anywhere and they give no number, that they only show that the code
 // runs.
 func (p *planning) nothingStated(choice *recipe.Choice) {
-	if len(p.claims) > 0 {
-		return
+	for _, c := range p.claims {
+		if c.file == "" {
+			return // the paper states what its code gives
+		}
 	}
 	var smoke, selected *spec.Run
 	for i := range p.plan.Runs {
 		r := &p.plan.Runs[i]
-		if (r.Status == "auto" || r.Status == "manual_data") && len(r.Collect) == 0 && r.Route == "recompute" && !recipe.Measures(p.in.Repo, choice.Commands[r.ID]) {
+		if (r.Status == "auto" || r.Status == "manual_data") && len(r.Collect) == 0 && r.Expects == nil && r.Route == "recompute" && !recipe.Measures(p.in.Repo, choice.Commands[r.ID]) {
 			r.Status = "smoke_only"
-			need(r, "result", "", "smoke_only", "no number is stated anywhere, and none is known to be printed: it shows that the code runs")
+			need(r, "result", "", "smoke_only", "no number is stated for it, and none is known to be printed: it shows that the code runs")
 			if r.Kind == "smoke" {
 				smoke = r
 			} else if r.Selected {

@@ -26,7 +26,9 @@ func (p *planning) work(choice *recipe.Choice) {
 			w.files()
 			w.defaults()
 			w.derive()
-			w.stated()
+			if r.Route != "eval_checkpoint" && r.Route != "stored_result" { // a time beside those is that of the training
+				w.stated()
+			}
 			if m := choice.Minimal; m != nil && m.Command == c && m.Seconds > 0 && r.GPUs.Min == 0 {
 				w.setNumber(spec.WorkHours, m.Seconds/3600, spec.Published, c.Evidence)
 				w.set(spec.WorkHoursSKU, "cpu", spec.Assumed)

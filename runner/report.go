@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
@@ -242,16 +243,16 @@ func expected(a *report.Amount, iv *spec.Interval) {
 func (rec *Record) rerun(planFile string) string {
 	q := rec.Request
 	argv := []string{"repromill", "run"}
-	if len(rec.Outcome.Suites) > 0 {
+	fromFile := q.Plan != nil || len(rec.Outcome.Suites) > 0
+	if fromFile {
 		argv = append(argv, "-f", word(planFile))
+		q.Repo, q.Commit = "", ""
+		if len(rec.Outcome.Suites) == 0 { // suites read their data sets again
+			q.Mirror = ""
+		}
 		for _, arm := range slices.Sorted(maps.Keys(rec.Outcome.Endpoints)) {
 			argv = append(argv, "--endpoint", word(arm+"="+rec.Outcome.Endpoints[arm]))
 		}
-		return strings.Join(append(argv, "--yes"), " ")
-	}
-	if q.Plan != nil {
-		argv = append(argv, "-f", word(planFile))
-		q.Mirror, q.Repo, q.Commit = "", "", ""
 	}
 	for _, f := range [][2]string{{"--mirror", q.Mirror}, {"--repo", q.Repo}, {"--commit", q.Commit}, {"--executor", executorFlag(q)}, {"--image", q.Image}} {
 		if f[1] != "" {
@@ -259,7 +260,16 @@ func (rec *Record) rerun(planFile string) string {
 		}
 	}
 	argv = append(argv, q.Wishes.options()...)
-	if q.Plan != nil {
+	if c := q.Caps; c.GPUHours > 0 {
+		argv = append(argv, "--max-gpu-hours", strconv.FormatFloat(c.GPUHours, 'g', -1, 64))
+	}
+	if c := q.Caps; c.USD > 0 {
+		argv = append(argv, "--max-usd", strconv.FormatFloat(c.USD, 'g', -1, 64))
+	}
+	if c := q.Caps; c.Wall > 0 {
+		argv = append(argv, "--max-wall", c.Wall.String())
+	}
+	if fromFile {
 		return strings.Join(append(argv, "--yes"), " ")
 	}
 	return strings.Join(append(argv, word(q.Target), "--yes"), " ")

@@ -59,7 +59,7 @@ func (c *Calibration) Learn(rows []Row, configs *Configs) (*Calibration, error) 
 func (c *Calibration) updated(ps []*point) *Calibration {
 	d := c.tightened()
 	d.learn(ps)
-	theta, err := fit(d, ps, fitConfig{})
+	theta, err := fit(d, ps, fitConfig{scale: siteScale})
 	if err != nil {
 		return c // no points: nothing is learnt
 	}

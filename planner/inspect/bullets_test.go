@@ -189,3 +189,24 @@ func FuzzOptions(f *testing.F) {
 		}
 	})
 }
+
+// TestInstallScripts takes the lines of a script that installs for what a
+// document says.
+func TestInstallScripts(t *testing.T) {
+	f := checkout(t, map[string]string{
+		"README.md":     "# x\n\n```\nconda create -yn thing python=3.8\nbash install.sh\n```\n",
+		"install.sh":    "#!/bin/bash\npip install torch==1.9.1+cu111 -f https://h.example/whl\npip install lmdb\n",
+		"run_tests.sh":  "pip install nothing\n",
+		"deploy/env.py": "",
+	})
+	d := f.Dependency("install.sh")
+	if d == nil || len(d.Entries) != 2 || d.Entries[0].Spec != "torch==1.9.1+cu111" || len(d.Indexes) != 1 {
+		t.Errorf("install.sh: %+v", d)
+	}
+	if f.Dependency("run_tests.sh") != nil {
+		t.Error("run_tests.sh is taken for an installation")
+	}
+	if r := f.Dependency("README.md"); r == nil || r.Python.Spec != "3.8" || len(r.Entries) != 0 {
+		t.Errorf("README.md: %+v", r)
+	}
+}

@@ -80,6 +80,7 @@ type Facts struct {
 
 	mu      sync.Mutex
 	reached map[string][]string // answers of Reach
+	answers map[string]bool     // of Once
 }
 
 // File is one regular file or link of the checkout.
@@ -150,8 +151,9 @@ func (f *Facts) Size(p string) int64 {
 
 // Script is the shell script at p, or nil.
 func (f *Facts) Script(p string) *Script {
+	p = path.Clean(p)
 	for i := range f.Scripts {
-		if f.Scripts[i].Path == path.Clean(p) {
+		if f.Scripts[i].Path == p {
 			return &f.Scripts[i]
 		}
 	}
@@ -160,8 +162,9 @@ func (f *Facts) Script(p string) *Script {
 
 // Dependency is the dependency file at p, or nil.
 func (f *Facts) Dependency(p string) *Dependency {
+	p = path.Clean(p)
 	for i := range f.Dependencies {
-		if f.Dependencies[i].Path == path.Clean(p) {
+		if f.Dependencies[i].Path == p {
 			return &f.Dependencies[i]
 		}
 	}

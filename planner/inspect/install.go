@@ -152,7 +152,7 @@ func condaInstall(w []string) *Install {
 			if i++; i < len(w) {
 				in.Indexes = append(in.Indexes, Entry{Spec: "--channel " + w[i]})
 			}
-		case a == "-n" || a == "--name" || a == "-p" || a == "--prefix":
+		case a == "--name" || a == "--prefix" || shortNameRE.MatchString(a):
 			i++
 		case strings.HasPrefix(a, "-"):
 		default:
@@ -167,6 +167,9 @@ func condaInstall(w []string) *Install {
 	}
 	return in
 }
+
+// shortNameRE is "-n" or "-p", alone or behind other short options as in "-yn".
+var shortNameRE = regexp.MustCompile(`^-[a-z]*[np]$`)
 
 func aptInstall(w []string) *Install {
 	in := &Install{Tool: "apt"}
@@ -226,8 +229,25 @@ func (f *Facts) prose() []Dependency {
 			out = append(out, d)
 		}
 	}
+	for i := range f.Scripts {
+		s := &f.Scripts[i]
+		if !installScriptRE.MatchString(path.Base(s.Path)) || s.Interpreter == "make" {
+			continue
+		}
+		d := Dependency{Path: s.Path, Kind: Prose, Manager: "pip"}
+		for _, c := range s.Commands {
+			d.install(c)
+		}
+		if len(d.Entries) > 0 {
+			out = append(out, d)
+		}
+	}
 	return out
 }
+
+// installScriptRE are names of scripts that make the environment: their lines
+// say what the documents would.
+var installScriptRE = regexp.MustCompile(`(?i)^(?:install|setup|create|make|build|init)?[_\-]?(?:install|setup|env|environment|conda|conda_?env|deps|dependencies|requirements)\w*\.(?:sh|bash)$`)
 
 var versionLineRE = regexp.MustCompile(`^[-*]?\s*([A-Za-z][\w.\-]*)(?:\s*[:=]=?\s*|\s+v?)(\d+(?:\.\d+)+)$`)
 

@@ -194,6 +194,25 @@ func (f *Facts) Reach(entry string) []string {
 	return out
 }
 
+// Once answers a question about the facts, which do not change, and keeps the
+// answer. The key names the question.
+func (f *Facts) Once(key string, answer func() bool) bool {
+	f.mu.Lock()
+	yes, ok := f.answers[key]
+	f.mu.Unlock()
+	if ok {
+		return yes
+	}
+	yes = answer()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.answers == nil {
+		f.answers = map[string]bool{}
+	}
+	f.answers[key] = yes
+	return yes
+}
+
 func (f *Facts) reach(entry string) []string {
 	seen := map[string]bool{entry: true}
 	out := []string{entry}

@@ -102,6 +102,7 @@ func TestCheckClaims(t *testing.T) {
 	plain, unknown := quantised(`,"architectures":[]`), quantised("")
 	plain.Model.Warnings = nil
 	plain.Model.share()
+	oss := &Known{Model: parse(t, "a/oss", known[6].config, "")}
 	for _, tc := range []struct {
 		k       *Known
 		c       Claim
@@ -112,6 +113,8 @@ func TestCheckClaims(t *testing.T) {
 		{nvfp4, Claim{Kind: "parameters", Value: 4.9e9, Step: 1e8, Source: "hub: safetensors.total"}, "inconclusive", "two parameters"},
 		{nvfp4, Claim{Kind: "parameters", Value: 7.5e9, Step: 1e8}, "aligned", "without its input embedding"},
 		{nvfp4, Claim{Kind: "active_parameters", Value: 8e9, Step: 1e9}, "aligned", ""},
+		{oss, Claim{Kind: "active_parameters", Value: 5.1e9, Step: 1e8}, "aligned", "leaves out the input embedding"},
+		{oss, Claim{Kind: "active_parameters", Value: 3e9, Step: 1e8}, "inconclusive", "1.90 times"},
 		{nvfp4, Claim{Kind: "memory_reduction", Value: 3.5, Step: 0.1}, "partially_aligned", "stay at 16 bits"},
 		{nvfp4, Claim{Kind: "memory_reduction", Value: 2.6, Step: 0.1}, "aligned", "2.6"},
 		{unknown, Claim{Kind: "memory_reduction", Value: 3.5, Step: 0.1}, "not_checkable", "not known"},

@@ -69,11 +69,7 @@ func (k *Known) check(c Claim) Check {
 	case "parameters":
 		k.parameters(&r)
 	case "active_parameters":
-		r.Reported = billions(int64(c.Value))
-		r.near(float64(k.Model.Params.Active), billions(k.Model.Params.Active), 0.05)
-		if r.Verdict == "inconclusive" && k.Model.hasWarning("unknown_architecture") {
-			r.Reason = "the architecture is not known, so what a token uses is a guess"
-		}
+		k.active(&r)
 	case "memory_reduction", "size_share":
 		k.reduction(&r)
 	case "bits_per_parameter":
@@ -101,6 +97,23 @@ func (k *Known) check(c Claim) Check {
 		r.Verdict, r.Reason = "not_checkable", "nothing in the files speaks to it"
 	}
 	return r
+}
+
+// active tries both ways in which people count what a token uses: with the
+// input embedding, which is a look-up, and without.
+func (k *Known) active(r *Check) {
+	p := k.Model.Params
+	text := fmt.Sprintf("%s, %s without the input embedding (derived: config.json)", billions(p.Active), billions(p.Compute))
+	r.Reported = billions(int64(r.Value))
+	r.near(float64(p.Active), text, 0.05)
+	if r.Verdict == "aligned" {
+		return
+	}
+	if try := *r; k.Model.hasWarning("unknown_architecture") {
+		r.Reason = "the architecture is not known, so what a token uses is a guess"
+	} else if try.near(float64(p.Compute), text, 0.05); try.Verdict == "aligned" {
+		r.Verdict, r.Reason = "aligned", "it leaves out the input embedding"
+	}
 }
 
 func (m *Model) hasWarning(code string) bool {

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/planner/inspect"
-	"github.com/repromill/repromill/planner/inspect/python"
 	"github.com/repromill/repromill/planner/inspect/shell"
 	"github.com/repromill/repromill/planner/spec"
 )
@@ -104,20 +103,20 @@ func secrets(f *inspect.Facts, c *Command) []string {
 			}
 		}
 	}
-	for _, im := range imports(f, c.core().Entry) {
-		top, _, _ := strings.Cut(im.Name, ".")
-		if key := serviceKeys[top]; key != "" && !im.Guard && im.Level == 0 && !contains(out, key) {
-			out = append(out, key)
+	for i, p := range f.Reach(c.core().Entry) {
+		m := f.Modules[p]
+		if m == nil {
+			continue
+		}
+		for _, im := range m.Imports {
+			top, _, _ := strings.Cut(im.Name, ".")
+			key := serviceKeys[top]
+			if key != "" && !im.Guard && im.Level == 0 && (i == 0 || !im.Inner) && !contains(out, key) {
+				out = append(out, key)
+			}
 		}
 	}
 	return out
-}
-
-func imports(f *inspect.Facts, p string) []python.Import {
-	if m := f.Modules[p]; m != nil {
-		return m.Imports
-	}
-	return nil
 }
 
 // serviceKeys are the variables that clients of paid services read by
@@ -151,7 +150,8 @@ func (b *builder) status(k *Candidate, r *spec.Run) {
 		need("setting", strings.Fields(s)[0], "manual_data", s)
 	}
 	for _, p := range k.Lacks {
-		need("file", p, "manual_data", p+" is not in the repository, and no step makes it")
+		name, _, _ := strings.Cut(p, ",") // further words say why it is looked for
+		need("file", name, "manual_data", p+" is not in the repository, and no step makes it")
 	}
 	for _, a := range r.Assets {
 		switch a.Access {

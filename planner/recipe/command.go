@@ -69,6 +69,8 @@ type Command struct {
 	Context   string // the words before and after the command
 	Order     int
 	last      string // the folder that the document entered last
+	known     bool   // writes was found
+	writes    []string
 }
 
 // core is the command with the program that it ends up running: of a shell
@@ -324,6 +326,22 @@ func (r *resolver) devices(c *Command) {
 
 var deviceListRE = regexp.MustCompile(`^\d+(?:,\d+)*$`)
 
+// split gives the words of a variable that stands alone and unquoted, as a shell
+// does.
+func split(w shell.Word, st *state, env map[string]string) []string {
+	if w.Quoted || len(w.Vars) != 1 || len(w.Substs) > 0 || w.Text != "$"+w.Vars[0] && w.Text != "${"+w.Vars[0]+"}" {
+		return nil
+	}
+	v, ok := env[w.Vars[0]]
+	if !ok {
+		v = st.env[w.Vars[0]]
+	}
+	if strings.ContainsAny(v, "$`*?") {
+		return nil
+	}
+	return strings.Fields(v)
+}
+
 // unset lists the variables of a word that nothing before it sets.
 func (r *resolver) unset(w shell.Word, st *state, env map[string]string) []string {
 	var out []string
@@ -346,6 +364,10 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 	}
 	needs := ""
 	for _, w := range words {
+		if parts := split(w, st, c.Env); len(parts) > 1 {
+			c.Argv = append(c.Argv, parts...)
+			continue
+		}
 		v, ok := r.expand(w, c.Cwd, st, c.Env)
 		switch unset := r.unset(w, st, c.Env); {
 		case len(unset) > 0:
@@ -381,8 +403,8 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 // reader.
 const outFolder = "run_output"
 
-// outputs binds placeholders that say where the run writes: any new folder of
-// the checkout will do.
+// outputs binds placeholders that say where the run writes, for which any new
+// folder of the checkout will do, and the port of a launcher.
 func (r *resolver) outputs(c *Command) {
 	before := shell.Quote(c.Argv)
 	bound := false
@@ -392,19 +414,30 @@ func (r *resolver) outputs(c *Command) {
 			name, val = c.Argv[i-1], c.Argv[i]
 		}
 		dashed := "--" + strings.TrimLeft(name, "-")
-		if !eq && !strings.HasPrefix(name, "-") || !writeDirRE.MatchString(dashed) || len(placeholders([]string{"", val}, nil)) == 0 || fileArgRE.MatchString(val) {
+		set := outFolder
+		switch {
+		case !eq && !strings.HasPrefix(name, "-") || len(placeholders([]string{"", name + "=" + val, val}, nil)) == 0:
+			continue
+		case portRE.MatchString(dashed):
+			set = "29500" // the port that PyTorch's launcher takes by default
+		case fileArgRE.MatchString(val) || !writeDirRE.MatchString(dashed) && !outWordRE.MatchString(val):
 			continue
 		}
 		bound = true
-		if c.Argv[i] = outFolder; eq {
-			c.Argv[i] = name + "=" + outFolder
+		if c.Argv[i] = set; eq {
+			c.Argv[i] = name + "=" + set
 		}
 	}
 	if bound {
 		c.Display, c.Quoted = shell.Quote(c.Argv), false
-		c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: c.Line, Before: before, After: c.Display, Reason: "the folder to write to is the reader's to choose"})
+		c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: c.Line, Before: before, After: c.Display, Reason: "where to write, and on which port processes meet, is the reader's to choose"})
 	}
 }
+
+var (
+	portRE    = regexp.MustCompile(`(?i)^--(?:master|main|rdzv)[_\-]?(?:process[_\-])?port$`)
+	outWordRE = regexp.MustCompile(`^<?(?:OUTPUT|OUT|SAVE|LOG|RESULT)S?[_\-][A-Z_\-]+>?$`)
+)
 
 var writeDirRE = regexp.MustCompile(`(?i)^--(?:out(?:put)?|save|log|result|ckpt_save|checkpoint_save|work|exp)s?(?:[_\-]?(?:dir|directory|path|folder|root|location))?$`)
 

@@ -121,7 +121,7 @@ func (env *Environment) declared(f *inspect.Facts) map[string]inspect.Entry {
 
 var (
 	classicRE   = regexp.MustCompile(`(?i)\b(?:CartPole|Acrobot|MountainCar|Pendulum|FrozenLake|CliffWalking|Taxi|Blackjack)(?:-v\d)?\b`)
-	modelSizeRE = regexp.MustCompile(`(?i)(?:^|[^a-z])(?:bert|base|large|xl|xxl|huge|giant|\d+[mb])(?:[^a-z]|$)`)
+	modelSizeRE = regexp.MustCompile(`(?i)(?:^|[^a-z])(?:tpu|resnet|bert|base|large|xl|xxl|huge|giant|\d+[mb])(?:[^a-z]|$)`)
 	versionRE   = regexp.MustCompile(`\d+(?:\.\d+)+`)
 )
 

@@ -223,7 +223,7 @@ func (r *resolver) required(c *Command) []string {
 	}
 	var out []string
 	for _, fl := range m.Flags {
-		if fl.By != "argparse" && fl.By != "click" {
+		if fl.By != "argparse" && fl.By != "click" && fl.By != "absl" {
 			continue
 		}
 		positional := !strings.HasPrefix(fl.Names[0], "-")
@@ -300,10 +300,24 @@ func (r *resolver) unnamed(have []*Command) []*Command {
 	return out
 }
 
+var positionalRE = regexp.MustCompile(`(?m)(?:^|[^\\'$])\$\{?([1-9])\}?(?:[^0-9]|$)`)
+
+// positional lists the arguments that a script reads by their number and that
+// are not given.
+func positional(text string, given int) []string {
+	var out []string
+	for _, m := range positionalRE.FindAllStringSubmatch(text, 20) {
+		if n := int(m[1][0] - '0'); n > given && !slices.Contains(out, "$"+m[1]) && !strings.Contains(text, "${"+m[1]+":") && !strings.Contains(text, "awk") {
+			out = append(out, "$"+m[1])
+		}
+	}
+	return out
+}
+
 // insideScript reads what a script will run: its device needs and what it
 // leaves unbound.
 func (r *resolver) insideScript(c *Command, s *inspect.Script, depth int) []string {
-	var unbound []string
+	unbound := positional(s.Text, len(c.Args))
 	st := &state{cwd: c.Cwd, env: map[string]string{}, block: map[string]bool{}}
 	for _, mc := range s.Commands {
 		in := r.line(mc, path.Dir(s.Path), st)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/repromill/repromill/planner/inspect"
 	"github.com/repromill/repromill/planner/inspect/python"
 	"github.com/repromill/repromill/planner/inspect/shell"
 	"github.com/repromill/repromill/planner/spec"
@@ -149,16 +150,7 @@ func (b *builder) composed(c *Command, m *python.Module) []setting {
 	if m.Hydra == nil {
 		return nil
 	}
-	dir, name := path.Join(path.Dir(c.Entry), m.Hydra.Path), strings.TrimSuffix(m.Hydra.Name, ".yaml")
-	arguments(c.Args, func(opt, val string) {
-		switch opt {
-		case "--config-path", "-cp":
-			dir = path.Join(path.Dir(c.Entry), val)
-		case "--config-name", "-cn":
-			name = strings.TrimSuffix(val, ".yaml")
-		}
-	})
-	keys := b.f.Composed(dir, name)
+	keys := settingsOfHydra(b.f, c, m)
 	lightning := false
 	for _, k := range keys {
 		lightning = lightning || k.Key == "trainer.max_epochs" || k.Key == "trainer.accelerator" || k.Key == "trainer.devices"
@@ -182,6 +174,21 @@ func (b *builder) composed(c *Command, m *python.Module) []setting {
 		}
 	}
 	return nil
+}
+
+// settingsOfHydra are the options of the configuration that a command of Hydra
+// composes.
+func settingsOfHydra(f *inspect.Facts, c *Command, m *python.Module) []inspect.Option {
+	dir, name := path.Join(path.Dir(c.Entry), m.Hydra.Path), strings.TrimSuffix(m.Hydra.Name, ".yaml")
+	arguments(c.Args, func(opt, val string) {
+		switch opt {
+		case "--config-path", "-cp":
+			dir = path.Join(path.Dir(c.Entry), val)
+		case "--config-name", "-cn":
+			name = strings.TrimSuffix(val, ".yaml")
+		}
+	})
+	return f.Composed(dir, name)
 }
 
 // with is a copy of a candidate with options set, recorded as one patch.

@@ -3,6 +3,8 @@ package recipe
 import (
 	"strings"
 	"testing"
+
+	"github.com/repromill/repromill/planner/claim"
 )
 
 // minimalOf plans the checkout and shows its minimal run.
@@ -76,6 +78,42 @@ func TestWhatAPersonChooses(t *testing.T) {
 		"settings that are not comments": {map[string]string{
 			"README.md": "# x\n\n```bash\npython train.py \\\n    # the folder of settings\n    --config-path conf/ \\\n    # its name\n    --config-name a.yaml\n    # more may follow\n```\n", "train.py": train, "conf/a.yaml": "b: 1\n"},
 			"python train.py --config-path conf/ --config-name a.yaml [auto]"},
+		"a program of a folder of data prepares": {map[string]string{
+			"README.md": "# x\n\n```\npython datasets/rooms.py in_lmdb out_dir\npython main.py\n```\n", "datasets/rooms.py": "import lmdb\n", "main.py": train},
+			"python datasets/rooms.py in_lmdb out_dir ; python main.py [auto]"},
+		"variables that the document sets": {map[string]string{
+			"README.md": "# x\n\n```\nMODEL_FLAGS=\"--size 64 --depth 3\"\n```\n\nThen:\n\n```\npython main.py $MODEL_FLAGS --name \"$MODEL_FLAGS\"\n```\n", "main.py": train},
+			"python main.py $MODEL_FLAGS --name \"$MODEL_FLAGS\" [auto]"},
+		"a folder of the authors' disks": {map[string]string{
+			"README.md": "# x\n\n```\npython main.py --eval\n```\n", "main.py": train + "p.add_argument('--data-path', default='/datasets01/imagenet/061417/')\n"},
+			"python main.py --eval [manual_data]"},
+		"a service behind the programs": {map[string]string{
+			"README.md": "# x\n\n```\npython main.py\n```\n", "main.py": "import lm.models\nprint('accuracy:', a)\n", "lm/models.py": "import openai\n"},
+			"python main.py [gated]"},
+		"a service that another choice needs": {map[string]string{
+			"README.md": "# x\n\n```\npython main.py\n```\n", "main.py": "import lm.models\nprint('accuracy:', a)\n", "lm/models.py": "def api():\n    import openai\n"},
+			"python main.py [auto]"},
+		"scripts that prose names by a pattern": {map[string]string{
+			"README.md": "# x\n\n## Paper Experiments\n\nRun via `sh scripts/{one, two}/{plain, tree}.sh`.\n", "scripts/one/tree.sh": "python run.py\n", "scripts/extra.sh": "python run.py --b\n", "run.py": train},
+			"bash scripts/one/tree.sh [auto]"},
+		"a script that wants arguments": {map[string]string{
+			"README.md": "# x\n", "go.sh": "seed=$1\npython run.py --seed $seed\n", "main.py": train + "if __name__ == '__main__':\n    main()\n", "run.py": train},
+			"python main.py [auto]"},
+		"a program in each of two domains": {map[string]string{
+			"README.md": "# x\n\n```\npython finetune.py --output OUTPUT_FILE_PATH\n```\n", "bio/finetune.py": train, "chem/finetune.py": train},
+			"python finetune.py --output run_output [auto]"},
+		"a letter that is a value": {map[string]string{
+			"README.md": "# x\n\n```\nmpiexec -n N python main.py --features M\n```\n\n```\npython main.py --features M\n```\n", "main.py": train},
+			"python main.py --features M [auto]"},
+		"a port and a folder": {map[string]string{
+			"README.md": "# x\n\n```\ntorchrun --nproc_per_node=1 --master_port=<your_random_port> main.py --output_dir <your_output_dir>\n```\n", "main.py": train},
+			"torchrun --nproc_per_node=1 --master_port=29500 main.py --output_dir run_output [auto]"},
+		"options that absl insists on": {map[string]string{
+			"README.md": "# x\n\nTrain through `main.py`.\n\n```\nbash run.sh\n```\n", "run.sh": "python main.py --mode train\n", "main.py": train + "flags.DEFINE_string('mode', None, 'm')\nflags.mark_flags_as_required(['mode'])\n"},
+			"bash run.sh [auto]"},
+		"data that Hydra's settings expect": {map[string]string{
+			"README.md": "# x\n\n```\npython train.py\n```\n", "conf/base.yaml": "data:\n  csv_path: ./data/processed/metadata.csv\n", "train.py": "import hydra\n" + train + "@hydra.main(config_path='conf', config_name='base')\ndef run(cfg): pass\n"},
+			"python train.py [manual_data]"},
 		"no documents, but a program for each service": {map[string]string{
 			"README.md": "# x\n", "evaluate.py": "import openai\nif __name__ == '__main__':\n    print('accuracy:', a)\n", "evaluate_local.py": "import torch\nif __name__ == '__main__':\n    print('accuracy:', a)\n"},
 			"python evaluate_local.py [auto]"},
@@ -109,6 +147,22 @@ func TestVisionNames(t *testing.T) {
 	} {
 		if got := visionName(tt.text, tt.name); got != tt.want {
 			t.Errorf("%s in %s: %v", tt.name, tt.text, got)
+		}
+	}
+}
+
+// TestNearOtherData holds that a row about other data than the command's is no
+// result of the command, though its names fit.
+func TestNearOtherData(t *testing.T) {
+	f := facts(t, map[string]string{"README.md": "# Net\n\n```\npython run.py --model net_base --task mnli\n```\n", "run.py": ""})
+	cmds := Commands(f)
+	if len(cmds) != 1 {
+		t.Fatalf("%d commands", len(cmds))
+	}
+	for data, want := range map[string]int{"MNLI": 2, "GLUE": 1, "": 2} {
+		cl := claim.Claim{Source: claim.Table, Dataset: data, Names: []string{"Net-Base"}, Text: "Net-Base: 88.8"}
+		if got := Near(f, cmds[0], "README.md", &cl); got != want {
+			t.Errorf("data %q: %d, want %d", data, got, want)
 		}
 	}
 }

@@ -98,18 +98,13 @@ func producer(f *inspect.Facts, c *Command, p string, cmds []*Command) *Command 
 		return nil
 	}
 	var found *Command
-	for _, o := range cmds {
-		if o == c || o.Doc != c.Doc || o.Line >= c.Line || o.Role != RoleRun || o.Missing != "" || len(o.Unbound) > 0 || !complete(f, o) {
+	read := path.Join(c.Cwd, p)
+	for _, o := range before(c, cmds) {
+		if o == c || o.Doc != c.Doc || o.Line >= c.Line || o.Role != RoleRun || o.Missing != "" || len(o.Unbound) > 0 {
 			continue
 		}
-		for i, a := range o.Args {
-			name, val, eq := strings.Cut(a, "=")
-			if !eq && i+1 < len(o.Args) {
-				val = o.Args[i+1]
-			}
-			if (outFlag(name) || outDirRE.MatchString(name)) && path.Join(o.Cwd, val) == path.Join(c.Cwd, p) {
-				found = o
-			}
+		if slices.Contains(o.outs(), read) && complete(f, o) {
+			found = o
 		}
 	}
 	return found
@@ -155,7 +150,7 @@ func lacking(f *inspect.Facts, c *Command, cmds []*Command) []string {
 		if !dataRE.MatchString(val) || strings.ContainsAny(val, "<>${}*") || strings.Contains(val, "://") || in(f, c, val) || contains(out, val) {
 			return
 		}
-		for _, o := range cmds {
+		for _, o := range before(c, cmds) {
 			if o != c && o.Doc == c.Doc && o.Line < c.Line && o.Role != RoleOther && o.Role != RoleRun && (strings.Contains(o.Display, path.Base(val)) || o.Role == RoleSetup || o.Role == RoleDownload) {
 				return
 			}

@@ -76,7 +76,19 @@ func Measures(f *inspect.Facts, c *Command) bool {
 	if c == nil {
 		return false
 	}
-	return evalRE.MatchString(path.Base(c.core().Entry)) || len(Numbers(f, c)) > 0
+	if evalRE.MatchString(path.Base(c.core().Entry)) || len(Numbers(f, c)) > 0 {
+		return true
+	}
+	if m := f.Modules[c.core().Entry]; m != nil {
+		for _, p := range m.Prints {
+			if len(p.Parts) == 1 && p.Parts[0].Expr != "" { // print(ppl.item())
+				if _, ok := claim.ParseLabel(strings.TrimSuffix(p.Parts[0].Expr, ".item()")); ok {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 type finder struct {

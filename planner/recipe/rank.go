@@ -35,7 +35,7 @@ var (
 	showRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.\s])(?:demo|tutorial|example|explor\w*|visuali[sz]\w*|figures?|plot\w*)(?:[_\-.\s]|$)`)
 	baselineRE   = regexp.MustCompile(`(?i)\b(?:baselines?|full[- ]precision|vanilla|naive)\b`)
 	promptRE     = regexp.MustCompile(`(?i)^--?(?:(?:text|input|edit|negative)[_-])?prompt$|^--?(?:question|query|instruction|input[_-](?:image|img|video|audio|text)|sentence)$`)
-	gatherRE     = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:summar\w*|aggregat\w*|collect\w*|gather\w*|analy[sz]\w*|report|parse|compile_results|make_tables?)(?:[_\-.]|$)`)
+	gatherRE     = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:summar\w*|aggregat\w*|collect\w*|gather\w*|analy[sz]\w*|report|parse|compile_results|make_tables?|results?|get_\w*(?:urls?|tables?|scores?|stats)|merge\w*|recover\w*|(?:apply|make|weight)_(?:delta|diff))(?:[_\-.]|$)`)
 	repeatRE     = regexp.MustCompile(`(?i)^--?(?:repeats?|n[_-]?repeats?|num[_-]?repeats?|n[_-]?(?:seeds|runs|trials)|num[_-]?(?:seeds|runs|trials)|trials|runs|itr)$`)
 	quickRE      = regexp.MustCompile(`(?i)(?:--?|\b)(?:quick|smoke|fast[_-]dev[_-]run|dry[_-]run|debug|sanity|tiny|toy|mini)\b`)
 	testRunRE    = regexp.MustCompile(`(?i)^(?:pytest|unittest|tox|nox)$`)
@@ -43,7 +43,7 @@ var (
 	smallRE      = regexp.MustCompile(`(?i)\b(?:tiny|small|mini|toy|cpu|mnist|cifar10|base)\b|_char\b`)
 	goodRE       = regexp.MustCompile(`(?i)reproduc|result|evaluat|experiment|benchmark|main`)
 	quickStartRE = regexp.MustCompile(`(?i)quick\s*start|getting started|minimal|example|tl;?dr|usage|demo`)
-	sideRE       = regexp.MustCompile(`(?i)sparse|ablation|optional|advanced|experimental|visuali|plot|convert|contribut|develop|demo|inference|sampling|docker|distributed|multi-?node|slurm|profil|efficiency`)
+	sideRE       = regexp.MustCompile(`(?i)sparse|ablation|optional|advanced|experimental|visuali|plot|convert|contribut|develop|demo|inference|sampling|docker|distributed|multi-?node|slurm|profil|efficiency|downstream`)
 	minutesRE    = regexp.MustCompile(`(?i)(?:~|about|around|takes?|in|within|under|less than|only|for)?\s*(\d+(?:\.\d+)?)\s*(?:-|–|to)?\s*(\d+(?:\.\d+)?)?\s*(second|sec|minute|min|hour|hr|day|week)s?\b`)
 	recordRE     = regexp.MustCompile(`(?i)(?:^|/)(?:[\w\-]*leaderboard|log|changelog|changes|news|notes|history|contributi\w*)\.\w+$|(?:^|/)(?:blog|posts)/`)
 	sizeRE       = regexp.MustCompile(`(?i)(?:^|[^\w.])(?:[\w.]*[_\-])?(\d+(?:\.\d+)?)b(?:[^A-Za-z0-9]|$)`)
@@ -65,6 +65,9 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 		k.Seconds = stated(f, c)
 		k.Lacks = lacking(f, c, cmds)
 		k.score(f)
+		if len(producers(f, c, cmds)) > 0 && Measures(f, c) {
+			k.add(12, "measures what the step before it makes")
+		}
 		out = append(out, k)
 	}
 	for _, k := range out {
@@ -108,7 +111,7 @@ func route(f *inspect.Facts, c *Command) string {
 			return "demo"
 		}
 		return "stored_result"
-	case (demoRE.MatchString(base) || prompted(c)) && !evalFlag:
+	case (demoRE.MatchString(base) || prompted(c) || showRE.MatchString(base) && !trains(f, c.Entry) && !Measures(f, c)) && !evalFlag:
 		return "demo"
 	case evalRE.MatchString(base) && !trainFlag && !checkpointRE.MatchString(text) && complete(f, c):
 		return "recompute"
@@ -158,13 +161,20 @@ func Result(c *claim.Claim) bool {
 	case "runtime", "memory", "throughput", "latency", "speedup", "energy", "cost":
 		return false
 	}
-	return c.Key.Split != "train"
+	return c.Key.Split != "train" && !(c.Source == claim.Output && progressRE.MatchString(c.Text))
 }
+
+// progressRE are lines that a program prints while it trains.
+var progressRE = regexp.MustCompile(`(?i)\b(?:iter(?:ation)?|step|batch)\b\s*[:=\[]?\s*\d|learning_rate|\blr\b|examples/s|it/s`)
 
 // trains says whether a program, or what it imports from the checkout beside a
 // numerical framework, steps an optimiser or calls a trainer.
 func trains(f *inspect.Facts, entry string) bool {
-	uses, steps := false, false
+	return f.Once("trains "+entry, func() bool { return steps(f, entry) })
+}
+
+func steps(f *inspect.Facts, entry string) bool {
+	uses, found := false, false
 	for i, p := range f.Reach(entry) {
 		m := f.Modules[p]
 		if m == nil {
@@ -175,9 +185,9 @@ func trains(f *inspect.Facts, entry string) bool {
 			uses = uses || inspect.FrameworkOf(top) != "" || frontends[top]
 		}
 		for call := range m.Calls {
-			steps = steps || stepRE.MatchString(call) || i == 0 && strings.HasSuffix(call, ".fit")
+			found = found || stepRE.MatchString(call) || i == 0 && strings.HasSuffix(call, ".fit")
 		}
-		if uses && steps {
+		if uses && found {
 			return true
 		}
 	}
@@ -282,24 +292,13 @@ func (k *Candidate) score(f *inspect.Facts) {
 	if quickStartRE.MatchString(section) && !sideRE.MatchString(section) {
 		k.add(6, "")
 	}
-	if sideRE.MatchString(lastOf(c.Section)) || sideRE.MatchString(path.Base(c.Entry)) {
+	if sideRE.MatchString(lastOf(c.Section)) || sideRE.MatchString(path.Base(c.Entry)) || c.Doc < 0 && sideRE.MatchString(c.Entry) {
 		k.add(-12, "stands beside the main experiment")
 	}
 	if strings.Contains(strings.ToLower(text), "plot") || strings.Contains(strings.ToLower(c.Entry), "figure") {
 		k.add(-8, "draws a figure")
 	}
-	if gatherRE.MatchString(path.Base(c.core().Entry)) && !complete(f, c) {
-		k.add(-20, "sums up what other runs have made")
-	}
-	if baselineRE.MatchString(c.Comment) || baselineRE.MatchString(lastOf(c.Section)) {
-		k.add(-8, "is the baseline of the experiment")
-	}
-	if n := repeats(c); n > 2 {
-		k.add(-9, "repeats the experiment "+strconv.Itoa(n)+" times")
-	}
-	if own := method(f); own != "" && ofMethod(c, own) {
-		k.add(12, "is named after the method, "+own)
-	}
+	k.aim(f)
 	if s := secrets(f, c); len(s) > 0 {
 		k.add(-45, "fails without "+s[0])
 	}
@@ -326,56 +325,22 @@ func (k *Candidate) score(f *inspect.Facts) {
 	}
 }
 
-// repeats is how often a command asks for the experiment to be repeated.
-func repeats(c *Command) int {
-	n := 0
-	arguments(c.Args, func(name, val string) {
-		if v, err := strconv.Atoi(val); err == nil && repeatRE.MatchString(name) {
-			n = max(n, v)
-		}
-	})
-	return n
-}
-
-var (
-	acronymRE   = regexp.MustCompile(`\(([A-Za-z0-9\-]{3,14})\)`)
-	methodRE    = regexp.MustCompile(`^[A-Za-z]*[A-Z][A-Za-z0-9\-]*[A-Z0-9][A-Za-z0-9\-]*$`)
-	titleHeadRE = regexp.MustCompile(`^\W*([\w\-]+)\s*(?::|–|—|$)`)
-)
-
-// method is the name of the authors' method, as the title of the README gives
-// it: before a colon, alone, or in brackets as an abbreviation. It is "" where
-// the title has no such name.
-func method(f *inspect.Facts) string {
-	for i := range f.Docs {
-		if f.Docs[i].Path != f.Readme || len(f.Docs[i].Doc.Headings) == 0 {
-			continue
-		}
-		title := f.Docs[i].Doc.Headings[0].Text
-		for _, re := range []*regexp.Regexp{acronymRE, titleHeadRE} {
-			if m := re.FindStringSubmatch(title); m != nil && len(m[1]) > 2 && methodRE.MatchString(m[1]) {
-				return m[1]
-			}
-		}
+// aim adds what a command is about, beside how it is documented: the method
+// itself, a baseline of it, one run or many, or a summary of others.
+func (k *Candidate) aim(f *inspect.Facts) {
+	c := k.Command
+	if gatherRE.MatchString(path.Base(c.core().Entry)) && !complete(f, c) {
+		k.add(-20, "sums up or converts what other runs have made")
 	}
-	return ""
-}
-
-// ofMethod says that a command names the method: in the file it runs, in its
-// options, or in the comment above it.
-func ofMethod(c *Command, own string) bool {
-	own = squashed(own)
-	for _, text := range []string{path.Base(c.Entry), path.Base(c.core().Entry), c.Comment} {
-		if strings.Contains(squashed(text), own) {
-			return true
-		}
+	if baselineRE.MatchString(c.Comment) || baselineRE.MatchString(lastOf(c.Section)) {
+		k.add(-8, "is the baseline of the experiment")
 	}
-	for _, a := range c.core().Args {
-		if s := squashed(a); s == own || len(own) >= 4 && strings.Contains(s, own) {
-			return true
-		}
+	if n := repeats(c); n > 2 {
+		k.add(-9, "repeats the experiment "+strconv.Itoa(n)+" times")
 	}
-	return false
+	if own := method(f); own != "" && ofMethod(c, own) {
+		k.add(12, "is named after the method, "+own)
+	}
 }
 
 // onCPU says that the command itself chooses the CPU.
@@ -404,6 +369,8 @@ func lastLine(s string) string {
 func (k *Candidate) placeScore(f *inspect.Facts) {
 	c := k.Command
 	switch {
+	case c.Doc < 0 && strings.HasSuffix(c.Entry, ".ipynb") && !mentioned(f, path.Base(c.Entry)) && len(f.Starts) > 0:
+		k.add(8, "a notebook that "+f.Readme+" does not name")
 	case c.Doc < 0 && strings.HasSuffix(c.Entry, ".ipynb"):
 		k.add(24, "a notebook with stored output")
 	case c.Doc < 0 && c.Evidence.Quote == mainProgram:
@@ -440,54 +407,6 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 	if vendored(f, c.Entry) {
 		k.add(-40, "belongs to a project that is copied into the repository")
 	}
-}
-
-// vendored says that a file lies in another project within the checkout: a
-// folder with its own licence and its own packaging.
-func vendored(f *inspect.Facts, p string) bool {
-	for d := path.Dir(p); d != "." && d != "/"; d = path.Dir(d) {
-		if pointed(f, d) {
-			return false
-		}
-		own := f.Has(d+"/LICENSE") || f.Has(d+"/LICENSE.md") || f.Has(d+"/LICENSE.txt")
-		if own && (f.Has(d+"/setup.py") || f.Has(d+"/README.md") || f.Has(d+"/pyproject.toml")) {
-			return true
-		}
-	}
-	return false
-}
-
-var globRE = regexp.MustCompile(`[\w./\-{}|]*[*{][\w./\-*{}|]*\.sh`)
-
-// globbed is the paragraph of a document that names a script by a pattern, such
-// as "scripts/train_*.sh", or "".
-func globbed(f *inspect.Facts, entry string) string {
-	for i := range f.Docs {
-		d := &f.Docs[i]
-		for _, p := range d.Doc.Paras {
-			for _, g := range globRE.FindAllString(p.Text, 4) {
-				if ok, err := path.Match(path.Join(path.Dir(d.Path), g), entry); err == nil && ok {
-					return p.Text
-				}
-			}
-		}
-	}
-	return ""
-}
-
-// pointed says that the README sends its reader to a folder.
-func pointed(f *inspect.Facts, dir string) bool {
-	for i := range f.Docs {
-		if f.Docs[i].Path != f.Readme {
-			continue
-		}
-		for _, p := range f.Docs[i].Doc.Paras {
-			if j := strings.Index(p.Text, dir); j >= 0 && (j+len(dir) == len(p.Text) || strings.IndexByte(")/`\"' ,.", p.Text[j+len(dir)]) >= 0) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // withoutTasks drops the names of environments and tasks, whose words say

@@ -63,6 +63,9 @@ func smallest(cands []*Candidate) *Candidate {
 		if first == nil {
 			first = k
 		}
+		if k != first && k.Doc < 0 && first.Missing == "" {
+			continue // what no document shows does not take the place of what one does
+		}
 		if k.Missing == "" && len(k.Lacks) == 0 && len(k.Unbound) == 0 {
 			return first
 		}

@@ -152,6 +152,24 @@ func named(c *Command, cl *claim.Claim) bool {
 	return hits > 0
 }
 
+// prints says that a program prints something that it calls by a metric's name.
+func prints(f *inspect.Facts, p, base string) bool {
+	m := f.Modules[p]
+	if m == nil {
+		return false
+	}
+	for _, pr := range m.Prints {
+		for _, part := range pr.Parts {
+			for _, mt := range claim.Mentions(part.Text + " " + part.Expr) {
+				if mt.Key.Base == base {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // settingsOf says that a file of settings is the one that a command names.
 func settingsOf(f *inspect.Facts, c *Command, file string) bool {
 	ext := path.Ext(file)
@@ -200,8 +218,11 @@ func Near(f *inspect.Facts, c *Command, file string, cl *claim.Claim) int {
 		return 3
 	}
 	if c.Doc < 0 || f.Docs[c.Doc].Path != file {
-		if file == c.Entry && c.Entry != "" {
+		switch {
+		case file == c.Entry && strings.HasSuffix(file, ".ipynb"):
 			return 3 // a notebook and its own output
+		case file == c.core().Entry && file != "" && prints(f, file, cl.Key.Base):
+			return 2 // what a program says of itself
 		}
 		if settingsOf(f, c, file) {
 			return 2 // what the settings that it runs with say of themselves
@@ -218,6 +239,9 @@ func Near(f *inspect.Facts, c *Command, file string, cl *claim.Claim) int {
 		return 0
 	}
 	if cl.Source == claim.Table && rowOf(c, cl) {
+		if on := claim.Dataset(strings.Join(c.core().Args, " ")); on != "" && cl.Dataset != "" && on != cl.Dataset {
+			return 1 // the command works on other data
+		}
 		return 2
 	}
 	if strings.Contains(c.Context, cl.Text) || strings.Contains(claim.Clean(c.Context), cl.Text) {

@@ -4,7 +4,9 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -185,3 +187,41 @@ func processes(t *testing.T, word string) (out []string) {
 }
 
 func TestConformance(t *testing.T) { executortest.Run(t, harness) }
+
+// TestConformanceUnprivileged runs the suite once more as an ordinary user who
+// may use the engine's socket: files stay that user's own.
+func TestConformanceUnprivileged(t *testing.T) {
+	if os.Getenv("REPROMILL_TEST_DOCKER_BASE") == "" {
+		t.Skip("needs Docker and a base image: run `make e2e-docker`")
+	}
+	info, err := os.Stat("/var/run/docker.sock")
+	if os.Geteuid() != 0 || err != nil {
+		return // the other test is that run
+	}
+	group := info.Sys().(*syscall.Stat_t).Gid
+	if group == 0 {
+		t.Skip("the engine's socket has no group for ordinary users")
+	}
+	dir := open(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Copied by another process: a file that this one has open for writing
+	// could not be started by a fork of another test.
+	bin, tmp := filepath.Join(dir, "test"), filepath.Join(dir, "tmp")
+	if out, err := exec.Command("cp", exe, bin).CombinedOutput(); err != nil {
+		t.Fatalf("copy test: %v\n%s", err, out)
+	}
+	const uid = 54321
+	if err := errors.Join(os.Chmod(bin, 0o755), os.Mkdir(tmp, 0o700), os.Chown(tmp, uid, uid)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), bin, "-test.run", "^TestConformance$", "-test.timeout=4m")
+	cmd.Env = []string{"TMPDIR=" + tmp, "HOME=" + tmp, "PATH=/usr/bin:/bin", "REPROMILL_TEST_DOCKER_BASE=" + os.Getenv("REPROMILL_TEST_DOCKER_BASE")}
+	cmd.Dir = tmp
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid, Groups: []uint32{group}}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -68,7 +68,8 @@ func (d *daemon) start(t *testing.T) {
 	}
 	defer log.Close()
 	d.cmd.Stdout, d.cmd.Stderr = log, log
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// A network of its own: an engine without a bridge removes the machine's.
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNET}
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,14 @@ func (e *Executor) settle(ctx context.Context, eng *engine.Engine, info engine.I
 	if err != nil && !gone {
 		return runner.Status{}, err
 	}
+	if gone { // here; another engine may have it
+		if info, err = eng.Info(ctx); err != nil {
+			return runner.Status{}, err
+		}
+		if info.ID != rec.Engine {
+			return runner.Status{}, otherEngine(rec)
+		}
+	}
 	cancelled := at.has(fileCancel)
 	if c.Running || c.Status == "restarting" || !cancelled && (c.Status == "created" || gone && !at.has(fileBegun)) {
 		// A submitter was at it meanwhile.
@@ -78,7 +86,7 @@ func (e *Executor) judge(info engine.Info, at folder, rec record, c engine.State
 	case err == nil:
 		e.measure(&st, rec, x)
 		return e.judgeExit(st, rec, x, proxy.RefusedIn(at.path(fileNetwork)))
-	case cancelled && c.Started.IsZero() && !gone:
+	case cancelled && c.Started.IsZero() && (!gone || !at.has(fileBegun)):
 		return end(runner.Cancelled, runner.ReasonCancelled, "cancelled before it started")
 	case cancelled:
 		return end(runner.Cancelled, runner.ReasonCancelled, "cancelled while it ran")

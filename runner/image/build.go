@@ -17,7 +17,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
-	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/runner/docker/engine"
 	"github.com/repromill/repromill/runner/image/layer"
 )
@@ -179,6 +178,9 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 		return nil, err
 	}
 	for n := 0; ; {
+		if err := j.bridge(ctx); err != nil {
+			return nil, err
+		}
 		fail, err := j.system(ctx)
 		if errors.Is(err, errNoPython) && j.nextInterpreter() {
 			continue
@@ -190,7 +192,7 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 		if err != nil {
 			return nil, err
 		}
-		if out.code == 0 && !out.timeout && !out.flood {
+		if out.code == 0 && !out.timeout && !out.flood && !out.disk {
 			return nil, j.complete(ctx)
 		}
 		if fail := j.hopeless(out, text); fail != nil {
@@ -242,6 +244,8 @@ func (j *job) hopeless(out outcome, text string) *Failure {
 		return &Failure{Reason: fmt.Sprintf("installing took longer than %s (perhaps it waited for input, of which there is none); its last words: %s", j.b.cfg.Limits.Wall, or(last, "none"))}
 	case out.flood:
 		return &Failure{Reason: fmt.Sprintf("installing printed more than %d MiB", j.b.cfg.Limits.LogBytes>>20)}
+	case out.disk:
+		return &Failure{Reason: fmt.Sprintf("installing wrote more than the %.0f GiB that it may take", gib(j.b.cfg.Limits.DiskBytes))}
 	case out.oom:
 		return &Failure{Reason: fmt.Sprintf("installing needed more than %.0f GiB of memory", gib(j.b.cfg.Limits.MemoryBytes))}
 	}
@@ -281,7 +285,12 @@ func (j *job) try(ctx context.Context) (outcome, string, error) {
 		c.Mounts = append(c.Mounts, at("src", SourcePath))
 	}
 	w := &phases{w: j.log, tell: j.b.cfg.Progress}
-	out, err := j.b.run(ctx, c, w)
+	var out outcome
+	if j.b.cfg.Program != "" && j.b.cfg.Index.Proxy == "" {
+		out, err = j.confined(ctx, c, w)
+	} else {
+		out, err = j.b.run(ctx, c, w)
+	}
 	if err != nil {
 		return out, "", err
 	}
@@ -339,6 +348,7 @@ func (j *job) finish(ctx context.Context) (*Environment, error) {
 		return nil, fmt.Errorf("read lock: %w", err)
 	}
 	rec.Lock = string(lock)
+	rec.Deviations = append(rec.Deviations, j.bridged(rec.Lock)...)
 	text, err := readFrom(j.log.Name(), 0)
 	if err != nil {
 		return nil, err
@@ -437,80 +447,4 @@ func (j *job) configure(img v1.Image, rec *record) (v1.Image, error) {
 		}
 		c.Labels[LabelKey], c.Labels[LabelEnvironment] = rec.Key, label
 	})
-}
-
-// copySource copies the checkout for builds that write into it.
-func (j *job) copySource(ctx context.Context) error {
-	to := filepath.Join(j.dir, "src")
-	err := filepath.WalkDir(j.r.req.Source, func(path string, e fs.DirEntry, err error) error {
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(j.r.req.Source, path)
-		if err != nil {
-			return err
-		}
-		dst := filepath.Join(to, rel)
-		switch e.Type() {
-		case fs.ModeDir:
-			return own(os.Mkdir, dst)
-		case fs.ModeSymlink:
-			target, err := os.Readlink(path)
-			if err != nil {
-				return err
-			}
-			return os.Symlink(target, dst)
-		case 0:
-			return copyFile(path, dst)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("copy checkout: %w", err)
-	}
-	return nil
-}
-
-// overlay gathers what a build wrote into the checkout, in a folder that is
-// kept; empty when it wrote nothing.
-func (j *job) overlay() (string, error) {
-	if !j.edits() {
-		return "", nil
-	}
-	out := filepath.Join(j.b.cfg.Dir, "overlays", j.r.key)
-	tmp := filepath.Join(j.dir, "overlay")
-	src := filepath.Join(j.dir, "src")
-	found := false
-	err := filepath.WalkDir(src, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || path == src {
-			return err
-		}
-		rel, err := filepath.Rel(src, path)
-		if err != nil {
-			return err
-		}
-		if e.IsDir() && e.Name() == "__pycache__" {
-			return fs.SkipDir
-		}
-		if exists(filepath.Join(j.r.req.Source, rel)) || e.IsDir() {
-			return nil
-		}
-		found = true
-		dst := filepath.Join(tmp, rel)
-		if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
-			return err
-		}
-		return os.Rename(path, dst)
-	})
-	if err == nil && found {
-		removeTree(out) // of a build that did not finish
-		err = errors.Join(atomicfile.MkdirAll(filepath.Dir(out), 0o755), os.Rename(tmp, out))
-	}
-	if err != nil {
-		return "", fmt.Errorf("keep what was built in the checkout: %w", err)
-	}
-	if !found {
-		return "", nil
-	}
-	return out, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/runner/docker/engine"
+	"github.com/repromill/repromill/runner/docker/supervisor"
 )
 
 // outcome is how a throw-away container ended.
@@ -18,6 +19,7 @@ type outcome struct {
 	oom     bool
 	timeout bool
 	flood   bool // it wrote more than the log takes
+	disk    bool // it wrote more than it may to disk
 }
 
 // nobody is the user that untrusted code builds as when we are root.
@@ -37,9 +39,9 @@ func user() string {
 // context ends. Its standard input is empty, so that whatever asks a question
 // gets no answer but the end of the file.
 func (b *Builder) run(ctx context.Context, c engine.Container, log io.Writer) (out outcome, err error) {
-	c.ReadOnlyRoot, c.Init = true, true
+	c.ReadOnlyRoot, c.Init = true, !c.NoLog
 	c.CapDrop, c.SecurityOpt, c.IPC = []string{"ALL"}, []string{"no-new-privileges"}, "private"
-	c.MemoryBytes, c.Processes = b.cfg.Limits.MemoryBytes, b.cfg.Limits.Processes
+	c.MemoryBytes, c.Processes = b.cfg.Limits.MemoryBytes+supervisor.ReserveBytes, b.cfg.Limits.Processes+supervisor.Reserve
 	c.User = user()
 	e := b.cfg.Engine
 	id, err := e.Create(ctx, c)
@@ -54,11 +56,21 @@ func (b *Builder) run(ctx context.Context, c engine.Container, log io.Writer) (o
 	if err := e.Start(ctx, id); err != nil {
 		return out, err
 	}
-	limited, stop := context.WithTimeout(ctx, b.cfg.Limits.Wall)
+	wall := b.cfg.Limits.Wall
+	if c.NoLog {
+		wall += time.Minute // the supervisor is asked first
+	}
+	limited, stop := context.WithTimeout(ctx, wall)
 	defer stop()
 	w := &bounded{w: log, left: b.cfg.Limits.LogBytes, full: stop}
 	logged := make(chan error, 1)
-	go func() { logged <- e.Logs(limited, id, true, w, w) }()
+	go func() {
+		if c.NoLog { // the supervisor keeps it
+			logged <- nil
+			return
+		}
+		logged <- e.Logs(limited, id, true, w, w)
+	}()
 	out.code, err = e.Wait(limited, id)
 	if err == nil {
 		err = <-logged

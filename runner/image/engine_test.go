@@ -3,6 +3,7 @@ package image_test
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/docker/engine"
+	"github.com/repromill/repromill/runner/docker/supervisor"
 	"github.com/repromill/repromill/runner/image"
 	"github.com/repromill/repromill/runner/image/tool"
 	"github.com/repromill/repromill/runner/pip"
@@ -21,6 +23,9 @@ import (
 var tools string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "__container" {
+		os.Exit(supervisor.Main())
+	}
 	var err error
 	if tools, err = os.MkdirTemp("", "repromill-tools-"); err != nil {
 		panic(err)
@@ -66,12 +71,26 @@ func builder(t testing.TB, change func(*image.Config)) *image.Builder {
 		Index:    image.Index{URL: os.Getenv("PIP_INDEX_URL"), CABundle: os.Getenv("PIP_CERT")},
 		Progress: func(e image.Event) { t.Logf("%s %s", e.Stage, e.Text) },
 	}
+	if confined() {
+		cfg.Program, cfg.ProgramArgs = os.Args[0], []string{"__container"}
+	}
 	if change != nil {
 		change(&cfg)
 	}
 	b, err := image.New(cfg)
 	must(t, err)
 	return b
+}
+
+// confined says that builds have our supervisor, which needs a static program:
+// this one is when it was built with CGO_ENABLED=0.
+func confined() bool {
+	f, err := elf.Open(os.Args[0])
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
 func checkout(t testing.TB, files map[string]string) string {
@@ -248,4 +267,21 @@ func TestExtensionOfTheCheckout(t *testing.T) {
 	}
 	_, err = b.Prune(context.Background(), 0)
 	must(t, err)
+}
+
+// TestNewerPython installs what was bounded to a time before the base's Python:
+// versions move by the least amount that needs no compiler.
+func TestNewerPython(t *testing.T) {
+	b := builder(t, nil)
+	when := time.Date(2022, 7, 20, 0, 0, 0, 0, time.UTC)
+	req := image.EnvRequest{Environment: wants("numpy", "PyYAML==5.4", "six"), Source: t.TempDir()}
+	req.Environment.ExcludeNewer, req.Environment.Python.Version = &when, "3.7"
+	env, err := b.Environment(context.Background(), req)
+	must(t, err)
+	if env.Failure != nil || !strings.Contains(env.Lock, "numpy==1.23.") || !strings.Contains(env.Lock, "pyyaml==6.0") || !strings.Contains(env.Lock, "six==1.16.0 ") {
+		t.Errorf("%s %+v", env.Failure, env.Deviations)
+	}
+	for _, d := range env.Deviations {
+		t.Logf("%s: %s -> %s (%s)", d.What, d.Declared, d.Used, d.Reason)
+	}
 }

@@ -33,7 +33,7 @@ func index(t testing.TB) string {
 		"asking-1.0.tar.gz":            sdist(t, "asking", "input('Continue? ')"),
 		"sleeping-1.0.tar.gz":          sdist(t, "sleeping", "import time; print('now I sleep', flush=True); time.sleep(600)"),
 		"flooding-1.0.tar.gz":          sdist(t, "flooding", "import os\nwhile True: os.write(2, b'x' * 65536)"),
-		"snooping-1.0.tar.gz":          sdist(t, "snooping", "import os, glob\nprint(os.getuid(), dict(os.environ), [open(f).read() for f in glob.glob('/run/repromill/*')], flush=True)\nopen('/usr/x', 'w')"),
+		"snooping-1.0.tar.gz":          sdist(t, "snooping", "import os, glob\nprint(os.getuid(), dict(os.environ), [open(f).read() for f in glob.glob('/run/repromill/*.*')], flush=True)\nimport urllib.request\ntry:\n    urllib.request.urlopen('http://169.254.169.254/latest/meta-data', timeout=2)\n    print('the network is open', flush=True)\nexcept OSError as e:\n    print('no way out', e, flush=True)\nopen('/usr/x', 'w')"),
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /simple/{name}/", func(w http.ResponseWriter, r *http.Request) {
@@ -151,8 +151,9 @@ func TestBuildsThatMisbehave(t *testing.T) {
 			if strings.Contains(string(log), "secret") {
 				t.Error("the build saw the password of the index")
 			}
-			if c.req == "snooping" && !strings.Contains(string(log), "Read-only file system") {
-				t.Errorf("the build could write to the system:\n%s", log)
+			if text := string(log); c.req == "snooping" && (!strings.Contains(text, "Read-only file system") || !strings.Contains(text, "no way out") ||
+				confined() && !strings.Contains(text, "refused 169.254.169.254:80")) {
+				t.Errorf("the build could write to the system, or reach what it must not:\n%s", log)
 			}
 			nothingLeft(t, dir)
 		})

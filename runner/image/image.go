@@ -19,6 +19,8 @@ package image
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -76,12 +78,17 @@ type Config struct {
 	// distribution's package). Nil means all three.
 	Interpreters []string
 	Index        Index
-	UV           string // path of the uv program; empty: fetched from the index, see runner/image/tool
-	Micromamba   string // path of the micromamba program, for conda environments
-	// Keep bounds work: see [Limits].
-	Limits Limits
+	// Program is the path of a static Linux binary that runs supervisor.Main
+	// (runner/docker/supervisor) when it is called with ProgramArgs. With it,
+	// builds reach the package indexes and nothing else, and their disk is
+	// bounded. Without it, or where the site has an HTTP proxy that ours cannot
+	// go through, they have the engine's default network.
+	Program     string
+	ProgramArgs []string
+	UV          string // path of the uv program; empty: fetched from the index, see runner/image/tool
+	Limits      Limits
 
-	HTTP     *http.Client // for the tools; nil for http.DefaultClient
+	HTTP     *http.Client // to the package index; nil for one made of Index
 	Now      func() time.Time
 	Hook     func(point string)
 	Progress func(Event) // may be nil
@@ -92,12 +99,12 @@ type Index struct {
 	URL      string   // package index; empty for pypi.org
 	Extra    []string // further ones
 	CABundle string   // path of a PEM file
+	Hosts    []string // further "host:port" pairs of the site that installing may reach
 	Proxy    string   // for http and https
 	NoProxy  string
 	Torch    string // index of PyTorch's builds by CUDA version; empty for download.pytorch.org
 	Python   string // mirror of standalone interpreters (UV_PYTHON_INSTALL_MIRROR)
 	Debian   string // mirror of the distribution's packages, in place of the base image's
-	Conda    string // mirror of the conda channels, in place of conda.anaconda.org
 }
 
 // Limits bound a build; zero fields mean the defaults in parentheses.
@@ -107,6 +114,7 @@ type Limits struct {
 	Processes   int64         // (4096)
 	LogBytes    int64         // (64 MiB)
 	FreeBytes   int64         // that a build must find on the disk (3 GiB)
+	DiskBytes   int64         // that a build may write (32 GiB)
 	Tries       int           // repairs of one environment (8)
 }
 
@@ -157,13 +165,38 @@ func New(cfg Config) (*Builder, error) {
 	l.Processes = or(l.Processes, 4096)
 	l.LogBytes = or(l.LogBytes, 64<<20)
 	l.FreeBytes = or(l.FreeBytes, 3<<30)
+	l.DiskBytes = or(l.DiskBytes, 32<<30)
 	l.Tries = or(l.Tries, 8)
+	if cfg.HTTP == nil {
+		var err error
+		if cfg.HTTP, err = cfg.Index.client(); err != nil {
+			return nil, err
+		}
+	}
 	for _, dir := range []string{kindEnvironment, kindSystem, kindBase, kindSource, "logs", "work", "probes"} {
 		if err := atomicfile.MkdirAll(filepath.Join(cfg.Dir, dir), 0o755); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
 		}
 	}
 	return &Builder{cfg: cfg, blobs: layer.Store{Dir: cfg.Dir, Hook: cfg.Hook}}, nil
+}
+
+// client reaches the package index as builds do.
+func (x *Index) client() (*http.Client, error) {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	if x.CABundle != "" {
+		pem, err := os.ReadFile(x.CABundle)
+		if err != nil {
+			return nil, &UserError{"the CA bundle cannot be read: " + err.Error(), "correct indexes.ca_bundle"}
+		}
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		pool.AppendCertsFromPEM(pem)
+		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	return &http.Client{Transport: t, Timeout: 10 * time.Minute}, nil
 }
 
 func or[T comparable](v, otherwise T) T {

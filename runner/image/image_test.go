@@ -69,7 +69,7 @@ func TestOutcomes(t *testing.T) {
 	for _, c := range []struct{ req, want string }{
 		{"-r none.txt", "there is no such file in the checkout"},
 		{"--index-url http://x", "not allowed"},
-		{"-f environment.yml", "set images.micromamba"},
+		{"-f environment.yml", "there is no such file in the checkout"},
 	} {
 		env, err := b.Environment(context.Background(), image.EnvRequest{Environment: wants(c.req), Source: t.TempDir()})
 		must(t, err)

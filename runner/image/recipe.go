@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,7 +43,6 @@ type keyed struct {
 	Constraints []string
 	Locked      []string
 	Projects    map[string]string
-	Conda       string
 	Pre         bool
 	System      []string
 	Compile     bool
@@ -78,9 +76,6 @@ func (b *Builder) recipe(ctx context.Context, req EnvRequest) (*recipe, *Failure
 		return nil, nil, fmt.Errorf("read requirements: %w", err)
 	}
 	r.devs = slices.Clone(r.inputs.Deviations)
-	if r.inputs.Conda != "" && b.cfg.Micromamba == "" {
-		return nil, &Failure{Where: r.inputs.Conda, Reason: "the environment is a conda one; set images.micromamba to a micromamba program, which is not on this machine"}, nil
-	}
 	for _, p := range env.SystemPackages {
 		if !packageRE.MatchString(p) {
 			return nil, &Failure{Package: p, Reason: "this is no name of a system package"}, nil
@@ -155,13 +150,6 @@ func (b *Builder) seal(r *recipe) error {
 	k.Lines, k.Constraints, k.Locked = texts(r.inputs.Lines), texts(r.inputs.Constraints), texts(r.inputs.Locked)
 	if env.ExcludeNewer != nil {
 		k.Newest = env.ExcludeNewer.UTC().Format("2006-01-02T15:04:05Z")
-	}
-	if r.inputs.Conda != "" {
-		body, err := os.ReadFile(filepath.Join(r.req.Source, filepath.FromSlash(r.inputs.Conda)))
-		if err != nil {
-			return fmt.Errorf("read conda environment: %w", err)
-		}
-		k.Conda = string(body)
 	}
 	body, err := json.Marshal(k)
 	if err != nil {

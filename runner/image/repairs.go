@@ -8,10 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/repromill/repromill/runner/image/problem"
@@ -52,10 +50,14 @@ func (j *job) mend(ctx context.Context, p *problem.Problem) (bool, error) {
 		return j.noVersion(ctx, p)
 	case problem.NoWheel, problem.RequiresPython:
 		return j.noBuild(ctx, p.Package, p.Text)
-	case problem.Program, problem.Header, problem.Library, problem.PkgConfig:
+	case problem.Program, problem.Header, problem.Library, problem.PkgConfig, problem.Module:
+		if fixed, err := j.builtElsewhere(ctx, p); fixed || err != nil {
+			return fixed, err
+		}
+		if p.Kind == problem.Module {
+			return j.missingModule(p), nil
+		}
 		return j.missingSystem(p), nil
-	case problem.Module:
-		return j.missingModule(p), nil
 	case problem.OldTools, problem.Build:
 		return j.cannotBuild(ctx, p)
 	}
@@ -118,6 +120,9 @@ var otherDistributions = map[string]string{
 
 func (j *job) noPackage(p *problem.Problem) bool {
 	other, ok := otherDistributions[p.Package]
+	if j.r.declared(p.Package).Conda {
+		ok = true // a library of the system, or a package that only conda has
+	}
 	return ok && j.replace(p.Package, other, "no index has a package of that name")
 }
 
@@ -251,70 +256,45 @@ func (j *job) movePin(ctx context.Context, name string, needs []string, why stri
 	return true, nil
 }
 
+// until leaves out the wheels of a release that came after a date: builds for
+// a new Python are often added later.
+func until(r pip.Release, newest *time.Time) pip.Release {
+	if newest == nil {
+		return r
+	}
+	var keep []string
+	for i, w := range r.Wheels {
+		if !r.Times[i].After(*newest) {
+			keep = append(keep, w)
+		}
+	}
+	r.Wheels = keep
+	return r
+}
+
 func (j *job) nearest(list []pip.Release, v pip.Version, name string, needs []string) *pip.Release {
 	var newest *time.Time
 	if !j.st.unbounded && !slices.Contains(j.st.late, name) {
 		newest = j.r.req.Environment.ExcludeNewer
 	}
-	for _, wheel := range []bool{true, false} {
-		for _, r := range pip.Nearest(list, v, newest) {
+	// A wheel of the time, else a later wheel, else something to build.
+	for _, try := range []struct {
+		wheel bool
+		bound *time.Time
+	}{{true, newest}, {true, nil}, {false, newest}} {
+		for _, r := range pip.Nearest(list, v, try.bound) {
 			fits := len(needs) == 0
 			for _, n := range needs {
 				if ok, known := pip.Allows(n, r.Version); ok && known {
 					fits = true
 				}
 			}
-			if fits && r.Version.Compare(v) != 0 && usable(r, j.st.python, wheel) && j.st.once(name+"=="+r.Version.Text) {
+			if fits && r.Version.Compare(v) != 0 && usable(until(r, try.bound), j.st.python, try.wheel) && j.st.once(name+"=="+r.Version.Text) {
+				if newest != nil && try.bound == nil {
+					j.st.late = append(j.st.late, name)
+				}
 				return &r
 			}
-		}
-	}
-	return nil
-}
-
-// sweep moves every other pin that has builds, but none for this Python: a
-// frozen list has many of them, and finding them one by one would take a try
-// each.
-func (j *job) sweep(ctx context.Context) error {
-	if !j.st.once("sweep " + j.st.python) {
-		return nil
-	}
-	type found struct {
-		line pip.Line
-		list []pip.Release
-	}
-	var all []found
-	var mu sync.Mutex
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(8)
-	for _, l := range append(slices.Clone(j.r.inputs.Lines), j.r.inputs.Locked...) {
-		if _, _, ok := pip.Pin(l.Text); !ok || j.st.edited[l.Name] != "" {
-			continue
-		}
-		g.Go(func() error {
-			index, _, _, _ := j.b.indexes(j.r, j.st)
-			list, err := pip.Releases(gctx, j.b.cfg.HTTP, index, l.Name)
-			if err == nil {
-				mu.Lock()
-				all = append(all, found{l, list})
-				mu.Unlock()
-			}
-			return ctx.Err() // what cannot be listed is left as it is
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	slices.SortFunc(all, func(a, b found) int { return strings.Compare(a.line.Text, b.line.Text) })
-	for _, f := range all {
-		_, version, _ := pip.Pin(f.line.Text)
-		v, ok := pip.ParseVersion(version)
-		if r := find(f.list, v); !ok || r == nil || len(r.Wheels) == 0 || usable(*r, j.st.python, true) {
-			continue
-		}
-		if next := j.nearest(f.list, v, f.line.Name, nil); next != nil && len(next.Wheels) > 0 {
-			j.st.edited[f.line.Name] = strings.Replace(f.line.Text, version, next.Version.Text, 1)
-			j.st.deviate(f.line.Name, f.line.Text+" ("+f.line.Where()+")", next.Version.Text, "it has no build for Python "+j.st.python)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 
@@ -115,6 +116,9 @@ func (b *Builder) writeSettings(dir string, r *recipe, st *state) error {
 	}
 	st.files(r, files, env)
 	late := map[string]string{}
+	for name, until := range st.later {
+		late[name] = until.UTC().Format(time.RFC3339)
+	}
 	for _, name := range st.late {
 		late[name] = never
 	}

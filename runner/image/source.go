@@ -207,25 +207,3 @@ func readLabel(s string) (*record, error) {
 	}
 	return &record{Python: l.Python, System: l.System, Lock: string(lock), Deviations: l.Deviations}, nil
 }
-
-// copyFile copies one file for the build's user.
-func copyFile(from, to string) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	info, err := in.Stat()
-	if err != nil {
-		return err
-	}
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644|info.Mode().Perm()&0o111)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	if err == nil && os.Geteuid() == 0 {
-		err = out.Chown(nobody, nobody)
-	}
-	return errors.Join(err, out.Close())
-}

@@ -3,6 +3,7 @@ package image
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/pip"
@@ -23,21 +24,22 @@ type state struct {
 	python, from string        // the interpreter of this try
 	others       []interpreter // that could be used instead, best first
 
-	edited           map[string]string   // requirement by name, in place of the declared one; empty leaves it out
-	extraBuild       map[string][]string // build dependencies by name, beside the declared ones
-	buildConstraints []string            // "setuptools<58"
-	late             []string            // packages that the bounding date does not hold for
-	packages         []string            // Debian packages for the image
-	tools            []string            // Debian packages for building alone
-	unbounded        bool                // the index has no upload times
-	plainTorch       bool                // PyTorch's own index cannot be reached
+	edited           map[string]string    // requirement by name, in place of the declared one; empty leaves it out
+	extraBuild       map[string][]string  // build dependencies by name, beside the declared ones
+	buildConstraints []string             // "setuptools<58"
+	late             []string             // packages that the bounding date does not hold for
+	later            map[string]time.Time // a later date for a package that has no build of the time for this Python
+	packages         []string             // Debian packages for the image
+	tools            []string             // Debian packages for building alone
+	unbounded        bool                 // the index has no upload times
+	plainTorch       bool                 // PyTorch's own index cannot be reached
 	dropped          map[string]bool
 	devs             []spec.Deviation
 	tried            map[string]bool
 }
 
 func newState() *state {
-	return &state{edited: map[string]string{}, extraBuild: map[string][]string{}, dropped: map[string]bool{}, tried: map[string]bool{}}
+	return &state{later: map[string]time.Time{}, edited: map[string]string{}, extraBuild: map[string][]string{}, dropped: map[string]bool{}, tried: map[string]bool{}}
 }
 
 // once says whether a repair is made for the first time.

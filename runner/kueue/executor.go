@@ -88,8 +88,9 @@ type Executor struct {
 	cfg Config
 	c   *client
 
-	ready sync.Mutex // guards checked
-	found bool
+	mu      sync.Mutex // guards what is asked once
+	found   bool       // Kueue is there
+	cluster string     // see client.identity
 }
 
 var (
@@ -246,7 +247,7 @@ func (e *Executor) place(at pod.Folder, a runner.Attempt) error {
 
 // create makes the Job, or adopts the one of the same name, and notes that.
 func (e *Executor) create(ctx context.Context, at pod.Folder, job *batchv1.Job) error {
-	cluster, err := e.c.identity(ctx)
+	cluster, err := e.identity(ctx)
 	if err != nil {
 		return err
 	}
@@ -271,19 +272,38 @@ func (e *Executor) create(ctx context.Context, at pod.Folder, job *batchv1.Job) 
 
 // Check has the API server and its webhooks look at a Job without making it.
 func (e *Executor) Check(ctx context.Context, job *batchv1.Job) error {
-	e.ready.Lock()
-	defer e.ready.Unlock()
-	if !e.found {
-		if err := e.c.checkKueue(ctx); err != nil {
-			return e.c.explain("look for Kueue", err)
-		}
-		e.found = true
+	if err := e.findKueue(ctx); err != nil {
+		return err
 	}
 	_, err := e.c.kube.BatchV1().Jobs(e.cfg.Namespace).Create(ctx, job, metav1.CreateOptions{FieldManager: managedBy, DryRun: []string{metav1.DryRunAll}})
 	if apierrors.IsAlreadyExists(err) {
 		return nil
 	}
 	return e.c.explain("validate the Job", err)
+}
+
+// findKueue makes sure, once, that there is a Kueue to speak to.
+func (e *Executor) findKueue(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.found {
+		return nil
+	}
+	err := e.c.checkKueue(ctx)
+	e.found = err == nil
+	return e.c.explain("look for Kueue", err)
+}
+
+// identity is the cluster's, asked once.
+func (e *Executor) identity(ctx context.Context) (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.cluster != "" {
+		return e.cluster, nil
+	}
+	id, err := e.c.identity(ctx)
+	e.cluster = id
+	return id, err
 }
 
 // patience is how long a Submit waits for an API server or a webhook that is
@@ -495,8 +515,8 @@ func (e *Executor) open(h runner.Handle) (at pod.Folder, job string, rec pod.Rec
 // Ready says why nothing can be submitted: no cluster, no Kueue, no permission.
 // A queue that is missing or stopped is no reason: it may come.
 func (e *Executor) Ready(ctx context.Context) error {
-	if err := e.c.checkKueue(ctx); err != nil {
-		return e.c.explain("look for Kueue", err)
+	if err := e.findKueue(ctx); err != nil {
+		return err
 	}
 	_, err := e.c.identity(ctx)
 	return e.c.explain("look for the namespace", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -26,7 +27,7 @@ func (e *Executor) status(ctx context.Context, at pod.Folder, rec pod.Record, o 
 	if p.Fix != "" {
 		st.Message += "; " + p.Fix
 	}
-	if p.Evictions >= e.cfg.MaxEvictions && p.State != Running {
+	if p.Evictions >= e.cfg.MaxEvictions && !slices.Contains([]State{Running, Succeeded, Failed, Lost}, p.State) {
 		return e.giveUp(ctx, at, o, p)
 	}
 	switch p.State {

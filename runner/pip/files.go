@@ -25,6 +25,9 @@ type Line struct {
 	File string // below the checkout; empty for a line of the plan itself
 	At   int    // 1-based line in File
 	Edit bool   // install from the checkout, so that the code is used in place
+	// Conda says that a conda environment lists it, whose channels have more
+	// than packages for Python.
+	Conda bool
 }
 
 // Where is "file:line", or "the plan".
@@ -42,7 +45,6 @@ type Inputs struct {
 	Locked      []Line            // every version that a lock file fixes
 	LockFile    string            // below the checkout, empty without one
 	Pre         bool              // --pre stands in a file
-	Conda       string            // conda environment file below the checkout
 	Files       map[string]string // what decides how projects of the checkout are built, with its SHA-256
 	Deviations  []spec.Deviation
 }
@@ -73,7 +75,7 @@ func Read(fsys fs.FS, env spec.Environment) (*Inputs, error) {
 	if why != "" {
 		return nil, &UnreadableError{"the plan", why}
 	}
-	r := &reader{fsys, &Inputs{Conda: want.Conda, Files: map[string]string{}}, map[string]bool{}}
+	r := &reader{fsys, &Inputs{Files: map[string]string{}}, map[string]bool{}}
 	for i := 0; i < len(want.Args); i++ {
 		switch a := want.Args[i]; a {
 		case "-r":
@@ -88,6 +90,11 @@ func Read(fsys fs.FS, env spec.Environment) (*Inputs, error) {
 			}
 		default:
 			r.add(Line{Text: a}, false)
+		}
+	}
+	if want.Conda != "" {
+		if err := r.conda(path.Clean(filepath.ToSlash(want.Conda))); err != nil {
+			return nil, err
 		}
 	}
 	if err := r.lock(env.DependencySources); err != nil {

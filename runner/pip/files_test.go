@@ -79,6 +79,67 @@ numpy==1 <numpy> utf16.txt:1`
 	}
 }
 
+func TestConda(t *testing.T) {
+	const yml = `name: paper
+channels: [pytorch, conda-forge]
+dependencies:
+  - python=3.8.5
+  - numpy=1.21
+  - pandas=1.3.4=py38h8c16a72_0
+  - conda-forge::scikit-learn>=0.24,<1.1
+  - pytorch==1.10.1
+  - cudatoolkit=11.3
+  - libgcc-ng=9.1.0
+  - tqdm
+  - odd=1.7|1.8
+  - pip
+  - pip:
+    - einops==0.4.1
+    - -r more.txt
+    - -e .
+`
+	in, err := pip.Read(fsys(map[string]string{"env/environment.yml": yml, "env/more.txt": "wandb\n", "setup.py": ""}), env("-f env/environment.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `numpy==1.21.* <numpy> env/environment.yml:5
+pandas==1.3.4 <pandas> env/environment.yml:6
+scikit-learn>=0.24,<1.1 <scikit-learn> env/environment.yml:7
+torch==1.10.1 <torch> env/environment.yml:8
+tqdm <tqdm> env/environment.yml:11
+odd <odd> env/environment.yml:12
+einops==0.4.1 <einops> env/environment.yml:15
+wandb <wandb> env/more.txt:1
+edit . <> env/environment.yml:17`
+	if got := show(in.Lines); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if len(in.Deviations) != 1 || !strings.Contains(in.Deviations[0].Used, "without cudatoolkit, libgcc-ng") {
+		t.Errorf("%+v", in.Deviations)
+	}
+	for _, bad := range []string{"dependencies: 3", "dependencies: [[a]]", "\t"} {
+		if _, err := pip.Read(fsys(map[string]string{"e.yml": bad}), env("-f e.yml")); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+}
+
+func FuzzConda(f *testing.F) {
+	f.Add("dependencies:\n  - numpy=1.2\n  - pip:\n    - x==1\n")
+	f.Add("dependencies: [a=1=b, '::', {pip: [-e .]}]")
+	f.Fuzz(func(t *testing.T, s string) {
+		in, err := pip.Read(fsys(map[string]string{"e.yml": s, "setup.py": ""}), env("-f e.yml"))
+		if err != nil {
+			return
+		}
+		for _, l := range in.Lines {
+			if l.Text == "" || strings.Contains(l.Text, "\n") {
+				t.Errorf("%q", l.Text)
+			}
+		}
+	})
+}
+
 func TestReadRefuses(t *testing.T) {
 	files := map[string]string{"a.txt": "-r ../../etc/passwd\n", "e.txt": "-e ./nothing\n", "big.txt": strings.Repeat("x", 5<<20), "m.txt": "-r gone.txt"}
 	for req, want := range map[string]string{

@@ -21,7 +21,8 @@ import (
 // Release is one version of a package with what can be installed of it.
 type Release struct {
 	Version  Version
-	Wheels   []string // file names
+	Wheels   []string    // file names
+	Times    []time.Time // when each of Wheels was uploaded; builds for a new Python come later
 	Sdist    bool
 	Yanked   bool
 	Python   string    // requires-python
@@ -99,7 +100,7 @@ func ParseReleases(name, kind string, body []byte) ([]Release, error) {
 			byVersion[text] = r
 		}
 		if wheel {
-			r.Wheels = append(r.Wheels, f.Filename)
+			r.Wheels, r.Times = append(r.Wheels, f.Filename), append(r.Times, f.Uploaded)
 		} else {
 			r.Sdist = true
 		}

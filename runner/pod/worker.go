@@ -225,7 +225,7 @@ func (w *worker) pass(e *local.Executor, h runner.Handle) {
 		n, err := io.ReadFull(r, buf)
 		if n > 0 {
 			w.read += int64(n)
-			w.say(runner.Log, map[string]any{"attempt": w.rec.Key, "text": string(buf[:n])})
+			w.say(runner.Log, map[string]any{"attempt": w.rec.Key, "message": string(buf[:n])})
 		}
 		if err != nil {
 			return

@@ -38,6 +38,7 @@ type Import struct {
 	Level int      // leading dots of a relative import
 	Line  int
 	Guard bool // inside a try or an if, so it may be optional
+	Inner bool // inside a function, so it happens when that is called
 }
 
 // Flag is one command-line option or positional argument.
@@ -225,7 +226,7 @@ func (s *scanner) importStmt(i int) {
 		if name == "" {
 			return
 		}
-		s.m.Imports = append(s.m.Imports, Import{Name: name, Line: s.toks[i].Line, Guard: len(s.guard) > 0})
+		s.m.Imports = append(s.m.Imports, Import{Name: name, Line: s.toks[i].Line, Guard: len(s.guard) > 0, Inner: len(s.fn) > 0})
 		for j = next; j < end && s.toks[j].Text != ","; j++ {
 		}
 		j++
@@ -234,7 +235,7 @@ func (s *scanner) importStmt(i int) {
 
 func (s *scanner) fromStmt(i int) {
 	end := s.end(i)
-	im := Import{Line: s.toks[i].Line, Guard: len(s.guard) > 0}
+	im := Import{Line: s.toks[i].Line, Guard: len(s.guard) > 0, Inner: len(s.fn) > 0}
 	j := i + 1
 	for ; j < end && (s.toks[j].Text == "." || s.toks[j].Text == "..."); j++ {
 		im.Level += len(s.toks[j].Text)
@@ -284,6 +285,8 @@ func (s *scanner) token(i int) {
 	s.m.Calls[name]++
 	args := s.args(i + 1)
 	switch {
+	case t.Text == "mark_flag_as_required" || t.Text == "mark_flags_as_required":
+		s.requireFlags(args)
 	case name == "hydra.main" || name == "hydra_main":
 		s.hydra(args)
 	case t.Text == "getenv" || strings.HasSuffix(name, "environ.get"):

@@ -12,7 +12,6 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/pkg/stdcopy"
-	"github.com/docker/go-units"
 )
 
 // Container is a container to be made. Nothing is granted that is not asked
@@ -28,7 +27,6 @@ type Container struct {
 	User       string // "uid:gid"
 	Hostname   string
 	Labels     map[string]string
-	Stdin      bool // keep standard input open; otherwise it is /dev/null
 
 	Mounts       []Mount
 	Tmpfs        map[string]string // path to mount options
@@ -46,7 +44,6 @@ type Container struct {
 	Processes   int64
 	CPUs        float64
 	GPUs        int // -1 for all
-	Ulimits     []Ulimit
 	OOMScoreAdj int
 }
 
@@ -56,19 +53,13 @@ type Mount struct {
 	ReadOnly       bool
 }
 
-// Ulimit is one rlimit(2) of a container's processes.
-type Ulimit struct {
-	Name       string
-	Soft, Hard int64
-}
-
 // Create makes a container and does not start it. The error wraps
 // [ErrConflict] when the name is taken and [ErrNotFound] when the image is not
 // there.
 func (e *Engine) Create(ctx context.Context, c Container) (id string, err error) {
 	cfg := &container.Config{
 		Image: c.Image, Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: c.Env, WorkingDir: c.Dir, User: c.User, Hostname: c.Hostname,
-		Labels: c.Labels, OpenStdin: c.Stdin, StdinOnce: c.Stdin,
+		Labels:      c.Labels,
 		Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
 	}
 	host := &container.HostConfig{
@@ -88,9 +79,6 @@ func (e *Engine) Create(ctx context.Context, c Container) (id string, err error)
 	}
 	if c.GPUs != 0 {
 		host.DeviceRequests = []container.DeviceRequest{{Driver: "nvidia", Count: c.GPUs, Capabilities: [][]string{{"gpu"}}}}
-	}
-	for _, u := range c.Ulimits {
-		host.Ulimits = append(host.Ulimits, &units.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
 	for _, m := range c.Mounts {
 		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly,

@@ -64,7 +64,7 @@ func TestBuild(t *testing.T) {
 			t.Cleanup(func() { e.RemoveImage(context.Background(), tag) })
 			var log bytes.Buffer
 			in := buildContext(t, map[string]string{"Dockerfile": "FROM " + base + "\nARG X\nCOPY a /a\nRUN echo said-$X\n", "a": "text"})
-			id, err := e.Build(t.Context(), Build{Context: in, Tags: []string{tag}, Labels: map[string]string{"k": "v"}, Args: map[string]string{"X": "so"}, BuildKit: kit, Log: &log})
+			id, err := e.Build(t.Context(), Build{Context: in, Tags: []string{tag}, Labels: map[string]string{"k": "v"}, Args: map[string]string{"X": "so"}, NoCache: true, BuildKit: kit, Log: &log})
 			if err != nil {
 				t.Fatalf("%v\n%s", err, &log)
 			}

@@ -130,6 +130,8 @@ func (v *supervisor) run() (e Exit) {
 // judge names the limit that the command ran into where the kernel held it.
 func (v *supervisor) judge(e *Exit) {
 	switch {
+	case e.Cause == Output && e.OutputBytes < v.spec.OutputBytes:
+		e.Cause = DiskFull // the output could not be stored, long before there was too much of it
 	case e.Cause != None:
 	case counter("memory.events", "oom_kill")+counter("memory/memory.oom_control", "oom_kill") > 0 && e.Code != 0:
 		e.Cause = Memory

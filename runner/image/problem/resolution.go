@@ -13,6 +13,7 @@ var (
 	noPackageRE = regexp.MustCompile(`([A-Za-z0-9][\w.-]*) was not found in the (?:package registry|cache|provided package locations)`)
 	noWheelRE   = regexp.MustCompile(`([A-Za-z0-9][\w.-]*?)(?:\[[\w,-]*\])?==([^\s,]+) has no wheels with a matching (?:Python|platform|ABI)[^,]*?(?:tag|ABI)`)
 	noUsableRE  = regexp.MustCompile(`([A-Za-z0-9][\w.-]*?)==([^\s,]+) has no (?:usable wheels|source distribution|wheels that are compatible)`)
+	unsoundRE   = regexp.MustCompile(`([A-Za-z0-9][\w.-]*?)==([^\s,]+) has (?:invalid|inconsistent) metadata`)
 	yankedRE    = regexp.MustCompile(`([A-Za-z0-9][\w.-]*?)==([^\s,]+) (?:was|is) yanked`)
 	pythonRE    = regexp.MustCompile(`the (?:current|requested) Python version \([^)]+\) does not satisfy`)
 	needsPyRE   = regexp.MustCompile(`([A-Za-z0-9][\w.-]*?)(?:\[[\w,-]*\])?==([^\s,]+) depends on (?:one of: )?((?:Python[<>=!~]\S* ?)+)`)
@@ -41,8 +42,10 @@ func resolution(text string, add func(Problem)) {
 	for _, m := range noVersionRE.FindAllStringSubmatch(flat, -1) {
 		add(Problem{Kind: NoVersion, Package: normal(m[1]), Version: m[2], Text: sentence(flat, m[0])})
 	}
-	for _, m := range yankedRE.FindAllStringSubmatch(flat, -1) {
-		add(Problem{Kind: NoVersion, Package: normal(m[1]), Version: m[2], Text: sentence(flat, m[0])})
+	for _, re := range []*regexp.Regexp{yankedRE, unsoundRE} {
+		for _, m := range re.FindAllStringSubmatch(flat, -1) {
+			add(Problem{Kind: NoVersion, Package: normal(m[1]), Version: m[2], Text: sentence(flat, m[0])})
+		}
 	}
 	for _, m := range noPackageRE.FindAllStringSubmatch(flat, -1) {
 		add(Problem{Kind: NoPackage, Package: normal(m[1]), Text: sentence(flat, m[0])})

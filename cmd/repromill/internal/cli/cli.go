@@ -198,6 +198,7 @@ func (a *app) commands() []*cobra.Command {
 		a.resolveCmd(),
 		a.planCmd(),
 		a.runCmd(),
+		a.submitCmd(),
 		a.statusCmd(),
 		a.watchCmd(),
 		a.logsCmd(),

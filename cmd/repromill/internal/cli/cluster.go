@@ -142,16 +142,11 @@ func (a *app) clusterReady(ctx context.Context, executor string) error {
 	if executor != clusterExecutor && !strings.HasPrefix(executor, clusterExecutor+":") {
 		return nil
 	}
-	for _, q := range a.queues() {
-		if q.executor == executor {
-			e, err := a.kueue(q.name, nil)
-			if err != nil {
-				return err
-			}
-			return e.Ready(ctx)
-		}
+	e, err := a.clusterOf(executor)
+	if err != nil {
+		return err
 	}
-	return nil // the runner names the executors that there are
+	return e.Ready(ctx)
 }
 
 // lateExecutor is an executor that is made when it is first used.

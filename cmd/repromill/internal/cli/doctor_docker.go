@@ -125,11 +125,3 @@ func gpus() check {
 	}
 	return check{What: "GPUs", Status: "ok", Found: fmt.Sprintf("%d (%s)", len(found), strings.Join(found, ", "))}
 }
-
-// conda is needed for environments of that kind only.
-func (a *app) conda() check {
-	if p := a.cfg.String("images.micromamba"); p != "" {
-		return check{What: "micromamba", Status: "ok", Found: p}
-	}
-	return a.tool("micromamba", "micromamba", `only for conda environments: "${SHELL}" <(curl -L micro.mamba.pm/install.sh), then set images.micromamba (MAMBA_EXE)`)
-}

@@ -245,32 +245,41 @@ func (a *app) driveOne(ctx context.Context, st *stack, f *runFlags, id string) (
 	if err != nil || out.State != store.Planned {
 		return out, a.afterDrive(ctx, st, err, id)
 	}
+	if ok, err := a.approval(ctx, st, f, id); err != nil || !ok {
+		return out, err
+	}
+	out, err = a.driveWatched(ctx, st, ui, id)
+	return out, a.afterDrive(ctx, st, err, id)
+}
+
+// approval shows a plan and asks for approval where it was not given in
+// advance, and stores it.
+func (a *app) approval(ctx context.Context, st *stack, f *runFlags, id string) (ok bool, err error) {
 	p, err := st.runner.Plan(ctx, id)
 	if err != nil {
-		return out, err
+		return false, err
 	}
 	width, color := a.style(a.stderr)
 	if !a.jsonOut {
 		planView{a.stderr, width, painter(color)}.print(p)
 	}
-	ok := f.yes
+	ok = f.yes
 	if !ok {
 		if ok, err = a.ask(ctx, "run this"); err != nil {
 			if ctx.Err() != nil {
-				return out, a.afterDrive(ctx, st, err, id)
+				return false, a.afterDrive(ctx, st, err, id)
 			}
-			return out, usererrf("approve it with: repromill run --resume "+id+" --yes", "run %s is planned and waits for approval, and %v", id, err)
+			return false, usererrf("approve it with: repromill run --resume "+id+" --yes", "run %s is planned and waits for approval, and %v", id, err)
 		}
 	}
 	if !ok {
 		fmt.Fprintf(a.stderr, "not approved; `repromill run --resume %s` asks again, `repromill cancel %s` gives it up\n", id, id)
-		return out, nil
+		return false, nil
 	}
 	if err := st.runner.Approve(ctx, id, firstOf(a.env["USER"], a.env["LOGNAME"], "unknown")); err != nil {
-		return out, err
+		return false, err
 	}
-	out, err = a.driveWatched(ctx, st, ui, id)
-	return out, a.afterDrive(ctx, st, err, id)
+	return true, nil
 }
 
 // afterDrive says how to go on with a run that was not brought to its end.

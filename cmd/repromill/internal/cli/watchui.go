@@ -66,8 +66,13 @@ func (u *ui) event(e runner.Event) {
 	case runner.StageRetried:
 		u.note(fmt.Sprintf("%s is tried again: %s", e.Stage, firstOf(d.Cause, d.Reason, d.Message)))
 	case runner.PhaseChanged:
-		var p struct{ Arm, Phase string }
-		if json.Unmarshal(e.Data, &p) == nil && p.Arm != "" {
+		var p struct{ Arm, Phase, Message string }
+		if json.Unmarshal(e.Data, &p) != nil || p.Arm == "" {
+			break
+		}
+		if p.Phase == string(runner.Pending) && p.Message != "" { // why it waits, as in a queue
+			u.note("  " + p.Arm + ": " + p.Message)
+		} else {
 			u.progress(0, 0, "", p.Arm+" "+p.Phase)
 		}
 	case runner.Progress:
