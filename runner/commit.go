@@ -28,9 +28,13 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 	if len(suited) > 0 {
 		out.Endpoints = d.endpoints()
 		joint, why, compared := judgeSuites(d.plan, suited)
-		if out.Reason = why; compared {
+		scored := slices.ContainsFunc(suited, func(o SuiteOutcome) bool { return o.Result != nil })
+		switch out.Reason = why; {
+		case compared:
 			out.Verdict = joint
-		} else if out.Verdict == verdict.NotCheckable {
+		case scored && why == "":
+			out.Reason = "scores of one model, without anything to compare with"
+		case !scored && out.Verdict == verdict.NotCheckable:
 			out.Verdict = verdict.NotAttempted
 		}
 	}

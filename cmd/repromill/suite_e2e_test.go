@@ -107,7 +107,7 @@ func TestKillSuites(t *testing.T) {
 	}{{"whole", 240, [2]float64{0.8, 0.78}, "", false}, {"early", 1500, [2]float64{0.9, 0.55}, "worse", true}} {
 		t.Run(c.name, func(t *testing.T) {
 			serve := func(salt string, right float64, name string) *endpointtest.Server {
-				s := modelServer(name, salt, right, 8, 4*time.Millisecond)
+				s := modelServer(name, salt, right, 8, 15*time.Millisecond)
 				t.Cleanup(s.Close)
 				return s
 			}
@@ -150,6 +150,9 @@ func TestKillSuites(t *testing.T) {
 			t.Logf("%s undisturbed; killed: %d requests came, %d of them again, %d counted as repeated, %d beyond the decision", whole.Round(time.Millisecond), came, extra, paid["repeated"], paid["overrun"])
 			if extra > paid["repeated"] || came > paid["requests"] {
 				t.Errorf("%d requests came, %d of them again; counted are %v", came, extra, paid)
+			}
+			if paid["repeated"] == 0 && !c.stops {
+				t.Error("no kill met a request in flight")
 			}
 			if most := 10 * 2 * 64; paid["repeated"] > most {
 				t.Errorf("%d requests were repeated by ten kills", paid["repeated"])
