@@ -47,6 +47,10 @@ func (rec *Record) report(root, manifest string, counts []report.TableCount) *re
 		}},
 		Rerun: rec.rerun(filepath.Join(filepath.Dir(manifest), "plan.json")),
 	}
+	if len(o.Suites) > 0 {
+		rep.Look[0] = report.Hint{Shows: "every answer of this run",
+			Command: report.DuckDB(root, schema.Version, schema.Samples, rec.Run.ID, "suite, arm, item_id, repeat, outcome, score, extracted, reference, output_tokens, latency_s")}
+	}
 	if x := p.Paper; x != nil {
 		rep.Paper = &report.Paper{ID: x.ID, Version: x.Version, Title: x.Title, Authors: x.Authors, URL: x.URL}
 	}
@@ -106,7 +110,13 @@ func (rec *Record) why() string {
 	case o.InstallFailed != "":
 		return "Nothing was executed: " + o.InstallFailed
 	case len(o.Suites) > 0:
-		return o.Reason
+		var out []string
+		for _, s := range o.Suites {
+			if s.Refused != "" {
+				out = append(out, s.Suite+" was not attempted")
+			}
+		}
+		return strings.Join(out, "; ")
 	case len(o.Units) == 0 && len(o.Refused) > 0:
 		return "Nothing was executed: " + o.Refused[0].Reason
 	case len(o.Units) == 0:

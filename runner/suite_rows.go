@@ -209,6 +209,7 @@ func (rec *Record) reportSuites() (out []report.Suite) {
 		}
 		s.Rule, s.Questions, s.Repeats, s.Stopped, s.Warnings = r.Rule, r.Questions, r.Repeats, r.Stopped, r.Warnings
 		s.Paid = report.Paid{Requests: r.Paid.Requests, Repeated: r.Paid.Repeated, Void: r.Paid.Void, Overrun: r.Paid.Overrun, Tokens: r.Paid.Tokens, USD: r.Paid.USD}
+		s.Repeats = max(r.Units/max(r.Used, 1), 1) // fewer than planned where a budget ended it
 		for _, a := range r.Arms {
 			s.Arms = append(s.Arms, report.Arm{Name: a.Arm, Model: rec.arm(o.Suite, a.Arm).Model, Score: a.Score, MajAt: a.MajAt, PassAt: a.PassAt, Answers: a.Answers, Outcomes: outcomesOf(a)})
 		}

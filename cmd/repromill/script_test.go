@@ -73,6 +73,27 @@ func scriptHub(t *testing.T) *httptest.Server {
 	return srv
 }
 
+// models makes a mirror of two models and their data sets, and servers for them
+// that are right on a share of the questions: models QUESTIONS FP8 NVFP4. Their
+// addresses are in $FP8 and $NVFP4.
+func models(ts *testscript.TestScript, neg bool, args []string) {
+	var questions int
+	var right [2]float64
+	if n, err := fmt.Sscan(strings.Join(args, " "), &questions, &right[0], &right[1]); neg || n != 3 || err != nil {
+		ts.Fatalf("usage: models QUESTIONS FP8 NVFP4")
+	}
+	dir := ts.MkAbs("models")
+	if err := modelMirror(dir, questions); err != nil {
+		ts.Fatalf("make mirror: %v", err)
+	}
+	ts.Setenv("MODELS", dir)
+	for i, name := range []string{"FP8", "NVFP4"} {
+		s := modelServer("org/tiny-"+name, name, right[i], 0, 0)
+		ts.Defer(s.Close)
+		ts.Setenv(name, s.URL)
+	}
+}
+
 // TestScripts runs the real command through testdata/script/*.txtar.
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../..")
@@ -83,7 +104,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
-		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "siteresults": siteResults},
+		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "models": models, "siteresults": siteResults},
 		Setup: func(env *testscript.Env) error {
 			home := filepath.Join(env.WorkDir, ".home")
 			env.Setenv("HOME", home)

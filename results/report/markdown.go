@@ -20,7 +20,11 @@ func (r *Report) Markdown(w io.Writer) error {
 	if r.Reason != "" {
 		fmt.Fprintf(b, " %s", markdown(truncate(clean(r.Reason), maxReason)))
 	}
-	fmt.Fprintf(b, "\n\n- Target: %s\n- Code: %s\n- Run: %s\n", markdown(id), markdown(r.Source.line()), code(r.RunID))
+	fmt.Fprintf(b, "\n\n- Target: %s\n", markdown(id))
+	if r.Source != nil || r.Model == nil {
+		fmt.Fprintf(b, "- Code: %s\n", markdown(r.Source.line()))
+	}
+	fmt.Fprintf(b, "- Run: %s\n", code(r.RunID))
 	r.mdSuites(b)
 	r.mdClaims(b)
 	r.mdRuns(b)

@@ -108,7 +108,9 @@ func (r *Report) head(p *page) {
 		fmt.Fprintln(p.w, p.paint(bold, line))
 	}
 	p.labelled(0, "target", id, "", maxReason)
-	p.labelled(0, "code", r.Source.line(), "", maxReason)
+	if r.Source != nil || r.Model == nil {
+		p.labelled(0, "code", r.Source.line(), "", maxReason)
+	}
 	p.labelled(0, "run", r.RunID, "", maxReason)
 	p.blank()
 	p.labelled(0, "Verdict", words(r.Verdict), colorOf(r.Verdict), maxReason)

@@ -112,7 +112,9 @@ func Propose(cat suites.Catalog, w Wish, arms []spec.Arm) ([]spec.Suite, error) 
 			return nil, err
 		}
 		s.Settings = settings
-		s.Selected = s.Status == "auto" && (named || s.Outlook.Enough)
+		// A suite that is named and cannot be run is refused by the run, with the
+		// reason, and not left out in silence.
+		s.Selected = named || s.Status == "auto" && s.Outlook.Enough
 		if s.Status == "auto" && !s.Selected {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("not chosen: it cannot tell differences below %.2f points; name it with --suites to run it all the same", 100*s.Outlook.Resolves))
 		}

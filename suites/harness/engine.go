@@ -305,7 +305,12 @@ func (e *engine) one(ctx context.Context, t task) {
 	defer e.leave(t.arm)
 	sent := e.c.Now()
 	rec, refused, err := e.ask(ctx, t)
-	e.gates[t.arm].Release(endpoint.Feedback{Refused: refused, Work: tokens(rec)})
+	release := func() { e.gates[t.arm].Release(endpoint.Feedback{Refused: refused, Work: tokens(rec)}) }
+	if b := e.c.Budget; b.Tokens > 0 || b.USD > 0 {
+		defer release() // once it is counted: answers that wait for the disk must not overrun the budget
+	} else {
+		release()
+	}
 	switch {
 	case err != nil:
 		// A server that does not know its model any more may be another one.

@@ -57,7 +57,7 @@ type powerFlags struct {
 	alpha, power, within                    float64
 	total, repeats, runs, look              int
 	seed                                    uint64
-	oneSided                                bool
+	oneSided, table                         bool
 }
 
 func (a *app) powerCmd() *cobra.Command {
@@ -81,9 +81,15 @@ Suites: ` + strings.Join(known, ", ") + `.`,
 		Example: `  repromill power --margin 1pt --discordant 6%
   repromill power --margin 1pt --suite gpqa-diamond
   repromill power --margin 1pt --suite mmlu-pro --simulate 500 --look 16
-  repromill power --margin 1pt --diff -1pt --total 12000 --simulate 10000 --method wor_e --one-sided`,
+  repromill power --margin 1pt --diff -1pt --total 12000 --simulate 10000 --method wor_e --one-sided
+  repromill power --table --look 16`,
 		Args: exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.power(&f, cmd.Flags().Changed) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.table {
+				return a.powerTable(&f)
+			}
+			return a.power(&f, cmd.Flags().Changed)
+		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.margin, "margin", "1pt", "largest difference that counts as equal: 1pt, 1% or 0.01")
@@ -97,6 +103,7 @@ Suites: ` + strings.Join(known, ", ") + `.`,
 	fl.Float64Var(&f.within, "within", 0, "mean variance p(1-p) of one answer around its question's own rate; assumed if not given")
 	fl.StringVar(&f.from, "from", "", "estimate --within from the repeats in `FILE` of graded answers")
 	fl.IntVar(&f.runs, "simulate", 0, "play this many comparisons with each sequential method")
+	fl.BoolVar(&f.table, "table", false, "for each sequential method, at margins of 1 and 2 points: how often it passes a candidate that is worse by the margin, and what it saves on one that is as good")
 	fl.StringVar(&f.method, "method", "", "simulate this method only")
 	fl.IntVar(&f.look, "look", 1, "questions between looks")
 	fl.Uint64Var(&f.seed, "seed", 1, "seed of the simulation")

@@ -17,7 +17,7 @@ func (a *app) resultsCmd() *cobra.Command {
 
   duckdb -c "SELECT * FROM read_parquet('~/.local/share/repromill/claims/*/**/*.parquet', hive_partitioning=true)"`,
 	}
-	cmd.AddCommand(a.resultsListCmd(), a.resultsShowCmd(), a.resultsVerifyCmd())
+	cmd.AddCommand(a.resultsListCmd(), a.resultsShowCmd(), a.resultsVerifyCmd(), a.resultsExportCmd())
 	return cmd
 }
 

@@ -35,14 +35,14 @@ func (v planView) suites(p *spec.Plan) {
 	}
 	n := 0
 	for _, s := range p.Suites {
-		if s.Selected {
+		if s.Selected && s.Status == "auto" {
 			v.suite(label(n, "suites"), &s)
 			n++
 		}
 	}
 	n = 0
 	for _, s := range p.Suites {
-		if !s.Selected {
+		if !s.Selected || s.Status != "auto" {
 			v.row(label(n, "not run"), s.ID+": "+strings.Join(s.Reasons, "; "))
 			n++
 		}
