@@ -19,4 +19,20 @@ func TestInterval(t *testing.T) {
 	if z := (Interval{0, 1, 2}); z.Widen(2) != z {
 		t.Errorf("an interval from zero has no logarithm: %+v", z.Widen(2))
 	}
+	if v := i.Plus(Exact(10)); v != (Interval{60, 110, 210}) {
+		t.Errorf("Plus = %+v", v)
+	}
+	if v := i.Most(Interval{60, 90, 300}); v != (Interval{60, 100, 300}) {
+		t.Errorf("Most = %+v", v)
+	}
+	// Two factors of 2 that know nothing of each other are one of 2^√2.
+	if v := i.Times(Interval{1, 2, 4}); v.P50 != 200 || math.Abs(v.P90/v.P50-math.Pow(2, math.Sqrt2)) > 1e-9 || math.Abs(v.P50/v.P10-math.Pow(2, math.Sqrt2)) > 1e-9 {
+		t.Errorf("Times = %+v", v)
+	}
+	if v := i.Times(Exact(3)); math.Abs(v.P10-150) > 1e-9 || math.Abs(v.P90-600) > 1e-9 {
+		t.Errorf("Times = %+v", v)
+	}
+	if v := i.Times(Interval{0, 1, 2}); v.P10 != 0 || v.P90 != 400 {
+		t.Errorf("an interval from zero multiplies end by end: %+v", v)
+	}
 }

@@ -55,7 +55,7 @@ func identity(c *claim.Claim) string {
 }
 
 // tableRows bounds how many claims of one table are kept.
-const tableRows = 12
+const tableRows = 80
 
 // repoClaims reads the documents: prose, tables and shown output. A metric that
 // the paper itself claims is left to the paper.
@@ -75,7 +75,11 @@ func (p *planning) repoClaims() {
 		for j := range d.Doc.Paras {
 			para := &d.Doc.Paras[j]
 			if len(para.Text) < 20_000 {
-				all = append(all, claim.FromText(para.Text, para.LineAt)...)
+				prose := claim.FromText(para.Text, para.LineAt)
+				for k := range prose {
+					prose[k].Around = para.Text
+				}
+				all = append(all, prose...)
 				all = append(all, claim.FromBare(para.Text, commandBefore(d, para.Line), para.LineAt)...)
 			}
 		}
@@ -168,23 +172,25 @@ func (p *planning) tie(choice *recipe.Choice, paper int) {
 	for _, f := range unread {
 		f()
 	}
-	p.nothingStated()
+	p.nothingStated(choice)
 }
 
 // nothingStated says of runs that neither train nor evaluate a model by their
 // own names and could check nothing, because nothing is
 // stated anywhere and they give no number, that they only show that the code
 // runs.
-func (p *planning) nothingStated() {
-	if len(p.claims) > 0 {
-		return
+func (p *planning) nothingStated(choice *recipe.Choice) {
+	for _, c := range p.claims {
+		if c.file == "" {
+			return // the paper states what its code gives
+		}
 	}
 	var smoke, selected *spec.Run
 	for i := range p.plan.Runs {
 		r := &p.plan.Runs[i]
-		if (r.Status == "auto" || r.Status == "manual_data") && len(r.Collect) == 0 && r.Route == "recompute" {
+		if (r.Status == "auto" || r.Status == "manual_data") && len(r.Collect) == 0 && r.Expects == nil && r.Route == "recompute" && !recipe.Measures(p.in.Repo, choice.Commands[r.ID]) {
 			r.Status = "smoke_only"
-			r.Reasons = append(r.Reasons, "no number is stated anywhere, and none is known to be printed: it shows that the code runs")
+			need(r, "result", "", "smoke_only", "no number is stated for it, and none is known to be printed: it shows that the code runs")
 			if r.Kind == "smoke" {
 				smoke = r
 			} else if r.Selected {
@@ -198,7 +204,7 @@ func (p *planning) nothingStated() {
 		smoke.Selected = true
 	default:
 		r := *selected
-		r.ID, r.Kind, r.Selected = "smoke", "smoke", true
+		r.ID, r.Kind, r.Selected = recipe.FreeID(p.plan.Runs, "smoke"), "smoke", true
 		p.plan.Runs = append(p.plan.Runs, r)
 		p.plan.Decisions = slices.DeleteFunc(p.plan.Decisions, func(d spec.Decision) bool { return d.What == "smoke run" })
 		p.decide("smoke run", r.Command, "that the code runs is all that can be checked")
@@ -366,9 +372,14 @@ func (p *planning) write(bound map[*stated][]*binding, why map[*stated]string, p
 	for i := range p.plan.Runs {
 		run := &p.plan.Runs[i]
 		if run.Selected && len(run.Collect) == 0 {
-			p.warn("nothing_to_collect", fmt.Sprintf("run %s gives no number that is known from its source or its documents, so it can check no claim", run.ID), run.Evidence...)
+			p.plan.Warnings = append(p.plan.Warnings, nothingToCollect(run))
 		}
 	}
+}
+
+func nothingToCollect(r *spec.Run) spec.Warning {
+	return spec.Warning{Code: "nothing_to_collect", Evidence: r.Evidence,
+		Message: fmt.Sprintf("run %s gives no number that is known from its source or its documents, so it can check no claim", r.ID)}
 }
 
 var judgeRE = regexp.MustCompile(`(?i)judged? by|GPT-?4 (?:judge|evaluat)|human (?:evaluat|rat|prefer)|user study|LLM-as-a-judge|performance level of ChatGPT`)

@@ -70,6 +70,8 @@ func Plan(in Input) (*spec.Plan, error) {
 			return nil, err
 		}
 	}
+	sharePlaceholders(p.plan)
+	Flags(p.plan)
 	p.plan.Seal()
 	if err := p.plan.Validate(); err != nil {
 		return nil, fmt.Errorf("plan breaks its schema: %w", err)
@@ -101,7 +103,6 @@ func (p *planning) warn(code, msg string, at ...spec.Evidence) {
 
 func (p *planning) model() {
 	p.plan.Environment.Manager = "none"
-	p.warn("suites_not_planned", "no benchmark suite is planned for a model by this version: the plan holds what is known of the model, and nothing is executed for a model; `repromill plan` shows the facts")
 }
 
 // noCode keeps the claims and says that nothing can check them.
@@ -129,7 +130,7 @@ func (p *planning) repository() error {
 	paper := len(p.claims)
 	p.repoClaims()
 	if f.Unsupported != "" {
-		p.warn("unsupported_language", fmt.Sprintf("the repository is written in %s (%d files) and holds no Python; this version plans Python only", f.Unsupported, f.Languages[f.Unsupported]))
+		p.warn("unsupported_language", fmt.Sprintf("the repository is written in %s (%d files), and its documents run no Python; this version plans Python only", f.Unsupported, f.Languages[f.Unsupported]))
 		p.emitAll("paper_only")
 		return nil
 	}
@@ -144,9 +145,15 @@ func (p *planning) repository() error {
 	p.plan.Decisions = append(p.plan.Decisions, choice.Decisions...)
 	p.plan.Warnings = append(p.plan.Warnings, choice.Warnings...)
 	p.plan.Runs = append(p.plan.Runs, choice.Runs...)
+	for i := range p.plan.Runs {
+		if r := &p.plan.Runs[i]; choice.Commands[r.ID] != nil {
+			r.Seeding = seeding(f, choice.Commands[r.ID], r)
+		}
+	}
 	if err := p.environment(choice); err != nil {
 		return err
 	}
+	p.work(choice)
 	p.tie(choice, paper)
 	p.blocked(choice)
 	return nil
@@ -170,9 +177,11 @@ func (p *planning) environment(choice *recipe.Choice) error {
 		}
 	}
 	for i := range p.plan.Runs {
-		if run := &p.plan.Runs[i]; env.Legacy != "" && run.Status == "auto" {
-			run.Status, run.Selected = "legacy_env", false
-			run.Reasons = append(run.Reasons, env.Legacy)
+		if run := &p.plan.Runs[i]; env.Legacy != "" {
+			if run.Status == "auto" {
+				run.Status, run.Selected = "legacy_env", false
+			}
+			need(run, "environment", env.Python.Version, "legacy_env", env.Legacy)
 		}
 	}
 	p.plan.Environment = env.Environment

@@ -5,22 +5,35 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/store"
 	"github.com/repromill/repromill/runner/verdict"
+	"github.com/repromill/repromill/suites/compare"
+	"github.com/repromill/repromill/suites/harness"
 )
 
 // logTail bounds each captured stream that is kept with the results.
 const logTail = 256 << 10
 
 // commit judges the claims and hands everything to the results.
-func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Collected) (out Outcome, skipped string, err error) {
+func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Collected, suited []SuiteOutcome) (out Outcome, skipped string, err error) {
 	out = Outcome{
 		RunID: d.run.ID, State: store.Running, PlanHash: d.plan.Hash, Stopped: ex.Stopped,
 		Simulated: d.plan.Source.Simulated, Claims: d.judge(prep, ex, col), Metrics: col.Metrics, Missing: col.Missing,
 		Units: ex.Units, Refused: slices.Concat(prep.Refused, ex.Refused), InstallFailed: prep.InstallFailed, Deviations: prep.Deviations,
-		Executor: d.executorName(d.req), Python: prep.Python.Version, Started: d.run.Created, Finished: d.cfg.Now().UTC(),
+		Executor: d.executorName(d.req), Python: prep.python(), Image: prep.Image, Started: d.run.Created, Finished: d.cfg.Now().UTC(),
 	}
 	out.Verdict, out.Reason = verdict.Overall(out.Claims)
+	out.Suites = suited
+	if len(suited) > 0 {
+		out.Endpoints = d.endpoints()
+		joint, why, compared := judgeSuites(d.plan, suited)
+		if out.Reason = why; compared {
+			out.Verdict = joint
+		} else if out.Verdict == verdict.NotCheckable {
+			out.Verdict = verdict.NotAttempted
+		}
+	}
 	if d.req.KeepWork && len(ex.Units) > 0 {
 		out.WorkDir = d.dir
 	}
@@ -42,6 +55,19 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 			name += fmt.Sprintf("-%d", len(rec.Logs))
 		}
 		rec.Logs[name+".out"], rec.Logs[name+".err"] = tail(st.Stdout, logTail), tail(st.Stderr, logTail)
+	}
+	for _, o := range suited {
+		if r := o.Result; r != nil {
+			out.Spend.WallSeconds += r.Paid.Seconds
+			out.Spend.USD += r.Paid.USD
+			if r.Stopped != "" && r.Used < r.Questions && !slices.ContainsFunc(r.Comparisons, func(c harness.Compared) bool { return c.Result.Verdict != compare.Undecided }) {
+				out.Stopped = o.Suite + ": " + r.Stopped
+			}
+		}
+	}
+	rec.answers = func(ctx context.Context, o SuiteOutcome, f func(harness.Answer) error) error {
+		s := d.plan.Suites[slices.IndexFunc(d.plan.Suites, func(s spec.Suite) bool { return s.ID == o.Suite })]
+		return d.cfg.Suites.Answers(ctx, d.job(s), *o.Result, f)
 	}
 	for _, row := range out.Claims {
 		d.pending = append(d.pending, event(StageCommit, VerdictGiven, row))

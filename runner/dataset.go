@@ -38,6 +38,7 @@ func (r inDataset) Commit(ctx context.Context, rec *Record) (string, error) {
 	add(tx, rec.estimateRows())
 	add(tx, rec.eventRows())
 	add(tx, rec.verdictRows())
+	rec.addSuites(ctx, tx)
 	manifest := filepath.Join(r.d.Root(), "_runs", rec.Run.ID, "manifest.json")
 	if tx.err == nil {
 		tx.err = rec.attach(tx.tx, rec.report(r.d.Root(), manifest, tx.counts))
@@ -62,7 +63,18 @@ func add[T schema.Row](r *recording, rows []T) {
 		return
 	}
 	r.err = dataset.Add(r.tx, rows...)
-	r.counts = append(r.counts, report.TableCount{Table: rows[0].Table(), Rows: int64(len(rows))})
+	r.count(rows[0].Table(), int64(len(rows)))
+}
+
+func (r *recording) count(table string, rows int64) {
+	r.counts = append(r.counts, report.TableCount{Table: table, Rows: rows})
+}
+
+// addQuietly adds rows of a table that is counted by the caller.
+func (r *recording) addQuietly(rows []schema.SampleRow) {
+	if len(rows) > 0 && r.err == nil {
+		r.err = dataset.Add(r.tx, rows...)
+	}
 }
 
 func (rec *Record) common(kind, attempt string) schema.Common {
@@ -133,7 +145,7 @@ func (rec *Record) status() string {
 		return "capped"
 	case o.InstallFailed != "" || slices.ContainsFunc(o.Units, func(u Unit) bool { return u.Reason != "" }):
 		return "failed"
-	case len(o.Units) == 0:
+	case len(o.Units) == 0 && !slices.ContainsFunc(o.Suites, func(s SuiteOutcome) bool { return s.Result != nil }):
 		return "blocked"
 	}
 	return "succeeded"
@@ -281,7 +293,7 @@ func (rec *Record) verdictRows() (out []schema.VerdictRow) {
 		Common: rec.common(schema.Derived, ""), Subject: "run", Verdict: string(o.Verdict), Reason: o.Reason, DecidedAt: o.Finished,
 		GPUHours: schema.Float(o.Spend.GPUHours), USD: schema.Float(o.Spend.USD), WallS: schema.Float(o.Spend.WallSeconds),
 	}
-	return append(out, whole)
+	return append(append(out, rec.suiteVerdicts()...), whole)
 }
 
 // spent is the cost of the executions that a verdict rests on.
@@ -303,21 +315,35 @@ func (rec *Record) spent(row *schema.VerdictRow, v verdict.Row) {
 	row.WallS, row.GPUHours, row.USD, row.CPUS = schema.Float(wall), schema.Float(gpu), schema.Float(usd), schema.Float(cpu)
 }
 
+// estimateRows holds what was estimated against what the run used, for the GPU
+// it ran on. A quantity that nobody could estimate has a row too where it was
+// measured: that is what the next estimate learns from.
 func (rec *Record) estimateRows() (out []schema.EstimateRow) {
 	o := rec.Outcome
-	for _, e := range rec.Plan.Estimates {
+	for i := range rec.Plan.Estimates {
+		e := &rec.Plan.Estimates[i]
+		ran := e.Scope == "" && e.SKU == o.Placement.SKU && rec.status() == "succeeded"
 		for _, q := range []struct {
 			name, unit string
-			iv         spec.Interval
+			iv         *spec.Interval
 			measured   float64
-		}{{"gpu_hours", "GPU h", e.GPUHours, o.Spend.GPUHours}, {"usd", "USD", e.USD, o.Spend.USD}} {
+		}{{"gpu_hours", "GPU h", e.GPUHours, o.Spend.GPUHours}, {"usd", "USD", e.USD, o.Spend.USD}, {"wall_s", "s", e.WallS, o.Spend.WallSeconds}} {
+			if q.iv == nil && !ran {
+				continue
+			}
 			row := schema.EstimateRow{
-				Common: rec.common(kindOf(e.Kind), ""), Scope: "job", SKU: cmp.Or(e.SKU, "unknown"), GPUs: int64(e.GPUs), Quantity: q.name, Unit: q.unit,
-				P10: schema.Float(q.iv.P10), P50: schema.Float(q.iv.P50), P90: schema.Float(q.iv.P90), SupportedBy: strings.Join(e.SupportedBy, "; "),
+				Common: rec.common(kindOf(e.Kind), ""), Scope: cmp.Or(e.Scope, "job"), SKU: cmp.Or(e.SKU, "unknown"), GPUs: int64(e.GPUs), Quantity: q.name, Unit: q.unit,
+				Method: e.Method, SupportedBy: strings.Join(e.SupportedBy, "; "), Assumptions: strings.Join(e.Assumptions, "; "),
 			}
 			row.Simulated = false
-			if e.SKU == o.Placement.SKU && rec.status() == "succeeded" {
-				row.Measured, row.Covered = schema.Float(q.measured), schema.Bool(q.iv.P10 <= q.measured && q.measured <= q.iv.P90)
+			if q.iv != nil {
+				row.P10, row.P50, row.P90 = schema.Float(q.iv.P10), schema.Float(q.iv.P50), schema.Float(q.iv.P90)
+			}
+			if ran {
+				row.Measured = schema.Float(q.measured)
+			}
+			if ran && q.iv != nil {
+				row.Covered = schema.Bool(q.iv.P10 <= q.measured && q.measured <= q.iv.P90)
 				if q.iv.P50 > 0 {
 					row.Ratio = schema.Float(q.measured / q.iv.P50)
 				}

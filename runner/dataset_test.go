@@ -49,8 +49,8 @@ func TestRows(t *testing.T) {
 		p.Runs[0].ClaimIDs = []string{"c", "d"}
 		p.Runs[0].Collect = append(p.Runs[0].Collect, spec.Collect{Metric: "loss", Kind: "json", Path: "out.json", Pointer: "/loss"})
 		p.Estimates = []spec.Estimate{
-			{SKU: "cpu", GPUHours: spec.Interval{P10: 0, P50: 0, P90: 1}, Kind: spec.Estimated},
-			{SKU: "h200", GPUs: 1, USD: spec.Interval{P10: 1, P50: 2, P90: 3}},
+			{SKU: "cpu", GPUHours: &spec.Interval{P10: 0, P50: 0, P90: 1}, WallS: &spec.Interval{P10: 0, P50: 1e-9, P90: 1e9}, Kind: spec.Estimated},
+			{SKU: "h200", GPUs: 1, USD: &spec.Interval{P10: 1, P50: 2, P90: 3}, Reason: "nothing is known"},
 		}
 	})
 	run := rows[schema.RunRow](t, w, out.RunID)

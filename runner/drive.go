@@ -149,6 +149,9 @@ func (d *drive) all(ctx context.Context) (out Outcome, err error) {
 	if err := d.planning(ctx); err != nil {
 		return out, err
 	}
+	if err := d.servable(); err != nil {
+		return out, err
+	}
 	if ok, err := d.approved(ctx); err != nil || !ok {
 		return Outcome{RunID: d.run.ID, State: store.Planned, PlanHash: d.plan.Hash, Started: d.run.Created}, err
 	}
@@ -167,8 +170,12 @@ func (d *drive) all(ctx context.Context) (out Outcome, err error) {
 	if err != nil {
 		return out, err
 	}
+	suited, err := d.suites(ctx)
+	if err != nil {
+		return out, err
+	}
 	out, err = stage(ctx, d, StageCommit, func(ctx context.Context) (Outcome, string, error) {
-		return d.commit(ctx, prepared, executed, collected)
+		return d.commit(ctx, prepared, executed, collected, suited)
 	})
 	if err != nil {
 		return out, err
@@ -292,7 +299,7 @@ func (d *drive) askPlanner(ctx context.Context) (*spec.Plan, error) {
 		}
 	}
 	p, err := d.cfg.Planner.Plan(ctx, PlanRequest{
-		RunID: d.run.ID, Target: d.req.Target, Repo: d.req.Repo, Commit: d.req.Commit, SKUs: d.req.SKUs,
+		RunID: d.run.ID, Target: d.req.Target, Repo: d.req.Repo, Commit: d.req.Commit, Wishes: d.req.Wishes,
 	}, emit)
 	if err = errors.Join(err, emitErr); err != nil {
 		return nil, err
@@ -324,7 +331,7 @@ func (d *drive) approved(ctx context.Context) (bool, error) {
 		by = d.req.By
 	case d.req.Yes:
 		by = "request"
-	case len(d.eligible(nil)) == 0:
+	case len(d.eligible(nil)) == 0 && !d.attemptable():
 		by = "nothing to execute"
 	default:
 		if run.State != store.Planned {
@@ -338,7 +345,7 @@ func (d *drive) approved(ctx context.Context) (bool, error) {
 // finish removes the working folders and closes the run.
 func (d *drive) finish(ctx context.Context, out Outcome) (Outcome, error) {
 	if !d.req.KeepWork {
-		if err := d.removeWork(); err != nil {
+		if err := errors.Join(d.removeWork(), removeTree(d.answers())); err != nil {
 			return out, err
 		}
 	}

@@ -355,7 +355,7 @@ func TestCreate(t *testing.T) {
 }
 
 func TestRequestRoundTrips(t *testing.T) {
-	req := Request{Target: "x", Plan: simple("true"), Caps: Caps{Wall: time.Hour, USD: 2}, SKUs: []string{"h200"}, Key: "k"}
+	req := Request{Target: "x", Plan: simple("true"), Caps: Caps{Wall: time.Hour, USD: 2}, Wishes: Wishes{SKU: "h200"}, Key: "k"}
 	body, err := json.Marshal(req)
 	must(t, err)
 	var back Request

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -92,6 +93,10 @@ func (d *drive) unitAttempts(u unit, n int) []Attempt {
 	if u.prep.Venv {
 		base.ReadOnly = append(base.ReadOnly, d.venv())
 	}
+	d.inImage(&base, u.prep.Image)
+	for _, in := range u.bound(d.plan) {
+		base.ReadOnly, base.Inputs = append(base.ReadOnly, in.Path), append(base.Inputs, in)
+	}
 	base.Limits.Wall = d.wallLimit(time.Duration(u.run.TimeoutS)*time.Second, base.GPUs)
 	var out []Attempt
 	for i, s := range u.run.Setup {
@@ -131,8 +136,8 @@ func scriptArgv(s *spec.Script) []string {
 	return []string{s.Interpreter, "-e", scriptFile(s)}
 }
 
-// argv fills in the seed for "{seed}" and the working directory for "$PWD",
-// and names the interpreter that was chosen in place of "python".
+// argv fills in the seed for "{seed}", the working directory for "$PWD" and
+// what is bound for its token, and names the interpreter that was chosen in place of "python".
 func (d *drive) argv(u unit, argv []string) []string {
 	out := make([]string, len(argv))
 	for i, a := range argv {
@@ -148,7 +153,17 @@ func (d *drive) argv(u unit, argv []string) []string {
 }
 
 func (d *drive) fill(u unit, s string) string {
-	return strings.NewReplacer("{seed}", strconv.FormatInt(u.seed, 10), "$PWD", d.cwd(u.run), "${PWD}", d.cwd(u.run), "$(pwd)", d.cwd(u.run)).Replace(s)
+	words := []string{"{seed}", strconv.FormatInt(u.seed, 10), "$PWD", d.cwd(u.run), "${PWD}", d.cwd(u.run), "$(pwd)", d.cwd(u.run)}
+	return strings.NewReplacer(append(words, u.tokens(d.plan)...)...).Replace(s)
+}
+
+// tokens are the words that stand for what is bound, each with its path.
+func (u unit) tokens(p *spec.Plan) (out []string) {
+	for _, in := range u.bound(p) {
+		b := spec.Binding{Name: in.Name}
+		out = append(out, b.Token(), in.Path)
+	}
+	return out
 }
 
 // unitEnv is the environment of a unit: what keeps foreign code quiet, offline
@@ -156,7 +171,10 @@ func (d *drive) fill(u unit, s string) string {
 func (d *drive) unitEnv(u unit) map[string]string {
 	env := map[string]string{
 		"WANDB_MODE": "offline", "HF_HUB_DISABLE_TELEMETRY": "1", "MPLBACKEND": "Agg",
-		"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "REPROMILL_SEED": strconv.FormatInt(u.seed, 10),
+		"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "USER": "repromill", "REPROMILL_SEED": strconv.FormatInt(u.seed, 10),
+	}
+	if len(u.run.Seeds) > 1 && u.seed >= 0 && u.seed <= math.MaxUint32 {
+		env["PYTHONHASHSEED"] = strconv.FormatInt(u.seed, 10)
 	}
 	if u.prep.Venv {
 		env["VIRTUAL_ENV"] = d.venv()
@@ -288,7 +306,7 @@ func (d *drive) placeUnit(ctx context.Context, u unit, n int) error {
 				}
 			}
 		}
-		return d.placeScript(u, tmp)
+		return errors.Join(d.placeInputs(u, tmp), d.placeScript(u, tmp))
 	})
 	if err != nil {
 		return fmt.Errorf("make working folder: %w", err)
@@ -319,7 +337,7 @@ func (d *drive) placeScript(u unit, tree string) error {
 	if err := root.MkdirAll(cwd, 0o755); err != nil {
 		return err
 	}
-	return root.WriteFile(filepath.Join(cwd, scriptFile(u.run.Script)), []byte(u.run.Script.Text), 0o644)
+	return root.WriteFile(filepath.Join(cwd, scriptFile(u.run.Script)), []byte(strings.NewReplacer(u.tokens(d.plan)...).Replace(u.run.Script.Text)), 0o644)
 }
 
 // keepUnit sets the working folder of an ended try aside. The next try's

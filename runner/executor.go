@@ -79,10 +79,18 @@ type Attempt struct {
 	// Writable and ReadOnly are absolute paths the command may use.
 	Writable []string
 	ReadOnly []string
+	// Inputs are those of ReadOnly that hold data or weights of the user's.
+	Inputs []Input
 
 	Network Network
 	Limits  Limits
 	GPUs    int
+	// Image is the container image to run in, by an id or a digest, for
+	// executors that use one. Others have the machine's own programs.
+	Image string
+	// Alias gives paths of Writable or ReadOnly a further name inside of the
+	// image, which is the map's key.
+	Alias map[string]string
 	// NoSandbox runs untrusted code without isolation; the caller has recorded
 	// that the user asked for it.
 	NoSandbox bool
@@ -102,6 +110,7 @@ type Limits struct {
 	MemoryBytes int64         `json:"memory_bytes,omitempty"`
 	Processes   int           `json:"processes,omitempty"`
 	FileBytes   int64         `json:"file_bytes,omitempty"` // largest single file
+	DiskBytes   int64         `json:"disk_bytes,omitempty"` // growth of the writable folders together, where the executor can hold it
 }
 
 // Phase is where an attempt stands.

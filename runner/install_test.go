@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,6 +88,7 @@ except OSError:
 		"an option":           {[]string{"--index-url http://x"}, nil, verdict.Inconclusive, 0, "an option that is not allowed"},
 		"outside":             {[]string{"-r ../../etc/passwd"}, nil, verdict.Inconclusive, 0, "leaves the checkout"},
 		"an index of its own": {[]string{"-r elsewhere.txt"}, nil, verdict.Inconclusive, 0, "installation failed"},
+		"a pin that moves":    {[]string{"-r pinned.txt"}, []string{"python", "main.py"}, verdict.Aligned, 1, ""},
 		// The patch changes the module that the editable install points at.
 		"the checkout itself": {[]string{"-e ."}, []string{"python", "-c", "import own; print('acc=%g' % own.value)"}, verdict.Aligned, 1, ""},
 	} {
@@ -99,6 +101,7 @@ except OSError:
 			port := srv.URL[strings.LastIndex(srv.URL, ":")+1:]
 			for f, body := range map[string]string{
 				"main.py": fmt.Sprintf(main, port), "requirements.txt": "tinypkg\n",
+				"pinned.txt":     "tinypkg==0.1 ; python_version > '3.0'\n",
 				"elsewhere.txt":  "--index-url http://127.0.0.1:1/simple\ntinypkg\n",
 				"pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n",
 				"backend.py":     backend, "lib/own.py": "value = 0.1\n",
@@ -107,6 +110,9 @@ except OSError:
 				must(t, os.WriteFile(filepath.Join(dir, "src", f), []byte(body), 0o644))
 			}
 			out := install(t, dir, srv.URL+"/simple", c.reqs, c.argv)
+			if moved := slices.ContainsFunc(out.Deviations, func(d spec.Deviation) bool { return d.What == "tinypkg" && d.Used == "1.0" }); moved != (name == "a pin that moves") {
+				t.Errorf("deviations %+v", out.Deviations)
+			}
 			if out.Verdict != c.want || len(out.Claims) != 1 || out.Verdict == verdict.Aligned != (c.metrics > 0) || !strings.Contains(out.Claims[0].Reason, c.reason) {
 				t.Errorf("%s: %s; %s", out.Verdict, out.Claims[0].Reason, out.InstallFailed)
 			}
@@ -168,6 +174,10 @@ func install(t *testing.T, dir, url string, reqs, argv []string) runner.Outcome 
 		smoke.ID, smoke.Kind, smoke.Patches = "unpatched", "smoke", nil // so that the patch is not shared
 		p.Runs = append(p.Runs, smoke)
 		p.Runs[1].ClaimIDs = nil
+	}
+	if reqs[0] == "-r pinned.txt" {
+		p.Environment.SKU = "b200"
+		p.Environment.SKUs = map[string]spec.SKUFit{"b200": {Status: "needs_bump", Deviations: []spec.Deviation{{What: "tinypkg", Declared: "0.1", Used: "1.0", Reason: "older ones have no kernels"}}}}
 	}
 	p.Runs[0].Collect = []spec.Collect{{Metric: "acc", Kind: "stdout_regex", Pattern: `acc=(\S+)`}}
 	for _, q := range reqs {

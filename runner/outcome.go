@@ -1,12 +1,14 @@
 package runner
 
 import (
+	"context"
 	"time"
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/collect"
 	"github.com/repromill/repromill/runner/store"
 	"github.com/repromill/repromill/runner/verdict"
+	"github.com/repromill/repromill/suites/harness"
 )
 
 // Outcome is what Drive returns, and what is stored of a finished run.
@@ -22,7 +24,10 @@ type Outcome struct {
 	Metrics   []Measured      `json:"metrics,omitempty"`
 	Missing   []Missing       `json:"missing,omitempty"`
 	Units     []Unit          `json:"units,omitempty"`
+	Suites    []SuiteOutcome  `json:"suites,omitempty"`
 	Refused   []Refusal       `json:"refused,omitempty"`
+	// Endpoints are where the arms of suites were served.
+	Endpoints map[string]string `json:"endpoints,omitempty"`
 	// InstallFailed says why the environment could not be made.
 	InstallFailed string           `json:"install_failed,omitempty"`
 	Deviations    []spec.Deviation `json:"deviations,omitempty"`
@@ -32,6 +37,7 @@ type Outcome struct {
 	Finished      time.Time        `json:"finished,omitzero"`
 	Executor      string           `json:"executor,omitempty"`
 	Python        string           `json:"python,omitempty"`   // version used, "3.11"
+	Image         *Image           `json:"image,omitempty"`    // that the commands ran in
 	Manifest      string           `json:"manifest,omitempty"` // where the committed results are listed
 	WorkDir       string           `json:"work_dir,omitempty"` // with Request.KeepWork
 }
@@ -76,10 +82,20 @@ type Missing struct {
 type Prepared struct {
 	Python        Interpreter      `json:"python,omitzero"`
 	Venv          bool             `json:"venv,omitempty"`
+	Image         *Image           `json:"image,omitempty"` // where attempts run in one
 	Deviations    []spec.Deviation `json:"deviations,omitempty"`
 	Refused       []Refusal        `json:"refused,omitempty"`
 	InstallFailed string           `json:"install_failed,omitempty"` // why no run could be started
+	Inputs        []Input          `json:"inputs,omitempty"`         // where what is bound lies
 	Shared        []spec.Patch     `json:"shared_patches,omitempty"` // applied to the source itself
+}
+
+// python is the version of Python that the commands had.
+func (p *Prepared) python() string {
+	if p.Image != nil {
+		return p.Image.Python
+	}
+	return p.Python.Version
 }
 
 // Executed is what the stage execute leaves.
@@ -106,4 +122,6 @@ type Record struct {
 	// Logs are the ends of the captured streams by name, "main-s0.out".
 	Logs    map[string][]byte
 	Version string // of this program
+	// answers calls f for every answer that a suite's result rests on.
+	answers func(ctx context.Context, o SuiteOutcome, f func(harness.Answer) error) error
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/pip"
 )
 
 // refusal says why a run of the plan is not executed, empty when nothing
@@ -83,14 +84,24 @@ func (d *drive) prepare(ctx context.Context) (out Prepared, skipped string, err 
 			What: "isolation", Declared: "sandbox", Used: "none", Reason: "asked for with --no-sandbox",
 		})
 	}
-	out.Shared = d.sharedPatches()
+	if err := d.inputs(ctx, &out); err != nil {
+		return out, "", err
+	}
+	if len(d.eligible(out.Refused)) == 0 {
+		return out, "there is nothing to execute", nil
+	}
+	out.Shared = d.sharedPatches(out.Refused)
 	if err := d.placeSource(ctx, &out); err != nil {
 		return out, "", err
 	}
 	if len(d.eligible(out.Refused)) == 0 {
 		return out, "", nil
 	}
-	if err := d.install(ctx, &out); err != nil {
+	install := d.install
+	if d.images() != nil {
+		install = d.environment
+	}
+	if err := install(ctx, &out); err != nil {
 		return out, "", err
 	}
 	for _, dev := range out.Deviations {
@@ -105,8 +116,8 @@ func (d *drive) prepare(ctx context.Context) (out Prepared, skipped string, err 
 
 // sharedPatches are those that every eligible run carries. They are applied to
 // the source before anything is installed from it.
-func (d *drive) sharedPatches() []spec.Patch {
-	runs := d.eligible(nil)
+func (d *drive) sharedPatches(refused []Refusal) []spec.Patch {
+	runs := d.eligible(refused)
 	shared := slices.Clone(d.plan.Runs[runs[0]].Patches)
 	for _, i := range runs[1:] {
 		shared = slices.DeleteFunc(shared, func(p spec.Patch) bool { return !slices.Contains(d.plan.Runs[i].Patches, p) })
@@ -123,6 +134,9 @@ func (d *drive) placeSource(ctx context.Context, out *Prepared) error {
 	dir, err := d.cfg.Source.Checkout(ctx, d.plan.Source.Repo, d.plan.Source.Commit, d.plan.Source.Submodules)
 	if err != nil {
 		return fmt.Errorf("get the source: %w", err)
+	}
+	if err := d.room(ctx, dir); err != nil {
+		return err
 	}
 	tmp := d.work() + tmpSuffix
 	if err := d.step(stepCheckout, func() error { return copyTree(ctx, dir, tmp) }); err != nil {
@@ -183,7 +197,16 @@ func (d *drive) checkPatches(out *Prepared, tree string) error {
 // plan requires no package, else a virtual environment.
 func (d *drive) install(ctx context.Context, out *Prepared) error {
 	reqs := d.plan.Environment.Requirements
-	py, devs, err := d.findPython(ctx, d.plan.Environment.Python.Version)
+	m := moved(&d.plan.Environment)
+	if m.none != "" {
+		out.InstallFailed = m.none
+		return nil
+	}
+	version := d.plan.Environment.Python.Version
+	if m.python != "" {
+		version = m.python
+	}
+	py, devs, err := d.findPython(ctx, version)
 	if err != nil {
 		return err
 	}
@@ -199,7 +222,10 @@ func (d *drive) install(ctx context.Context, out *Prepared) error {
 	if len(reqs) == 0 {
 		return d.linkPython(py)
 	}
-	args, why := requirementArgs(reqs)
+	want, why := pip.Parse(reqs)
+	if want.Conda != "" {
+		why = fmt.Sprintf("the environment is a conda one (%s), and the local executor cannot make conda environments: run the plan where it exists, or give a plan with pip requirements", want.Conda)
+	}
 	if why != "" {
 		out.InstallFailed = why
 		return nil
@@ -210,7 +236,11 @@ func (d *drive) install(ctx context.Context, out *Prepared) error {
 			return fmt.Errorf("make environment: %w", err)
 		}
 	}
-	steps, devs := d.installSteps(py, args)
+	out.Deviations = append(out.Deviations, m.devs...)
+	steps, devs, err := d.installSteps(py, want.Args, &m)
+	if err != nil {
+		return err
+	}
 	out.Deviations = append(out.Deviations, devs...)
 	for _, s := range steps {
 		why, err := d.installStep(ctx, s)

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/pip"
 )
 
 // Interpreter is a Python that was found on this machine.
@@ -116,49 +117,40 @@ func (d *drive) firstPython(ctx context.Context, names []string) (Interpreter, e
 	return Interpreter{}, nil
 }
 
-// requirementArgs turns the plan's requirements into arguments for an
-// installer. Any option but -r and -e is refused: it could point the
-// installer elsewhere.
-func requirementArgs(reqs []spec.Requirement) (args []string, why string) {
-	for _, r := range reqs {
-		s := strings.TrimSpace(r.Spec)
-		flag, rest, _ := strings.Cut(s, " ")
-		rest = strings.TrimSpace(rest)
-		switch {
-		case (flag == "-r" || flag == "-e") && rest != "":
-			base, _, _ := strings.Cut(rest, "[")
-			if strings.HasPrefix(rest, "-") || (!filepath.IsLocal(base) && base != ".") {
-				return nil, fmt.Sprintf("the requirement %q leaves the checkout", s)
-			}
-			args = append(args, flag, rest)
-		case flag == "-f" && rest != "":
-			return nil, fmt.Sprintf("the environment is a conda one (%s), and the local executor cannot make conda environments: run the plan where it exists, or give a plan with pip requirements", rest)
-		case s == "" || strings.HasPrefix(s, "-"):
-			return nil, fmt.Sprintf("the requirement %q is an option that is not allowed", s)
-		default:
-			args = append(args, s)
-		}
-	}
-	return args, ""
-}
-
 // installSteps are the commands that make the virtual environment: with uv
-// where it is found, else with venv and pip.
-func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.Deviation) {
+// where it is found, else with venv and pip. What has to move for the GPU model is given to uv as overrides, and written
+// into what pip reads.
+func (d *drive) installSteps(py Interpreter, args []string, m *moves) ([]Attempt, []spec.Deviation, error) {
 	index, devs := d.indexes()
+	more, find, found := stated(&d.plan.Environment, m)
+	index, devs = append(index, more...), append(devs, found...)
 	uv, err := d.cfg.LookPath("uv")
 	if err == nil {
 		uv, err = filepath.EvalSymlinks(uv)
 	}
+	hasUV := err == nil
 	venvPython := filepath.Join(d.venv(), "bin", "python")
 	var create, install []string
-	if err == nil {
+	if hasUV {
 		create = []string{uv, "venv", "--no-config", "--allow-existing", "--python", py.Path, d.venv()}
 		install = []string{uv, "pip", "install", "--no-config", "--python", venvPython}
-		if t := d.plan.Environment.ExcludeNewer; t != nil {
+		if len(m.pins) > 0 {
+			file := filepath.Join(d.cache(), "overrides.txt")
+			if err := os.WriteFile(file, []byte(m.overrides()), 0o644); err != nil {
+				return nil, nil, fmt.Errorf("write overrides: %w", err)
+			}
+			install = append(install, "--override", file)
+		}
+		if t := d.plan.Environment.ExcludeNewer; t != nil && m.newer {
+			devs = append(devs, spec.Deviation{What: "exclude_newer", Declared: t.UTC().Format("2006-01-02"), Used: "none",
+				Reason: "what has to move for " + d.plan.Environment.SKU + " is newer"})
+		} else if t != nil {
 			install = append(install, "--exclude-newer", t.UTC().Format("2006-01-02T15:04:05Z"))
 		}
 	} else {
+		if args, err = m.apply(d.work(), args); err != nil {
+			return nil, nil, err
+		}
 		create = []string{py.Path, "-m", "venv", d.venv()}
 		install = []string{venvPython, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-cache-dir"}
 		if t := d.plan.Environment.ExcludeNewer; t != nil {
@@ -166,10 +158,16 @@ func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.D
 				Reason: "pip cannot leave out newer releases; uv, which can, was not found"})
 		}
 	}
+	for _, f := range find {
+		install = append(install, "--find-links", f)
+	}
 	install = append(install, args...)
 	env := d.installEnv(index)
+	if len(more) > 0 {
+		env["UV_INDEX_STRATEGY"] = "unsafe-best-match" // as pip does, which repositories write for
+	}
 	readOnly := d.readOnly(py)
-	if err == nil {
+	if hasUV {
 		readOnly = append(readOnly, uv)
 	}
 	for _, name := range []string{"PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"} {
@@ -179,7 +177,12 @@ func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.D
 	}
 	hosts := slices.Clone(d.cfg.IndexHosts)
 	for _, u := range index {
-		hosts = append(hosts, IndexHosts(u)...)
+		hosts = append(hosts, pip.Hosts(u)...)
+	}
+	for _, f := range find {
+		if u, err := url.Parse(f); err == nil {
+			hosts = append(hosts, pip.Hosts(u)...)
+		}
 	}
 	base := Attempt{
 		Key: AttemptKey{RunID: d.run.ID, Stage: StagePrepare}, Dir: d.work(), Env: env,
@@ -188,7 +191,7 @@ func (d *drive) installSteps(py Interpreter, args []string) ([]Attempt, []spec.D
 	first, second := base, base
 	first.Key.Arm, first.Argv = "venv", create
 	second.Key.Arm, second.Argv, second.Network = "install", install, Network{Hosts: hosts}
-	return []Attempt{first, second}, devs
+	return []Attempt{first, second}, devs, nil
 }
 
 // readOnly are the places outside the run's folder that Python needs.
@@ -202,9 +205,8 @@ func (d *drive) readOnly(py Interpreter) (out []string) {
 	return out
 }
 
-// indexes are the package indexes in force. Their credentials are left out:
-// packages run code of their own while they are built.
-func (d *drive) indexes() (out []*url.URL, devs []spec.Deviation) {
+// indexes are the package indexes in force, without credentials.
+func (d *drive) indexes() ([]*url.URL, []spec.Deviation) {
 	list := d.cfg.Indexes
 	for _, names := range [][]string{
 		{"UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"},
@@ -217,40 +219,7 @@ func (d *drive) indexes() (out []*url.URL, devs []spec.Deviation) {
 			}
 		}
 	}
-	for _, s := range list {
-		u, err := url.Parse(s)
-		if err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http") {
-			devs = append(devs, spec.Deviation{What: "package index", Declared: "a URL that cannot be used", Used: "none", Reason: "it is no http or https URL"})
-			continue
-		}
-		if u.User != nil {
-			u.User = nil
-			devs = append(devs, spec.Deviation{What: "package index", Declared: u.Host + " with credentials", Used: u.Host + " without",
-				Reason: "packages run code while they are installed, and untrusted code is never given a secret"})
-		}
-		out = append(out, u)
-	}
-	if len(out) == 0 {
-		out = []*url.URL{{Scheme: "https", Host: "pypi.org", Path: "/simple"}}
-	}
-	return out, devs
-}
-
-// IndexHosts are the host:port pairs that installing from a package index
-// reaches: the index, and the host of its files where that is another one.
-func IndexHosts(index *url.URL) []string {
-	if index.Hostname() == "" {
-		return nil
-	}
-	port := index.Port()
-	if port == "" {
-		port = map[string]string{"https": "443", "http": "80"}[index.Scheme]
-	}
-	hosts := []string{index.Hostname() + ":" + port}
-	if index.Hostname() == "pypi.org" {
-		hosts = append(hosts, "files.pythonhosted.org:443")
-	}
-	return hosts
+	return pip.Indexes(list)
 }
 
 // installEnv is the whole environment of an installer: index, certificates,
@@ -279,16 +248,12 @@ func (d *drive) installEnv(index []*url.URL) map[string]string {
 	return env
 }
 
-// installerError finds the line in which pip or uv begin to name what went wrong.
-var installerError = regexp.MustCompile(`(?i)^\s*(error:|error\b|×|x no solution|╰─▶|because|no matching distribution)`)
-
 // installFailure says why an installation did not end well, in the installer's
-// own words: the line that names the package, with the two that explain it.
+// own words where it has any.
 func installFailure(st Status) string {
-	lines := tailLines(st.Stderr, 64<<10)
-	i := slices.IndexFunc(lines, installerError.MatchString)
-	if i < 0 || lines[i] == "ERROR: Exception:" { // a fault of pip's own ends with its cause
+	said := pip.Complaint(tailLines(st.Stderr, 64<<10))
+	if said == "" {
 		return failure(st)
 	}
-	return statusWords(st) + ": " + strings.Join(lines[i:min(len(lines), i+3)], " ")
+	return statusWords(st) + ": " + said
 }

@@ -65,36 +65,6 @@ func TestFindPython(t *testing.T) {
 	}
 }
 
-func TestRequirementArgs(t *testing.T) {
-	for spec1, want := range map[string]string{
-		"numpy==1.26":            "numpy==1.26",
-		" -r requirements.txt":   "-r|requirements.txt",
-		"-e .":                   "-e|.",
-		"-e ./lib[dev]":          "-e|./lib[dev]",
-		"-e  sub dir":            "-e|sub dir",
-		".":                      ".",
-		"a @ https://x/y.whl":    "a @ https://x/y.whl",
-		"-e git+ssh://host/repo": "-e|git+ssh://host/repo",
-		"-r ../x.txt":            "!leaves the checkout",
-		"-r /etc/x.txt":          "!leaves the checkout",
-		"-r --index-url=x":       "!leaves the checkout",
-		"--index-url http://x":   "!not allowed",
-		"-i http://x":            "!not allowed",
-		"-f environment.yml":     "!cannot make conda environments",
-		"-r":                     "!not allowed",
-		"":                       "!not allowed",
-	} {
-		args, why := requirementArgs([]spec.Requirement{{Spec: spec1}})
-		if bad, ok := strings.CutPrefix(want, "!"); ok {
-			if !strings.Contains(why, bad) {
-				t.Errorf("%q: %v %q, want a refusal with %q", spec1, args, why, bad)
-			}
-		} else if strings.Join(args, "|") != want || why != "" {
-			t.Errorf("%q: %v %q, want %s", spec1, args, why, want)
-		}
-	}
-}
-
 func TestInstallSteps(t *testing.T) {
 	env := map[string]string{
 		"PIP_INDEX_URL": "https://user:secret@index.example/simple", "PIP_EXTRA_INDEX_URL": "http://other.example:8080/s ftp://x",
@@ -110,7 +80,8 @@ func TestInstallSteps(t *testing.T) {
 				return "", exec.ErrNotFound
 			},
 		}}, dir: "/state/runs/R", run: store.Run{ID: "R"}, plan: &spec.Plan{Environment: spec.Environment{ExcludeNewer: &when}}}
-		steps, devs := d.installSteps(Interpreter{Path: "/opt/py/bin/python3.9", Version: "3.9", Prefix: "/opt/py"}, []string{"-r", "r.txt", "x"})
+		steps, devs, err := d.installSteps(Interpreter{Path: "/opt/py/bin/python3.9", Version: "3.9", Prefix: "/opt/py"}, []string{"-r", "r.txt", "x"}, &moves{})
+		must(t, err)
 		if len(steps) != 2 || len(steps[0].Network.Hosts) != 0 {
 			t.Fatalf("steps = %+v", steps)
 		}
@@ -139,7 +110,8 @@ func TestInstallSteps(t *testing.T) {
 
 func TestDefaultIndex(t *testing.T) {
 	d := &drive{Runner: &Runner{cfg: Config{Getenv: func(string) string { return "" }, LookPath: exec.LookPath}}, dir: "/x", plan: &spec.Plan{}}
-	steps, _ := d.installSteps(Interpreter{Path: "/usr/bin/python3"}, nil)
+	steps, _, err := d.installSteps(Interpreter{Path: "/usr/bin/python3"}, nil, &moves{})
+	must(t, err)
 	if got := steps[1].Network.Hosts; !slices.Equal(got, []string{"pypi.org:443", "files.pythonhosted.org:443"}) {
 		t.Errorf("hosts = %v", got)
 	}

@@ -3,9 +3,11 @@ package runner
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/repromill/repromill/planner/spec"
@@ -54,6 +56,7 @@ func (rec *Record) report(root, manifest string, counts []report.TableCount) *re
 	if s := p.Source; s.Repo != "" {
 		rep.Source = &report.Source{Repo: s.Repo, Commit: s.Commit, Subdir: s.Subdir, StatedBy: s.StatedBy, Note: s.Note, Simulated: s.Simulated}
 	}
+	rep.Suites = rec.reportSuites()
 	for i, v := range o.Claims {
 		rep.Claims = append(rep.Claims, reportClaim(p.Claims[i], v))
 	}
@@ -102,6 +105,8 @@ func (rec *Record) why() string {
 		return "Stopped early: " + o.Stopped + "."
 	case o.InstallFailed != "":
 		return "Nothing was executed: " + o.InstallFailed
+	case len(o.Suites) > 0:
+		return o.Reason
 	case len(o.Units) == 0 && len(o.Refused) > 0:
 		return "Nothing was executed: " + o.Refused[0].Reason
 	case len(o.Units) == 0:
@@ -138,7 +143,7 @@ func reportClaim(c spec.Claim, v verdict.Row) report.Claim {
 // reportRun sums up the executions of one run of the plan.
 func (rec *Record) reportRun(r spec.Run) report.Run {
 	o := rec.Outcome
-	out := report.Run{ID: r.ID, Kind: r.Kind, Command: r.Command, Cwd: r.Cwd, Status: "skipped", Executor: o.Executor, NoSandbox: rec.Request.NoSandbox}
+	out := report.Run{ID: r.ID, Kind: r.Kind, Command: rec.Plan.Shown(r.Command), Cwd: r.Cwd, Seeds: seedWords(&r), Status: "skipped", Executor: o.Executor, NoSandbox: rec.Request.NoSandbox}
 	if out.Command == "" {
 		out.Command = strings.Join(r.Argv, " ")
 	}
@@ -171,6 +176,27 @@ func (rec *Record) reportRun(r spec.Run) report.Run {
 	return out
 }
 
+// seedWords say with which seeds a run was to be executed, and how they reach
+// its code.
+func seedWords(r *spec.Run) string {
+	text := "1 seed"
+	if n := len(r.Seeds); n > 1 {
+		text = fmt.Sprintf("%d seeds, %d to %d", n, r.Seeds[0], r.Seeds[n-1])
+	} else if n == 1 {
+		text = fmt.Sprintf("1 seed, %d", r.Seeds[0])
+	}
+	switch s := r.Seeding; {
+	case s == nil:
+		return text
+	case s.By == "exempt":
+		return "1 execution, deterministic: " + s.Reason
+	case s.By == "none":
+		return text + ", not passed: " + s.Reason
+	default:
+		return text + ", passed by " + s.Name
+	}
+}
+
 func (rec *Record) cost() report.Cost {
 	o, row := rec.Outcome, rec.runRow()
 	c := report.Cost{SKU: o.Placement.SKU, GPUs: int(row.GPUs.V)}
@@ -183,28 +209,66 @@ func (rec *Record) cost() report.Cost {
 		c.GPUHours.Measured, c.USD.Measured = &s.GPUHours, &s.USD
 	}
 	for _, e := range rec.Plan.Estimates {
-		if e.SKU == c.SKU {
-			g, u := e.GPUHours, e.USD
-			c.GPUHours.P10, c.GPUHours.P50, c.GPUHours.P90 = &g.P10, &g.P50, &g.P90
-			c.USD.P10, c.USD.P50, c.USD.P90 = &u.P10, &u.P50, &u.P90
+		if e.Scope != "" || e.SKU != c.SKU {
+			continue
+		}
+		expected(&c.WallS, e.WallS)
+		if c.GPUs > 0 || e.GPUs > 0 {
+			expected(&c.GPUHours, e.GPUHours)
+			expected(&c.USD, e.USD)
 		}
 	}
 	return c
+}
+
+// expected puts an estimate beside what was measured.
+func expected(a *report.Amount, iv *spec.Interval) {
+	if iv != nil {
+		v := *iv
+		a.P10, a.P50, a.P90 = &v.P10, &v.P50, &v.P90
+	}
 }
 
 // rerun is the command that does the same again.
 func (rec *Record) rerun(planFile string) string {
 	q := rec.Request
 	argv := []string{"repromill", "run"}
-	if q.Plan != nil {
-		return strings.Join(append(argv, "-f", word(planFile), "--yes"), " ")
+	fromFile := q.Plan != nil || len(rec.Outcome.Suites) > 0
+	if fromFile {
+		argv = append(argv, "-f", word(planFile))
+		q.Mirror, q.Repo, q.Commit = "", "", ""
+		for _, arm := range slices.Sorted(maps.Keys(rec.Outcome.Endpoints)) {
+			argv = append(argv, "--endpoint", word(arm+"="+rec.Outcome.Endpoints[arm]))
+		}
 	}
-	for _, f := range [][2]string{{"--mirror", q.Mirror}, {"--repo", q.Repo}, {"--commit", q.Commit}} {
+	for _, f := range [][2]string{{"--mirror", q.Mirror}, {"--repo", q.Repo}, {"--commit", q.Commit}, {"--executor", executorFlag(q)}, {"--image", q.Image}} {
 		if f[1] != "" {
 			argv = append(argv, f[0], word(f[1]))
 		}
 	}
+	argv = append(argv, q.Wishes.options()...)
+	if c := q.Caps; c.GPUHours > 0 {
+		argv = append(argv, "--max-gpu-hours", strconv.FormatFloat(c.GPUHours, 'g', -1, 64))
+	}
+	if c := q.Caps; c.USD > 0 {
+		argv = append(argv, "--max-usd", strconv.FormatFloat(c.USD, 'g', -1, 64))
+	}
+	if c := q.Caps; c.Wall > 0 {
+		argv = append(argv, "--max-wall", c.Wall.String())
+	}
+	if fromFile {
+		return strings.Join(append(argv, "--yes"), " ")
+	}
 	return strings.Join(append(argv, word(q.Target), "--yes"), " ")
+}
+
+// executorFlag is the executor that a repeated run has to name: the machine's
+// own programs and containers give different environments.
+func executorFlag(q Request) string {
+	if q.Executor == "local" || q.Executor == "auto" {
+		return ""
+	}
+	return q.Executor
 }
 
 // word quotes s for a POSIX shell where it needs that; the line is shown to

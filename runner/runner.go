@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/store"
+	"github.com/repromill/repromill/suites/accuracy"
 )
 
 // Planner turns a request into a plan: the stages resolve, fetch and plan.
@@ -36,7 +38,16 @@ type PlanRequest struct {
 	Target string
 	Repo   string // overrides the code links that are found
 	Commit string
-	SKUs   []string
+	Wishes Wishes
+}
+
+// Wishes are what a user asks of the plan itself.
+type Wishes struct {
+	Bind      []spec.Binding `json:"bind,omitempty"`      // with their hashes; see planner.Bind
+	Seeds     int            `json:"seeds,omitempty"`     // executions of a stochastic run; 0 leaves what is planned
+	SKU       string         `json:"sku,omitempty"`       // make the environment for this GPU model
+	Preflight bool           `json:"preflight,omitempty"` // look at every address that the chosen runs need
+	Compare   *accuracy.Wish `json:"compare,omitempty"`   // of a model: with what, on which suites
 }
 
 // Source gives the code of a plan as a folder that is only read.
@@ -56,12 +67,15 @@ type Request struct {
 	Plan   *spec.Plan `json:"plan,omitempty"` // given: nothing is planned
 	Repo   string     `json:"repo,omitempty"`
 	Commit string     `json:"commit,omitempty"`
-	SKUs   []string   `json:"skus,omitempty"`
 	Mirror string     `json:"mirror,omitempty"` // kept for whoever resumes; the runner does not use it
+	// Serving says where the arms of suites are served.
+	Serving accuracy.Serving `json:"serving,omitzero"`
+	Wishes  Wishes           `json:"wishes,omitzero"` // of a target that is planned; a plan that is given holds them already
 
 	Executor  string `json:"executor,omitempty"`    // a name of Config.Executors; empty means the default
 	Yes       bool   `json:"yes,omitempty"`         // approved in advance
 	By        string `json:"by,omitempty"`          // who asks, for the record
+	Image     string `json:"image,omitempty"`       // run in this image as it is, and install nothing
 	NoSandbox bool   `json:"no_sandbox,omitempty"`  // run untrusted code without isolation; recorded as a deviation
 	KeepWork  bool   `json:"keep_work,omitempty"`   // leave the working folders
 	Caps      Caps   `json:"caps,omitzero"`         // of the whole run, over all its attempts
@@ -76,16 +90,38 @@ type Caps struct {
 	Wall     time.Duration `json:"wall,omitempty"` // summed over the attempts, in nanoseconds
 }
 
+// options are the wishes as a person would type them.
+func (w Wishes) options() (out []string) {
+	for _, b := range w.Bind {
+		val := b.Value
+		if b.Kind != "set" {
+			val = b.Path + b.URL
+		}
+		out = append(out, "--"+b.Kind, word(b.Name+"="+val))
+	}
+	if w.Seeds > 0 {
+		out = append(out, "--seeds", strconv.Itoa(w.Seeds))
+	}
+	if w.SKU != "" {
+		out = append(out, "--sku", word(w.SKU))
+	}
+	return out
+}
+
 // Config is what a Runner works with. Store, Executors, Source, Results and
 // Dir are needed; Planner only for requests without a plan.
 type Config struct {
 	Store     *store.Store
 	Executors map[string]Executor
-	Default   string // the executor of a request that names none; empty means "local"
+	Images    map[string]Images // by the name of the executor that needs them
+	Default   string            // the executor of a request that names none; empty means "local"
 	Planner   Planner
 	Source    Source
 	Results   Results
-	Dir       string // state folder; runs/<id>/ below it belongs to the runner
+	Assets    Assets           // nil: what is bound by URL is not fetched
+	Suites    Suites           // nil: no suite is carried out
+	Serving   accuracy.Serving // goes over what a request says
+	Dir       string           // state folder; runs/<id>/ below it belongs to the runner
 	// Places are what differs for runs of an executor, by its name, whose
 	// attempts do not run on this machine.
 	Places map[string]Place
@@ -96,6 +132,8 @@ type Config struct {
 	Hook     func(point string) // see [HookPoints]
 	Getenv   func(string) string
 	LookPath func(string) (string, error)
+
+	FreeBytes func(path string) (int64, error) // free disk space; nil asks the system
 
 	GPUs               int                // how many the executors offer; runs that need more are not attempted
 	PriceUSDPerGPUHour map[string]float64 // by SKU

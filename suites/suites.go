@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 // Outcome is what became of one answer. Only Correct and Wrong are statements
@@ -43,6 +44,7 @@ type Item struct {
 	Reference string   `json:"reference"`          // right answer: a letter, an integer, …
 	Category  string   `json:"category,omitempty"` // stratum, such as a subject
 	Cluster   string   `json:"cluster,omitempty"`  // passage or document that several items share
+	Data      string   `json:"data,omitempty"`     // what else the suite's prompts and graders need, as JSON
 }
 
 // OptionCount returns how many options the question offers, 0 for a free
@@ -118,6 +120,25 @@ type Prompt struct {
 	Messages []Message `json:"messages,omitempty"`
 	Text     string    `json:"text,omitempty"`
 	Stop     []string  `json:"stop,omitempty"`
+	// Prefix begins the assistant's turn, for suites that fix how an answer
+	// starts; only together with Messages.
+	Prefix string `json:"prefix,omitempty"`
+	// Tools are OpenAI tool definitions; an answer to such a prompt is stored as a
+	// [ToolAnswer].
+	Tools json.RawMessage `json:"tools,omitempty"`
+	// MaxTokens bounds this answer where the protocol does; it replaces the
+	// sampling's bound.
+	MaxTokens int `json:"max_tokens,omitempty"`
+}
+
+// SHA returns the SHA-256 of the prompt's canonical JSON in hex.
+func (p Prompt) SHA() string {
+	b, err := json.Marshal(p)
+	if err != nil { // only Tools can fail to marshal, and then the suite is broken
+		panic(fmt.Sprintf("marshal prompt: %v", err))
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // Suite is a benchmark. Prompt is pure: the same item and repeat give the same
@@ -126,6 +147,17 @@ type Suite interface {
 	Items(ctx context.Context) ([]Item, error)
 	Prompt(item Item, repeat int) (Prompt, error)
 	Grader() Grader
+}
+
+// Judged is implemented by suites whose answers another model judges. The
+// judge's reply is stored beside the answer, so that grading stays pure.
+type Judged interface {
+	// JudgePrompt returns what the judge is asked about an answer, and false where
+	// the answer needs no judge, such as an empty one.
+	JudgePrompt(item Item, text string) (Prompt, bool)
+	// GradeJudged grades an answer by the judge's reply, which is "" where
+	// JudgePrompt wanted none.
+	GradeJudged(item Item, text, reply string) Grade
 }
 
 // Key identifies an answer within a run.
@@ -139,15 +171,27 @@ type Key struct {
 // Record is one accepted answer, before and beside its grade.
 type Record struct {
 	Key
-	ItemSHA      string `json:"item_sha,omitempty"`
-	PromptSHA    string `json:"prompt_sha,omitempty"`
-	Text         string `json:"output"`
-	Reasoning    string `json:"reasoning,omitempty"`
-	FinishReason string `json:"finish_reason,omitempty"`
-	Refusal      bool   `json:"refusal,omitempty"`
-	Error        string `json:"error,omitempty"`
-	PromptTokens int64  `json:"prompt_tokens,omitempty"`
-	OutputTokens int64  `json:"output_tokens,omitempty"`
+	ItemSHA         string    `json:"item_sha,omitempty"`
+	PromptSHA       string    `json:"prompt_sha,omitempty"`
+	Text            string    `json:"output"`
+	Reasoning       string    `json:"reasoning,omitempty"`
+	Judgement       string    `json:"judgement,omitempty"` // the judge's reply
+	FinishReason    string    `json:"finish_reason,omitempty"`
+	Refusal         bool      `json:"refusal,omitempty"`
+	Error           string    `json:"error,omitempty"`
+	PromptTokens    int64     `json:"prompt_tokens,omitempty"`
+	OutputTokens    int64     `json:"output_tokens,omitempty"`
+	ReasoningTokens int64     `json:"reasoning_tokens,omitempty"`
+	CachedTokens    int64     `json:"cached_tokens,omitempty"`
+	JudgeTokens     int64     `json:"judge_tokens,omitempty"` // input and output of the judge
+	UsageWrong      string    `json:"usage_wrong,omitempty"`  // what was wrong with the server's own counts
+	TTFT            float64   `json:"ttft_s,omitempty"`
+	Latency         float64   `json:"latency_s,omitempty"`
+	Retries         int       `json:"retries,omitempty"` // requests beyond the first
+	Seed            int64     `json:"seed,omitempty"`
+	ServerID        string    `json:"server_id,omitempty"`
+	Check           int       `json:"check,omitempty"` // looks at the server's identity before this answer was asked for
+	Asked           time.Time `json:"asked_at,omitzero"`
 }
 
 // Journal keeps answers from the moment they are accepted.

@@ -33,7 +33,7 @@ type gauge struct {
 // run runs the program once, at home in a folder.
 func (g *gauge) run(b *testing.B, bin, home string, args ...string) {
 	cmd := exec.Command(bin, args...)
-	cmd.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH")}
+	cmd.Env = []string{"REPROMILL_EXECUTOR=local", "HOME=" + home, "PATH=" + os.Getenv("PATH")}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		b.Fatalf("%v: %v\n%.2000s", args, err, out)
 	}

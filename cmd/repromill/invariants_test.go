@@ -93,13 +93,14 @@ func TestThirdPartyStaysBehindItsAdapter(t *testing.T) {
 		"github.com/apache/arrow/go/":  {"results/schema", "results/dataset"},
 		"github.com/go-git/go-git/":    {"planner/fetch/git"},
 		"github.com/gocolly/colly/":    {"planner/intake"},
-		"github.com/docker/docker/":    {"runner/image", "runner/docker"},
+		"github.com/docker/docker/":    {"runner/docker/engine"},
 		"modernc.org/sqlite":           {"runner/store"},
 		"github.com/landlock-lsm/":     {"runner/sandbox", "planner/fetch/git"},
 		"k8s.io/":                      {"runner/kueue"},
 		"sigs.k8s.io/":                 {"runner/kueue"},
 		"github.com/spf13/cobra":       {"cmd"},
 		"github.com/schollz/progressb": {"cmd"},
+		"gonum.org/v1/plot":            {"results/plot"},
 	}
 	for _, p := range packages(t) {
 		for _, imp := range p.Imports {

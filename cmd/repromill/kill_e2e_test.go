@@ -75,7 +75,7 @@ func newBench(t *testing.T, bin string) *bench {
 func (b *bench) command(extra []string, args ...string) *exec.Cmd {
 	cmd := exec.Command(b.bin, args...)
 	cmd.Env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + b.dir, "USER=tester", "XDG_STATE_HOME=" + filepath.Join(b.dir, "state"),
+		"REPROMILL_EXECUTOR=local", "PATH=" + os.Getenv("PATH"), "HOME=" + b.dir, "USER=tester", "XDG_STATE_HOME=" + filepath.Join(b.dir, "state"),
 		"XDG_DATA_HOME=" + filepath.Join(b.dir, "data"), "XDG_CACHE_HOME=" + filepath.Join(b.dir, "cache"),
 		"XDG_CONFIG_HOME=" + filepath.Join(b.dir, "config"),
 	}, extra...)

@@ -150,7 +150,7 @@ type outcome struct {
 func (w *world) command(args ...string) *exec.Cmd {
 	cmd := exec.Command("repromill", args...)
 	cmd.Dir = w.home
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.home, "USER=tester", "LANG=C.UTF-8", noRaceSleep}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.home, "USER=tester", "REPROMILL_EXECUTOR=local", "LANG=C.UTF-8", noRaceSleep}
 	for name, dir := range map[string]string{"STATE": "state", "DATA": "data", "CACHE": "cache", "CONFIG": "config"} {
 		cmd.Env = append(cmd.Env, "XDG_"+name+"_HOME="+filepath.Join(w.home, dir))
 	}

@@ -77,7 +77,7 @@ func shell(t *testing.T, home, bin, command string) string {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", command)
 	cmd.Dir = "../.."
-	cmd.Env = []string{"HOME=" + home, "USER=you", "PATH=" + bin + ":" + os.Getenv("PATH")}
+	cmd.Env = []string{"HOME=" + home, "USER=you", "REPROMILL_EXECUTOR=local", "PATH=" + bin + ":" + os.Getenv("PATH")}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

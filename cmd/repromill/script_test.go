@@ -5,6 +5,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,26 +52,50 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// scriptHub is a hub with one open model and one whose files are behind
+// conditions.
+func scriptHub(t *testing.T) *httptest.Server {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/models/lab/open", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"id":"lab/open","gated":false,"usedStorage":2500000}`)
+	})
+	mux.HandleFunc("GET /api/models/lab/gated", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"id":"lab/gated","gated":"manual","usedStorage":2500000}`)
+	})
+	mux.HandleFunc("GET /api/models/lab/gated/auth-check", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Error-Code", "GatedRepo")
+		w.Header().Set("X-Error-Message", "Access to model lab/gated is restricted.")
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	return srv
+}
+
 // TestScripts runs the real command through testdata/script/*.txtar.
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
+	hub := scriptHub(t)
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
-		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "siteresults": siteResults},
 		Setup: func(env *testscript.Env) error {
 			home := filepath.Join(env.WorkDir, ".home")
 			env.Setenv("HOME", home)
 			env.Setenv("USER", "tester")
+			env.Setenv("REPROMILL_EXECUTOR", "local") // whatever engine this machine has
 			env.Vars = append(env.Vars, noRaceSleep)
 			env.Setenv("XDG_STATE_HOME", filepath.Join(home, "state"))
 			env.Setenv("XDG_DATA_HOME", filepath.Join(home, "data"))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(home, "cache"))
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(home, "config"))
 			env.Setenv("ROOT", root)
+			env.Setenv("HUB", hub.URL)
 			env.Setenv("MIRROR", filepath.Join(root, "examples", "mirror"))
 			return os.MkdirAll(home, 0o755)
 		},

@@ -202,7 +202,7 @@ func (c *Calibration) Check(rows []Row, configs *Configs) (*Report, error) {
 }
 
 func newReport(leaveOut string, preds []Prediction) *Report {
-	r := &Report{LeaveOut: leaveOut, Score: scoreOf("overall", preds), Predictions: preds, NVFP4: ratioOf(preds)}
+	r := &Report{LeaveOut: leaveOut, Score: ScoreOf("overall", preds), Predictions: preds, NVFP4: ratioOf(preds)}
 	r.Overall = r.Score
 	r.Folds = by(preds, func(p *Prediction) string { return p.Fold })
 	r.SKUs = by(preds, func(p *Prediction) string { return p.SKU })
@@ -220,13 +220,14 @@ func by(preds []Prediction, key func(*Prediction) string) []Score {
 	}
 	out := make([]Score, 0, len(groups))
 	for k, g := range groups {
-		out = append(out, scoreOf(k, g))
+		out = append(out, ScoreOf(k, g))
 	}
 	slices.SortFunc(out, func(a, b Score) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
-func scoreOf(name string, preds []Prediction) Score {
+// ScoreOf sums up predictions under a name.
+func ScoreOf(name string, preds []Prediction) Score {
 	ape := make([]float64, 0, len(preds))
 	bias := make([]float64, 0, len(preds))
 	covered := 0

@@ -40,6 +40,7 @@ type Calibration struct {
 	Cells   []Cell             `json:"cells"`
 	Params  map[string]float64 `json:"params"` // those that differ from their prior
 	Spread  map[string]Spread  `json:"spread"` // by what is known of a request, and class of model
+	Lengths []LengthRow        `json:"lengths,omitempty"`
 
 	design *design
 	theta  []float64
@@ -54,6 +55,7 @@ type Cell struct {
 	Precision string `json:"precision"`
 	Framework string `json:"framework"`
 	Rows      int    `json:"rows"`
+	Own       bool   `json:"own,omitempty"` // measured at this site
 }
 
 // Spread is the error of predictions as quantiles of log(measured/predicted).
@@ -65,6 +67,7 @@ type Spread struct {
 
 // What is known of a request decides its spread.
 const (
+	knownSite  = "site"  // as the next, and measured here
 	knownCell  = "cell"  // the model was measured on the GPU in the format
 	knownModel = "model" // the GPU is new
 	knownSKU   = "sku"   // the model is new
@@ -102,7 +105,7 @@ func fitPoints(ps []*point) (*Calibration, error) {
 func (c *Calibration) describe(ps []*point) {
 	index := map[Cell]int{}
 	for _, p := range ps {
-		key := Cell{p.row.Model, p.model, p.sku.ID, p.shape.Precision.String(), p.version, 0}
+		key := Cell{p.row.Model, p.model, p.sku.ID, p.shape.Precision.String(), p.version, 0, false}
 		if at, ok := index[key]; ok {
 			c.Cells[at].Rows++
 			continue
@@ -114,11 +117,15 @@ func (c *Calibration) describe(ps []*point) {
 			c.Sources = append(c.Sources, p.row.Source)
 		}
 	}
+	c.sortCells()
+	slices.Sort(c.Sources)
+	c.count()
+}
+
+func (c *Calibration) sortCells() {
 	slices.SortFunc(c.Cells, func(a, b Cell) int {
 		return cmp.Or(cmp.Compare(a.Structure, b.Structure), cmp.Compare(a.Model, b.Model), cmp.Compare(a.SKU, b.SKU), cmp.Compare(a.Precision, b.Precision), cmp.Compare(a.Framework, b.Framework))
 	})
-	slices.Sort(c.Sources)
-	c.count()
 }
 
 func (c *Calibration) count() {
@@ -127,8 +134,11 @@ func (c *Calibration) count() {
 		if g, err := sku.Find(cell.SKU); err == nil {
 			c.known["arch "+string(g.Arch)] += cell.Rows
 		}
-		for _, k := range supportKeys(cell.Structure, cell.SKU, cell.Precision, Engine(cell.Framework)) {
+		for i, k := range supportKeys(cell.Structure, cell.SKU, cell.Precision, Engine(cell.Framework)) {
 			c.known[k] += cell.Rows
+			if cell.Own && i == 1 {
+				c.known["own "+k] += cell.Rows
+			}
 		}
 	}
 }
@@ -175,6 +185,10 @@ func (c *Calibration) Estimate(q Query) Estimate {
 		fw = "vllm"
 	}
 	p := newPoint(q.Shape, q.SKU, q.Layout, q.Load, fw)
+	site := c.siteVersion(p)
+	if site != "" {
+		p.version = site
+	}
 	p.feats = c.design.features(p)
 	k := coef(p.feats, c.theta)
 	t := p.terms.Run(p.load, &k)
@@ -183,9 +197,12 @@ func (c *Calibration) Estimate(q Query) Estimate {
 	e := Estimate{
 		Throughput: estimators.Interval{P10: t.Throughput * math.Exp(s.P10), P50: t.Throughput, P90: t.Throughput * math.Exp(s.P90)},
 		Times:      t, Kind: spec.Estimated, SupportedBy: supportText(kind, counts),
-		Confidence: map[string]string{knownCell: "high", knownModel: "medium", knownSKU: "medium", knownNone: "low"}[kind],
+		Confidence: map[string]string{knownSite: "high", knownCell: "high", knownModel: "medium", knownSKU: "medium", knownNone: "low"}[kind],
 	}
 	e.Assumptions = append(e.Assumptions, q.Shape.Warnings...)
+	if site != "" {
+		e.Assumptions = append(e.Assumptions, "engine "+site+", as it was measured at this site")
+	}
 	if counts[5] == 0 {
 		e.Assumptions = append(e.Assumptions, fmt.Sprintf("no row was measured with %s: an average engine was assumed", fw))
 	}
@@ -193,10 +210,30 @@ func (c *Calibration) Estimate(q Query) Estimate {
 		e.Confidence = "low"
 		e.Assumptions = append(e.Assumptions, fmt.Sprintf("no GPU of the %s generation was measured: general efficiencies were assumed", q.SKU.Arch))
 	}
+	if q.Layout.PP > 1 || q.Layout.Nodes > 1 {
+		e.Confidence = "low"
+		e.Throughput = e.Throughput.Widen(1.5)
+		e.Assumptions = append(e.Assumptions, "no pipeline and no layout over several servers was measured: its links are taken at the catalogue's rates")
+	}
 	if len(q.Shape.Warnings) > 0 {
 		e.Throughput = e.Throughput.Widen(1.5)
 	}
 	return e
+}
+
+// siteVersion is the newest version of an engine that this site measured in the
+// configuration of a request that names no version, "" where there is none.
+func (c *Calibration) siteVersion(p *point) string {
+	if strings.ContainsAny(p.version, "0123456789") {
+		return ""
+	}
+	best := ""
+	for i := range c.Cells {
+		if x := &c.Cells[i]; x.Own && x.Structure == p.model && x.SKU == p.sku.ID && Engine(x.Framework) == p.engine && x.Framework > best && x.Precision == p.shape.Precision.String() {
+			best = x.Framework
+		}
+	}
+	return best
 }
 
 // arch reports whether a generation of GPUs was measured.
@@ -209,6 +246,8 @@ func (c *Calibration) knows(p *point) (kind string, counts [6]int) {
 	}
 	model, sku := counts[2] > 0, counts[4] > 0
 	switch {
+	case c.known["own "+supportKeys(p.model, p.sku.ID, p.shape.Precision.String(), p.engine)[1]] > 0:
+		return knownSite, counts
 	case counts[1] > 0:
 		return knownCell, counts
 	case model && sku:

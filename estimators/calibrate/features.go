@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/repromill/repromill/estimators/serving"
+	"github.com/repromill/repromill/estimators/sku"
 )
 
 // A coefficient of the time model is a sum of parameters times features: a
@@ -31,6 +32,36 @@ type param struct {
 type design struct {
 	list  []param
 	index map[string]int
+	base  map[baseKey][serving.NCoef][3]int // indices of the parameters that every configuration has, -1 where there is none
+}
+
+// baseKey is what the general parameters of a configuration depend on.
+type baseKey struct {
+	engine string
+	arch   sku.Arch
+}
+
+// coefNames are the names of the coefficients in the order of the time model.
+var coefNames = [serving.NCoef]string{"weights", "experts", "cache", "decode", "prefill", "attn", "layer", "sync", "link", "seq", "step", "request", "offset", "batch"}
+
+// prepare looks the general parameters up once: an estimate needs some forty.
+func (d *design) prepare() {
+	d.base = map[baseKey][serving.NCoef][3]int{}
+	find := func(name string) int {
+		if i, ok := d.index[name]; ok {
+			return i
+		}
+		return -1
+	}
+	for _, e := range engines {
+		for _, a := range archs {
+			var at [serving.NCoef][3]int
+			for c, n := range coefNames {
+				at[c] = [3]int{find(n), find(n + "." + e), find(n + "." + string(a))}
+			}
+			d.base[baseKey{e, a}] = at
+		}
+	}
 }
 
 func newDesign() *design {
@@ -38,6 +69,7 @@ func newDesign() *design {
 	for _, p := range priors() {
 		d.add(p)
 	}
+	d.prepare()
 	return d
 }
 
@@ -105,12 +137,14 @@ func (d *design) features(p *point) []feature {
 	moe := flag(s.Experts > 0)
 	f := math.Log(g.BF16.Value / 989)
 	bw := math.Log(g.Bandwidth.Value / 3.35)
-	names := [serving.NCoef]string{"weights", "experts", "cache", "decode", "prefill", "attn", "layer", "sync", "link", "seq", "step", "request", "offset", "batch"}
-	for c, n := range names {
-		add(c, n, 1)
-		add(c, n+"."+p.engine, 1)
-		add(c, n+"."+string(g.Arch), 1)
+	for c, at := range d.base[baseKey{p.engine, g.Arch}] {
+		for _, i := range at {
+			if i >= 0 {
+				fs = append(fs, feature{i, c, 1})
+			}
+		}
 	}
+	names := &coefNames
 	for _, c := range []int{serving.CDecode, serving.CPrefill, serving.COffset, serving.CLayer} {
 		add(c, names[c]+".fp8", t.ShareFP8)
 		add(c, names[c]+".fp4", t.ShareFP4)

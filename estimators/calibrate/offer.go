@@ -88,12 +88,12 @@ func (c *Calibration) offer(a Ask, g *sku.SKU) Offer {
 	per := e.Throughput.Scale(1 / n)
 	o.Throughput, o.PerGPU = &e.Throughput, &per
 	o.TTFT, o.TPOT, o.Parts = e.Times.TTFT, e.Times.TPOT, &e.Times.Parts
-	o.Dominant = dominant(e.Times.Parts)
+	o.Dominant = Dominant(e.Times.Parts)
 	o.Confidence, o.SupportedBy, o.Assumptions = e.Confidence, e.SupportedBy, e.Assumptions
 	if a.Load.Concurrency > o.Fit.Batch {
 		o.Assumptions = append(o.Assumptions, fmt.Sprintf("%d of %d concurrent requests fit at full length, the others wait", o.Fit.Batch, a.Load.Concurrency))
 	}
-	start := startup(o.Fit.Weights * n)
+	start := Startup(o.Fit.Weights * n)
 	busy := e.Throughput.Inverse(float64(a.Requests) * float64(a.Load.OSL))
 	wall := estimators.Interval{P10: busy.P10 + start.P10, P50: busy.P50 + start.P50, P90: busy.P90 + start.P90}
 	hours, used := wall.Scale(n/3600), busy.Scale(n/3600)
@@ -124,8 +124,8 @@ func (o *Offer) money(a Ask) {
 	o.USD = &estimators.Interval{P10: h.P10 * p.Low, P50: h.P50 * p.Mid, P90: h.P90 * p.High}
 }
 
-// dominant names the largest part of a decode step with its share of prefill.
-func dominant(p serving.Parts) string {
+// Dominant names the largest part of a decode step with its share of prefill.
+func Dominant(p serving.Parts) string {
 	names := []string{"weights", "cache", "compute", "overhead", "link", "prefill"}
 	v := []float64{p.Weights, p.Cache, p.Compute, p.Overhead, p.Link, p.Prefill}
 	at := 0
@@ -137,10 +137,10 @@ func dominant(p serving.Parts) string {
 	return names[at]
 }
 
-// startup is the time until a server answers: weights at 3, 1.5 and 0.5 GB/s,
+// Startup is the time until a server answers: weights at 3, 1.5 and 0.5 GB/s,
 // and compilation, graph capture and warm-up between a minute and seven
 // (vllm-project/vllm issues 19824 and 44881; kunwar.page chapter 52).
-func startup(weights float64) estimators.Interval {
+func Startup(weights float64) estimators.Interval {
 	return estimators.Interval{P10: 60 + weights/3e9, P50: 180 + weights/1.5e9, P90: 420 + weights/0.5e9}
 }
 

@@ -7,6 +7,9 @@ import (
 	"github.com/repromill/repromill/estimators/sku"
 )
 
+// archs are the generations that have parameters of their own.
+var archs = []sku.Arch{sku.Volta, sku.Ampere, sku.Ada, sku.Hopper, sku.Blackwell, sku.BlackwellRT}
+
 // priors are the parameters. Means of efficiencies are what tuned kernels reach
 // on GPUs in general; a step of sd is what one sigma of doubt is worth.
 func priors() []param {
@@ -48,10 +51,10 @@ func classPriors(add func(name string, mean, sd float64)) {
 		add("offset."+e, 0, 0.05)
 		add("offset.moe."+e, 0, 0.15)
 		add("offset.offline."+e, 0, 0.2)
-		add("offset.fp4."+e, 0, 0.15)
-		add("offset.fp8."+e, 0, 0.15)
+		add("offset.fp4."+e, 0, 0.225)
+		add("offset.fp8."+e, 0, 0.225)
 	}
-	for _, a := range []sku.Arch{sku.Volta, sku.Ampere, sku.Ada, sku.Hopper, sku.Blackwell, sku.BlackwellRT} {
+	for _, a := range archs {
 		for _, c := range []string{"weights", "experts", "cache", "decode", "prefill", "attn", "layer"} {
 			add(c+"."+string(a), 0, 0.2)
 		}
@@ -66,14 +69,14 @@ func classPriors(add func(name string, mean, sd float64)) {
 // kernels for it are young.
 func kindPriors(add func(name string, mean, sd float64)) {
 	for _, f := range []string{"fp8", "fp4", "w4a16"} {
-		add("decode."+f, map[string]float64{"fp8": -0.1, "fp4": -0.2, "w4a16": -0.3}[f], 0.3)
-		add("prefill."+f, map[string]float64{"fp8": -0.1, "fp4": -0.2, "w4a16": -0.3}[f], 0.3)
-		add("offset."+f, 0, 0.05)
-		add("layer."+f, 0, 0.2)
+		add("decode."+f, map[string]float64{"fp8": -0.1, "fp4": -0.2, "w4a16": -0.3}[f], 0.45)
+		add("prefill."+f, map[string]float64{"fp8": -0.1, "fp4": -0.2, "w4a16": -0.3}[f], 0.45)
+		add("offset."+f, 0, 0.075)
+		add("layer."+f, 0, 0.3)
 	}
-	add("weights.fp8", 0, 0.2)
-	add("weights.fp4", 0, 0.2)
-	add("experts.fp4", 0, 0.2)
+	add("weights.fp8", 0, 0.3)
+	add("weights.fp4", 0, 0.3)
+	add("experts.fp4", 0, 0.3)
 	// The faster the chip beside its memory, the less of it is reached.
 	add("decode.flops", 0, 0.1)
 	add("prefill.flops", 0, 0.1)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/repromill/repromill/estimators/serving"
@@ -41,6 +42,14 @@ func ReadConfigs(dir fs.FS) (*Configs, error) {
 	return c, nil
 }
 
+// Add adds a configuration.
+func (c *Configs) Add(m *model.Model) { c.models = append(c.models, m) }
+
+// Has reports whether there is a configuration of a model by its id.
+func (c *Configs) Has(id string) bool {
+	return slices.ContainsFunc(c.models, func(m *model.Model) bool { return strings.EqualFold(m.ID, id) })
+}
+
 // find returns the configuration that a row means: by its structure where the
 // row states it, and by its name otherwise. Among several, the one whose own
 // format is the row's.
@@ -52,6 +61,9 @@ func (c *Configs) find(r *Row, p serving.Precision) *model.Model {
 	var hits []hit
 	for _, m := range c.models {
 		score := nameScore(r.Model, m.ID)
+		if strings.EqualFold(r.Model, m.ID) {
+			score = 5
+		}
 		switch {
 		case r.Layers > 0 && r.Hidden > 0:
 			if m.Layers != r.Layers || m.Hidden != r.Hidden || (r.TotalB > 0 && math.Abs(r.TotalB*1e9/float64(m.Params.Total)-1) > 0.03) {
@@ -186,7 +198,11 @@ func resolve(rows []Row, c *Configs) ([]*point, error) {
 
 func newPoint(s *serving.Shape, g *sku.SKU, l serving.Layout, w serving.Workload, framework string) *point {
 	p := &point{shape: s, sku: g, layout: l, load: w, engine: Engine(framework), terms: serving.NewTerms(s, g, l)}
-	p.model = fmt.Sprintf("%d/%d/%d/%.3g", s.Layers, s.Hidden, s.Experts, s.Total)
+	b := make([]byte, 0, 32)
+	b = append(strconv.AppendInt(b, int64(s.Layers), 10), '/')
+	b = append(strconv.AppendInt(b, int64(s.Hidden), 10), '/')
+	b = append(strconv.AppendInt(b, int64(s.Experts), 10), '/')
+	p.model = string(strconv.AppendFloat(b, s.Total, 'g', 3, 64))
 	p.version = strings.ToLower(framework)
 	return p
 }

@@ -21,25 +21,37 @@ type Fit struct {
 	Math    string  `json:"math"`  // what the quantised weights compute as on this GPU
 }
 
-// FitMemory finds the fewest GPUs of a node that hold the weights and at least
-// one sequence of the workload. gpus fixes their number; 0 tries 1, 2, 4, … up
-// to what one fabric joins. That nothing fits is an answer, not an error.
+// FitMemory finds the fewest GPUs that hold the weights and at least one
+// sequence of the workload. gpus fixes their number; 0 tries 1, 2, 4, … up to
+// what one fabric joins, and then pipelines over several servers. That nothing
+// fits is an answer, not an error.
 func FitMemory(s *Shape, g *sku.SKU, w Workload, gpus int) Fit {
 	if f, ok := impossible(s, g, w, gpus); !ok {
 		return f
+	}
+	if gpus > g.Domain {
+		return overNodes(s, g, w, gpus)
 	}
 	var last Fit
 	for n := 1; n <= max(1, g.Domain, gpus); n *= 2 {
 		if gpus > 0 {
 			n = gpus
 		}
-		last = fitOn(s, g, w, n)
+		last = fitOn(s, g, w, Layout{GPUs: n, TP: n})
 		if last.Fits || gpus > 0 {
 			return last
 		}
 	}
+	for nodes := 2; nodes <= maxNodes && g.Network.Value >= fastNetwork; nodes *= 2 {
+		if f := overNodes(s, g, w, nodes*serverGPUs(g)); f.Fits {
+			return f
+		}
+	}
 	if last.Layout.GPUs > 1 {
 		last.Why += fmt.Sprintf(" on each of %d, the most that one %s joins", last.Layout.GPUs, g.Fabric)
+		if g.Network.Value >= fastNetwork {
+			last.Why += fmt.Sprintf("; %d servers do not hold it either", maxNodes)
+		}
 	}
 	return last
 }
@@ -52,21 +64,20 @@ func impossible(s *Shape, g *sku.SKU, w Workload, gpus int) (Fit, bool) {
 		f.Why = fmt.Sprintf("no kernel runs %s on compute capability %d.%d", s.Weights, g.Capability/10, g.Capability%10)
 	case s.Context > 0 && w.ISL+w.OSL > s.Context:
 		f.Why = fmt.Sprintf("%d tokens in and %d out are more than the model's context of %d", w.ISL, w.OSL, s.Context)
-	case gpus > 0 && s.Heads > 0 && s.Heads%gpus != 0:
+	case gpus > 0 && gpus <= g.Domain && s.Heads > 0 && s.Heads%gpus != 0:
 		f.Why = fmt.Sprintf("%d attention heads cannot be split over %d GPUs", s.Heads, gpus)
-	case gpus > g.Domain && g.Domain > 0:
-		f.Why = fmt.Sprintf("one %s joins %d GPUs at most", g.Fabric, g.Domain)
+	case gpus > g.Domain && gpus%serverGPUs(g) != 0:
+		f.Why = fmt.Sprintf("one %s joins %d GPUs; more than that come in servers of %d", g.Fabric, g.Domain, serverGPUs(g))
 	default:
 		return f, true
 	}
 	return f, false
 }
 
-func fitOn(s *Shape, g *sku.SKU, w Workload, n int) Fit {
-	l := Layout{GPUs: n, TP: n}
+func fitOn(s *Shape, g *sku.SKU, w Workload, l Layout) Fit {
 	f := Fit{Layout: l, Math: MathOn(s, g)}
-	if s.Heads > 0 && s.Heads%n != 0 {
-		f.Why = fmt.Sprintf("%d attention heads cannot be split over %d GPUs", s.Heads, n)
+	if s.Heads > 0 && s.Heads%l.TP != 0 {
+		f.Why = fmt.Sprintf("%d attention heads cannot be split over %d GPUs", s.Heads, l.TP)
 		return f
 	}
 	t := NewTerms(s, g, l)

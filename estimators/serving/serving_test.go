@@ -70,9 +70,9 @@ func TestFitMemory(t *testing.T) {
 		gpus                   int // fewest; 0 means never
 	}{
 		{llama70B, "bf16", "h100", 2}, {llama70B, "fp8", "h200", 1}, {llama70B, "nvfp4", "b200", 1}, {llama70B, "bf16", "h200", 2}, {llama70B, "bf16", "rtx-4090", 8},
-		{llama405B, "fp8", "h100", 8}, {llama405B, "bf16", "h100", 0}, {llama405B, "bf16", "h200", 8},
+		{llama405B, "fp8", "h100", 8}, {llama405B, "bf16", "h100", 16}, {llama405B, "bf16", "h200", 8},
 		{gptOSS, "", "h100", 1}, {gptOSS, "", "rtx-5090", 4}, {gptOSS, "", "gb10", 1},
-		{deepseek, "", "h200", 8}, {deepseek, "", "h100", 0}, {deepseek, "nvfp4", "b200", 4}, {deepseek, "", "b200", 4},
+		{deepseek, "", "h200", 8}, {deepseek, "", "h100", 16}, {llama405B, "bf16", "rtx-5090", 0}, {llama405B, "bf16", "gb200", 8}, {deepseek, "nvfp4", "b200", 4}, {deepseek, "", "b200", 4},
 		{llama70B, "nvfp4", "v100", 0}, {llama70B, "fp8", "v100", 0},
 	} {
 		f := FitMemory(shape(t, c.config, c.precision), gpu(t, c.sku), load, 0)
@@ -90,7 +90,7 @@ func TestWhatCannotFit(t *testing.T) {
 	for why, f := range map[string]Fit{
 		"cannot be split over 3": FitMemory(s, gpu(t, "h100"), Workload{ISL: 100, OSL: 100}, 3),
 		"context of 131072":      FitMemory(s, gpu(t, "b200"), Workload{ISL: 131072, OSL: 1}, 0),
-		"joins 2 GPUs":           FitMemory(s, gpu(t, "h100-nvl"), Workload{ISL: 100, OSL: 100}, 4),
+		"come in servers of 2":   FitMemory(s, gpu(t, "h100-nvl"), Workload{ISL: 100, OSL: 100}, 5),
 		"weights of":             FitMemory(s, gpu(t, "rtx-4060"), Workload{ISL: 100, OSL: 100}, 0),
 		"no kernel runs":         FitMemory(s, gpu(t, "v100"), Workload{ISL: 100, OSL: 100}, 0),
 	} {

@@ -9,7 +9,9 @@ import (
 // Layout is how a model is split over GPUs.
 type Layout struct {
 	GPUs   int  `json:"gpus"`
-	TP     int  `json:"tp"`              // of attention; GPUs / TP replicas share the batch
+	TP     int  `json:"tp"`              // of attention; GPUs / (TP · PP) replicas share the batch
+	PP     int  `json:"pp,omitempty"`    // stages of a pipeline; 0 is 1
+	Nodes  int  `json:"nodes,omitempty"` // servers, or domains of one fabric; 0 is 1
 	Expert bool `json:"expert_parallel"` // whole experts on each GPU
 	AttnDP bool `json:"attention_dp"`    // every GPU has all attention weights and its own sequences
 }
@@ -61,6 +63,8 @@ type Terms struct {
 	Hop      float64 // seconds to communicate a token's activations
 	kvPer    [4]kvTerm
 	kvN      int
+	Pipe     float64 // stages of the pipeline
+	hops     float64 // seconds to pass a token's activations from stage to stage
 	state    float64 // seconds to read and write a sequence's state
 	pairDec  float64 // seconds per layer and token of context in decoding
 	pairPre  float64
@@ -83,9 +87,10 @@ type kvTerm struct{ layers, elements, window, reads float64 }
 func NewTerms(s *Shape, g *sku.SKU, l Layout) Terms {
 	n := float64(max(1, l.GPUs))
 	tp := max(1, l.TP)
-	t := Terms{N: n, Layers: float64(s.Layers), Replicas: max(1, n/float64(tp))}
+	pp := float64(max(1, l.PP))
+	t := Terms{N: n, Layers: float64(s.Layers), Replicas: max(1, n/float64(tp)/pp), Pipe: pp}
 	if l.AttnDP {
-		tp, t.Replicas = 1, n
+		tp, t.Replicas = 1, n/pp
 	}
 	bw := g.Bandwidth.Value * 1e12
 	if s.Experts > 0 {
@@ -96,14 +101,15 @@ func NewTerms(s *Shape, g *sku.SKU, l Layout) Terms {
 	for _, grp := range s.Groups {
 		split := n
 		if grp.Attention {
-			split = float64(tp)
+			split = float64(tp) * pp
 		}
 		b := grp.Bytes / split
 		resident += b
+		// Each of the batches in a pipeline reads the weights of each stage.
 		if grp.Expert {
-			t.Expert += b / bw
+			t.Expert += pp * b / bw
 		} else {
-			t.Dense += b / bw
+			t.Dense += pp * b / bw
 		}
 		sec := 2 * grp.Active / n / (rate(grp, g) * 1e12)
 		t.Token += sec
@@ -166,13 +172,13 @@ func (t *Terms) cache(s *Shape, g *sku.SKU, l Layout, tp int, bw float64) {
 			per = per / float64(kv.Heads) * math.Ceil(float64(kv.Heads)/float64(min(tp, kv.Heads)))
 		}
 		if t.kvN < len(t.kvPer) {
-			t.kvPer[t.kvN] = kvTerm{float64(kv.Layers), per, float64(kv.Window), float64(kv.Reads)}
+			t.kvPer[t.kvN] = kvTerm{float64(kv.Layers) / t.Pipe, per, float64(kv.Window), float64(kv.Reads)}
 			t.kvN++
 		}
 	}
 	t.kvBytes = s.KVBytes
 	t.kvSecond = s.KVBytes / bw
-	t.seqBytes = s.State / float64(tp)
+	t.seqBytes = s.State / float64(tp) / t.Pipe
 	t.state = 2 * t.seqBytes / bw
 	f16 := g.BF16.Value * 1e12
 	t.pairDec = s.PairDecode / float64(tp) / f16
@@ -185,13 +191,29 @@ func (t *Terms) hop(s *Shape, g *sku.SKU, l Layout) {
 	if l.GPUs <= 1 {
 		return
 	}
-	n := float64(l.GPUs)
-	ring := 2 * (n - 1) / n * 2 * float64(s.Hidden)
+	group := float64(l.GPUs) / t.Pipe // GPUs that work on one layer
+	ring := 2 * (group - 1) / group * 2 * float64(s.Hidden)
 	per := 2 * ring
 	if l.AttnDP {
-		per = float64(max(1, s.Used)) * float64(s.Hidden) * 1.5 * 2 * (n - 1) / n / n
+		per = float64(max(1, s.Used)) * float64(s.Hidden) * 1.5 * 2 * (group - 1) / group / group
 	}
-	t.Hop = float64(s.Layers) * per / (g.Link.Value * 1e9)
+	t.Hop = float64(s.Layers) / t.Pipe * per * secondsPerByte(g, group)
+	t.hops = (t.Pipe - 1) / t.Pipe * 2 * float64(s.Hidden) * secondsPerByte(g, math.Inf(1)) / math.Max(1, float64(l.TP))
+}
+
+// secondsPerByte is the time to bring a byte to the other GPUs of a group: those
+// of the same domain are reached over its links, the others over the network.
+func secondsPerByte(g *sku.SKU, group float64) float64 {
+	domain := float64(max(1, g.Domain))
+	link := 1 / (g.Link.Value * 1e9)
+	if group <= domain || g.Network.Value <= 0 {
+		return link
+	}
+	away := 1.0
+	if !math.IsInf(group, 1) {
+		away = (group - domain) / group
+	}
+	return away/(g.Network.Value*1e9) + (1-away)*link
 }
 
 // cacheElements is what one sequence of c tokens has on one GPU.
@@ -287,23 +309,25 @@ func (t *Terms) batchAtRate(w Workload, c *Coef, full float64) float64 {
 }
 
 func (t *Terms) at(isl, osl, b, waiting float64, c *Coef) Times {
-	per := b / t.Replicas // sequences of one attention replica
+	// A pipeline that is not full waits: its stages take as long as if it were.
+	all := math.Max(b, t.Pipe)
+	per := all / t.Replicas // sequences of one attention replica
 	ctx := isl + osl/2
 	read := t.Expert
 	if t.Miss > 0 {
-		read *= 1 - math.Pow(t.Miss, b)
+		read *= 1 - math.Pow(t.Miss, all/t.Pipe)
 	}
 	weights := t.Dense*math.Exp(-c[CWeights]) + read*math.Exp(-c[CExperts])
 	cache := per * (t.cacheElements(ctx, true)*t.kvSecond + t.state) * math.Exp(-c[CCache])
 	pairs := t.pairs(ctx)
-	compute := b*t.Token*math.Exp(-c[CDecode]) + per*pairs*t.pairDec*math.Exp(-c[CAttn])
+	compute := all*t.Token*math.Exp(-c[CDecode]) + per*pairs*t.pairDec*math.Exp(-c[CAttn])
 	core := math.Cbrt(cube(weights+cache) + cube(compute))
 	overhead := t.Layers*math.Exp(c[CLayer]) + math.Exp(c[CStep]) + b*math.Exp(c[CSeq])
 	link := 0.0
 	el := math.Exp(-c[CLink])
 	if t.N > 1 {
 		overhead += t.Layers * math.Exp(c[CSync])
-		link = b * t.Hop * el
+		link = all*t.Hop*el + b*t.hops*el + (t.Pipe-1)*stageLatency
 	}
 	dec := core + overhead + link
 	// A query sees half of the prompt on average.
@@ -324,6 +348,11 @@ func (t *Terms) at(isl, osl, b, waiting float64, c *Coef) Times {
 }
 
 func cube(x float64) float64 { return x * x * x }
+
+// stageLatency is the time to start passing activations to the next stage of a
+// pipeline over a network (point-to-point latency of collective libraries over
+// InfiniBand and RoCE, 10 to 30 µs).
+const stageLatency = 20e-6
 
 // Memory that is not the model's. The share of the memory that engines take is
 // vLLM's gpu_memory_utilization and TensorRT-LLM's free_gpu_memory_fraction.

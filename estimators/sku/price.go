@@ -81,12 +81,15 @@ func (e *PriceError) UserError() string {
 	return "prices are USD per GPU-hour, in config.yaml: `prices: {" + e.SKU + ": 3.50}`"
 }
 
-// UserPrice is a price that the user configured.
-func UserPrice(id string, usd float64, source string) (Price, error) {
+// UserPrice is a price that the user configured. asOf is a month, or empty.
+func UserPrice(id string, usd float64, terms Terms, asOf, source string) (Price, error) {
 	if math.IsNaN(usd) || usd < 0 || usd > 1000 {
 		return Price{}, &PriceError{id, fmt.Sprintf("%v USD per GPU-hour cannot be meant", usd)}
 	}
-	return Price{usd, usd, usd, OnDemand, "", spec.Published, source}, nil
+	if _, err := time.Parse("2006-01", asOf); err != nil && asOf != "" {
+		return Price{}, &PriceError{id, fmt.Sprintf("%.20q is no month such as 2026-11", asOf)}
+	}
+	return Price{usd, usd, usd, terms, asOf, spec.Published, source}, nil
 }
 
 // Stale reports whether a price is older than a year.

@@ -51,7 +51,9 @@ type SKU struct {
 	BF16      Cell `json:"bf16_tflops"`   // FP16 on Volta
 	FP8       Cell `json:"fp8_tflops"`
 	FP4       Cell `json:"fp4_tflops"`
-	Link      Cell `json:"link_gbs"` // to the other GPUs of the node, 10^9 bytes per second and direction
+	FP32      Cell `json:"fp32_tflops"` // without tensor cores
+	Link      Cell `json:"link_gbs"`    // to the other GPUs of the node, 10^9 bytes per second and direction
+	Network   Cell `json:"network_gbs"` // to GPUs of other nodes, as its usual server has it
 	PowerW    Cell `json:"power_w"`
 
 	Fabric string   `json:"fabric"` // nvlink|nvlink-bridge|pcie|none

@@ -149,7 +149,7 @@ func TestPrices(t *testing.T) {
 		t.Error("a price out of thin air")
 	}
 	for _, usd := range []float64{-1, math.NaN(), math.Inf(1), 5000} {
-		if _, err := UserPrice("h100", usd, "x"); err == nil {
+		if _, err := UserPrice("h100", usd, OnDemand, "", "x"); err == nil {
 			t.Errorf("price %v taken", usd)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 type Claim struct {
 	Key       Key
 	Text      string // the sentence, row or line
+	Around    string // the paragraph that it stands in, for prose
 	Value     *float64
 	Lo, Hi    *float64 // a range, or one bound
 	PlusMinus *float64 // stated uncertainty

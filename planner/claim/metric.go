@@ -48,7 +48,7 @@ var vocabulary = []metric{
 	{"top5_accuracy", "higher", true, []string{"top 5 accuracy", "top 5 acc", "top 5", "acc@5", "acc5"}},
 	{"error_rate", "lower", true, []string{"error rate", "top 1 error", "test error", "classification error"}},
 	{"f1", "higher", true, []string{"f1", "f1 score", "macro f1", "micro f1", "f score"}},
-	{"exact_match", "higher", true, []string{"exact match", "exact match score"}},
+	{"exact_match", "higher", true, []string{"exact match", "exact match score", "em"}},
 	{"precision", "higher", true, []string{"precision score", "precision"}},
 	{"recall", "higher", true, []string{"recall"}},
 	{"auc", "higher", true, []string{"auc", "auroc", "roc auc", "aucroc"}},
@@ -71,7 +71,7 @@ var vocabulary = []metric{
 	{"lpips", "lower", false, []string{"lpips"}},
 	{"rmse", "lower", false, []string{"rmse", "root mean squared error", "root mean square error"}},
 	{"mse", "lower", false, []string{"mse", "mean squared error", "mean square error"}},
-	{"mean_absolute_error", "lower", false, []string{"mean absolute error"}},
+	{"mean_absolute_error", "lower", false, []string{"mean absolute error", "mae"}},
 	{"relative_l2_error", "lower", false, []string{"relative l2 error", "l2 error", "relative l2", "l2re"}},
 	{"r2", "higher", false, []string{"r squared", "r2 score", "r2"}},
 	{"spearman", "higher", false, []string{"spearman", "spearman correlation", "spearmanr"}},
@@ -236,6 +236,9 @@ func Mentions(text string) []Mention {
 		}
 		mt := Mention{Key: Key{Base: metricByName[squash(name)].base}, Start: start, End: stop}
 		mt.qualify(text)
+		if strings.EqualFold(name, "mae") && !errorMeant(text, mt) {
+			continue
+		}
 		out = append(out, mt)
 	}
 	return out
@@ -246,8 +249,19 @@ func tooShort(name string) bool {
 	switch name {
 	case "map", "ap", "return", "r2", "Map", "Return", "ece", "iou", "mse", "cer":
 		return name == "map" || name == "Map" || name == "ap" || name == "Return"
+	case "em", "Em":
+		return true
 	}
 	return false
+}
+
+var besideMAERE = regexp.MustCompile(`(?i)\b(?:r?mse|mape)\b`)
+
+// errorMeant tells the mean absolute error from a model of that name: a split
+// or a statistic qualifies it, another error stands beside it, or it is all that
+// the label says.
+func errorMeant(text string, m Mention) bool {
+	return m.Key.Split != "" || m.Key.Stat != "" || besideMAERE.MatchString(text) || strings.Trim(text, " :=,_{}'\"") == "mae"
 }
 
 func letter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80 }

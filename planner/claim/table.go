@@ -30,7 +30,7 @@ func FromTable(t markdown.Table, group int) []Claim {
 			label = row.Cells[0]
 		}
 		for i, cell := range row.Cells {
-			if i == 0 || i >= len(keys) || keys[i] == nil {
+			if i == 0 || i >= len(keys) || keys[i] == nil || theirs(t.Header, keys, i) {
 				continue
 			}
 			if c, ok := fromCell(cell, *keys[i]); ok {
@@ -42,11 +42,10 @@ func FromTable(t markdown.Table, group int) []Claim {
 			}
 		}
 	}
-	if len(out) == 0 {
-		out = transposed(t, group)
-	}
-	if len(out) == 0 {
-		out = captioned(t, group)
+	for _, read := range []func(markdown.Table, int) []Claim{byMethod, byDataset, transposed, captioned} {
+		if len(out) == 0 {
+			out = read(t, group)
+		}
 	}
 	return out
 }
@@ -92,21 +91,15 @@ func linksOf(row markdown.Row, i int) []string {
 	return out
 }
 
-var oursRE = regexp.MustCompile(`(?i)\.py\b|\bours?\b|\bthis (?:repo|work|code|implementation)|reproduced`)
+var oursRE = regexp.MustCompile(`(?i)\.py\b|\bours?\b|\bthis (?:repo|work|code|implementation)|reproduced|re-?implement|we (?:get|obtain)`)
 
 // captioned reads a table whose headers name no metric, where the words before
 // it name exactly one: of its numeric columns the one that names a script or
 // says that it is the authors' own, or the only one.
 func captioned(t markdown.Table, group int) []Claim {
-	ms := Mentions(t.Intro)
-	if len(ms) == 0 {
+	k, _ := oneMetric(t)
+	if k.Base == "" {
 		return nil
-	}
-	k := ms[0].Key
-	for _, m := range ms[1:] {
-		if m.Key != k {
-			return nil
-		}
 	}
 	column, numeric := -1, 0
 	for i := 1; i < len(t.Header); i++ {
@@ -123,11 +116,11 @@ func captioned(t markdown.Table, group int) []Claim {
 			continue
 		}
 		numeric++
-		if column < 0 || oursRE.MatchString(t.Header[i]) && !oursRE.MatchString(t.Header[column]) {
+		if column < 0 || own(t, t.Header[i]) && !own(t, t.Header[column]) {
 			column = i
 		}
 	}
-	if column < 0 || numeric > 1 && !oursRE.MatchString(t.Header[column]) {
+	if column < 0 || numeric > 1 && !own(t, t.Header[column]) {
 		return nil
 	}
 	var out []Claim

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -27,6 +28,9 @@ type Request struct {
 	Timeout time.Duration
 	// NoBody leaves Response.Body nil: the caller reads Response.Path.
 	NoBody bool
+	// NoStore keeps the answer out of the cache and of the recorded mirror: for
+	// pieces of large files that are read once. Response.Path is empty.
+	NoStore bool
 	// Check looks at an answer from the network before it is stored: for
 	// sites that send errors with status 200. An answer with an error is not
 	// stored; the error is returned, after retries if it wraps ErrTransient.
@@ -101,12 +105,17 @@ func (c *Client) do(ctx context.Context, r Request) (*Response, error) {
 		}
 		return res, err
 	}
-	res, err := c.cached(ctx, j)
+	var res *Response
+	if j.NoStore {
+		res, err = c.pass(ctx, j)
+	} else {
+		res, err = c.cached(ctx, j)
+	}
 	if err != nil {
 		return nil, err
 	}
 	res.Canonical = c.canonical(res.FinalURL)
-	if c.cfg.Record != "" {
+	if c.cfg.Record != "" && !j.NoStore {
 		if err := c.record(j, res); err != nil {
 			return nil, err
 		}
@@ -180,6 +189,23 @@ func (c *Client) cached(ctx context.Context, j *job) (*Response, error) {
 		}
 	}
 	return c.refresh(ctx, j, e)
+}
+
+// pass answers from the site and leaves nothing behind.
+func (c *Client) pass(ctx context.Context, j *job) (*Response, error) {
+	a, err := c.fetch(ctx, j, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer a.discard()
+	body, err := os.ReadFile(a.path)
+	if err != nil {
+		return nil, fmt.Errorf("get %s: read its body: %w", j.url, err)
+	}
+	return &Response{
+		URL: j.url, FinalURL: a.finalURL, Status: a.status, Header: a.header,
+		Body: body, Size: a.size, SHA256: a.sum, FetchedAt: c.cfg.Now().UTC(),
+	}, nil
 }
 
 // use returns the stored answer if it is sound and fresh enough, and otherwise

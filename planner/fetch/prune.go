@@ -67,6 +67,26 @@ func (c *Client) Prune(ctx context.Context, o PruneOptions) (PruneReport, error)
 	return rep, err
 }
 
+// Usage says how many answers the cache holds, how many bytes their bodies
+// take, and when the last one was fetched.
+func (c *Client) Usage(ctx context.Context) (entries int, bytes int64, newest time.Time, err error) {
+	if c.cache == nil {
+		return 0, 0, newest, nil
+	}
+	err = walkFiles(ctx, filepath.Join(c.cache.dir, "blobs"), func(_ string, info fs.FileInfo) error {
+		entries++
+		bytes += info.Size()
+		if info.ModTime().After(newest) {
+			newest = info.ModTime()
+		}
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return entries, bytes, newest, err
+}
+
 // pruneEntries removes entries and returns those that stay.
 func (c *Client) pruneEntries(ctx context.Context, o PruneOptions, rep *PruneReport) ([]*entry, error) {
 	now := c.cfg.Now()

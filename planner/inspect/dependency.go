@@ -226,6 +226,9 @@ func (r *reader) dependencies() error {
 		}
 		r.facts.Dependencies = append(r.facts.Dependencies, *d)
 	}
+	if err := r.odd(); err != nil {
+		return err
+	}
 	r.facts.Dependencies = append(r.facts.Dependencies, r.facts.prose()...)
 	sort.SliceStable(r.facts.Dependencies, func(i, j int) bool {
 		return depth(r.facts.Dependencies[i].Path) < depth(r.facts.Dependencies[j].Path)

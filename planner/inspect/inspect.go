@@ -10,6 +10,7 @@ import (
 	"path"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/repromill/repromill/planner/inspect/markdown"
 	"github.com/repromill/repromill/planner/inspect/python"
@@ -72,6 +73,13 @@ type Facts struct {
 	dirs  map[string]bool
 	index map[string]int
 	cells map[string]string // code of the notebooks
+
+	options map[string][]Option // by settings file
+
+	comments map[string][]python.Literal // of settings files, until they are documents
+
+	mu      sync.Mutex
+	reached map[string][]string // answers of Reach
 }
 
 // File is one regular file or link of the checkout.
@@ -86,6 +94,7 @@ type Document struct {
 	Path     string
 	Notebook bool
 	CI       bool // a workflow of a continuous integration service
+	Remarks  bool // what comments and docstrings of a source or settings file say
 	Doc      *markdown.Doc
 	Commands []markdown.Command
 	Outputs  []markdown.Output // shown output: of blocks, or stored in cells
@@ -175,6 +184,7 @@ func Dir(ctx context.Context, dir string, cfg Config) (*Facts, error) {
 			return nil, err
 		}
 	}
+	r.facts.remarks()
 	r.facts.versions()
 	r.facts.languages()
 	return r.facts, nil
@@ -207,17 +217,22 @@ func (f *Facts) languages() {
 			f.Languages[l]++
 		}
 	}
-	if f.Languages["Python"] > 0 || f.Languages["Shell"] > 0 {
-		return
-	}
 	best := ""
 	for _, l := range []string{"R", "Julia", "MATLAB", "Stata", "C++", "C", "CUDA", "Go", "Rust", "Java", "JavaScript", "TypeScript", "Lua", "Scala", "Haskell"} {
 		if f.Languages[l] > f.Languages[best] {
 			best = l
 		}
 	}
+	ours := f.Languages["Python"] + f.Languages["Shell"]
+	if ours > 0 && !(statistical[best] && ours*5 <= f.Languages[best] && len(f.Starts) == 0) {
+		return
+	}
 	f.Unsupported = best
 }
+
+// statistical are languages of research code in which a few helpers of another
+// language do not make the repository one of ours.
+var statistical = map[string]bool{"R": true, "Julia": true, "MATLAB": true, "Stata": true}
 
 func (f *Facts) warn(code, message string, at ...spec.Evidence) {
 	if len(f.Warnings) < 200 {

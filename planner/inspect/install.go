@@ -152,7 +152,7 @@ func condaInstall(w []string) *Install {
 			if i++; i < len(w) {
 				in.Indexes = append(in.Indexes, Entry{Spec: "--channel " + w[i]})
 			}
-		case a == "-n" || a == "--name" || a == "-p" || a == "--prefix":
+		case a == "--name" || a == "--prefix" || shortNameRE.MatchString(a):
 			i++
 		case strings.HasPrefix(a, "-"):
 		default:
@@ -167,6 +167,9 @@ func condaInstall(w []string) *Install {
 	}
 	return in
 }
+
+// shortNameRE is "-n" or "-p", alone or behind other short options as in "-yn".
+var shortNameRE = regexp.MustCompile(`^-[a-z]*[np]$`)
 
 func aptInstall(w []string) *Install {
 	in := &Install{Tool: "apt"}
@@ -187,9 +190,13 @@ func aptInstall(w []string) *Install {
 }
 
 var (
-	pinnedSpanRE = regexp.MustCompile(`^[A-Za-z][\w.\-]*(?:\[[\w,]+\])?\s*(?:==|>=|<=|~=)\s*\d[\w.+]*$`)
+	pinnedSpanRE = regexp.MustCompile(`^([A-Za-z][\w.\-]*)(?:\[[\w,]+\])?\s*(?:==|>=|<=|~=)\s*\d[\w.+]*$`)
 	depHeadingRE = regexp.MustCompile(`(?i)depend|require|install|setup|set-up|environment|prerequisite|getting started|usage`)
 )
+
+// notPackage are programs and drivers whose versions prose states like those of
+// packages.
+var notPackage = map[string]bool{"cuda": true, "cudnn": true, "nccl": true, "nvcr": true, "gcc": true, "g": true, "nvcc": true, "cmake": true, "ubuntu": true, "python": true, "conda": true, "driver": true, "docker": true, "node": true, "java": true, "cudatoolkit": true}
 
 // prose collects the installation lines of every document that is not a
 // workflow: one dependency record per document.
@@ -205,7 +212,7 @@ func (f *Facts) prose() []Dependency {
 			d.install(c)
 		}
 		for _, sp := range doc.Doc.Spans {
-			if !pinnedSpanRE.MatchString(sp.Text) {
+			if m := pinnedSpanRE.FindStringSubmatch(sp.Text); m == nil || notPackage[strings.ToLower(m[1])] {
 				continue
 			}
 			if h, _ := doc.Doc.Section(sp.Line); doc.Path == f.Readme || depHeadingRE.MatchString(h.Text) {
@@ -215,12 +222,32 @@ func (f *Facts) prose() []Dependency {
 			}
 		}
 		d.versionLists(doc)
+		if doc.Path == f.Readme || !doc.Notebook {
+			d.bullets(doc)
+		}
 		if len(d.Entries)+len(d.Includes)+len(d.System) > 0 || d.Python.Spec != "" || d.Project != "" {
+			out = append(out, d)
+		}
+	}
+	for i := range f.Scripts {
+		s := &f.Scripts[i]
+		if !installScriptRE.MatchString(path.Base(s.Path)) || s.Interpreter == "make" {
+			continue
+		}
+		d := Dependency{Path: s.Path, Kind: Prose, Manager: "pip"}
+		for _, c := range s.Commands {
+			d.install(c)
+		}
+		if len(d.Entries) > 0 {
 			out = append(out, d)
 		}
 	}
 	return out
 }
+
+// installScriptRE are names of scripts that make the environment: their lines
+// say what the documents would.
+var installScriptRE = regexp.MustCompile(`(?i)^(?:install|setup|create|make|build|init)?[_\-]?(?:install|setup|env|environment|conda|conda_?env|deps|dependencies|requirements)\w*\.(?:sh|bash)$`)
 
 var versionLineRE = regexp.MustCompile(`^[-*]?\s*([A-Za-z][\w.\-]*)(?:\s*[:=]=?\s*|\s+v?)(\d+(?:\.\d+)+)$`)
 

@@ -181,6 +181,20 @@ func (f *Facts) Local(p string, im python.Import) bool {
 // Reach lists the modules that the entry script leads to within the checkout,
 // itself first, as far as they were scanned.
 func (f *Facts) Reach(entry string) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if out, ok := f.reached[entry]; ok {
+		return out
+	}
+	out := f.reach(entry)
+	if f.reached == nil {
+		f.reached = map[string][]string{}
+	}
+	f.reached[entry] = out
+	return out
+}
+
+func (f *Facts) reach(entry string) []string {
 	seen := map[string]bool{entry: true}
 	out := []string{entry}
 	for i := 0; i < len(out) && len(out) < 200; i++ {

@@ -77,12 +77,14 @@ type notebook struct {
 	doc    *markdown.Doc
 	outs   []markdown.Output
 	cell   cell
+	stream string // name of the output stream that is being read
 }
 
 type cell struct {
 	kind   string
 	source []line
 	out    []line
+	html   []line // output as HTML, such as the table of a data frame
 }
 
 type line struct {
@@ -98,8 +100,9 @@ func (n *notebook) lineNow() int {
 var errDeep = errors.New("nested too deeply")
 
 // value walks one JSON value; key is the member name it stands under. Only
-// strings below "source", "input", "text" and "text/plain" are kept, so images
-// stored in outputs cost nothing but their decoding.
+// strings below "source", "input", "text", "text/plain" and "text/html" are
+// kept, so images stored in outputs cost nothing but their decoding. What a
+// cell wrote to its error stream is progress and complaints, and is left out.
 func (n *notebook) value(key string, depth int) error {
 	if depth > 200 {
 		return errDeep
@@ -123,6 +126,10 @@ func (n *notebook) value(key string, depth int) error {
 				}
 			}
 		} else {
+			kept, html := len(n.cell.out), len(n.cell.html)
+			if key == "output" {
+				n.stream = ""
+			}
 			for n.dec.More() {
 				k, err := n.dec.Token()
 				if err != nil {
@@ -132,6 +139,9 @@ func (n *notebook) value(key string, depth int) error {
 				if err := n.value(name, depth+1); err != nil {
 					return err
 				}
+			}
+			if key == "output" && n.stream == "stderr" {
+				n.cell.out, n.cell.html = n.cell.out[:kept], n.cell.html[:html]
 			}
 		}
 		_, err = n.dec.Token()
@@ -145,8 +155,10 @@ func (n *notebook) value(key string, depth int) error {
 // element is the key under which the elements of a list are seen.
 func element(key string) string {
 	switch key {
-	case "source", "input", "text", "text/plain":
+	case "source", "input", "text", "text/plain", "text/html":
 		return key
+	case "outputs":
+		return "output"
 	}
 	return ""
 }
@@ -159,6 +171,14 @@ func (n *notebook) text(key, s string) {
 	switch key {
 	case "cell_type":
 		n.cell.kind = s
+	case "name", "stream":
+		n.stream = s
+	case "text/html":
+		for _, l := range strings.Split(strings.TrimSuffix(s, "\n"), "\n") {
+			if len(n.cell.html) < 5000 {
+				n.cell.html = append(n.cell.html, line{l, at})
+			}
+		}
 	case "source", "input":
 		for _, l := range strings.Split(strings.TrimSuffix(s, "\n"), "\n") {
 			n.cell.source = append(n.cell.source, line{l, at})
@@ -193,18 +213,34 @@ func (n *notebook) emit() {
 				p.Line += shift
 				n.doc.Paras = append(n.doc.Paras, p)
 			}
-			for _, t := range sub.Tables {
-				t.Line += shift
-				for i := range t.Rows {
-					t.Rows[i].Line += shift
-				}
-				n.doc.Tables = append(n.doc.Tables, t)
-			}
+			n.tables(sub.Tables, func(l int) int { return l + shift })
 		}
+	}
+	if len(n.cell.html) > 0 {
+		var b strings.Builder
+		for _, l := range n.cell.html {
+			b.WriteString(l.text + "\n")
+		}
+		n.tables(markdown.Scan(b.String()).Tables, func(l int) int { return n.cell.html[min(max(l-1, 0), len(n.cell.html)-1)].at })
 	}
 	for _, l := range n.cell.out {
 		if strings.TrimSpace(l.text) != "" {
 			n.outs = append(n.outs, markdown.Output{Text: l.text, Line: l.at, Block: len(n.doc.Blocks) - 1})
 		}
+	}
+}
+
+// tables keeps tables of a cell with their lines in the file, under the heading
+// that stands above the cell.
+func (n *notebook) tables(ts []markdown.Table, at func(int) int) {
+	for _, t := range ts {
+		t.Line = at(t.Line)
+		for i := range t.Rows {
+			t.Rows[i].Line = at(t.Rows[i].Line)
+		}
+		if h := n.doc.Headings; len(h) > 0 && t.Heading == "" {
+			t.Heading, t.Title = h[len(h)-1].Text, h[0].Text
+		}
+		n.doc.Tables = append(n.doc.Tables, t)
 	}
 }

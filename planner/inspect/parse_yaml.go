@@ -66,7 +66,7 @@ func (d *Dependency) condaEntry(s string, at int) {
 	}
 	e.Spec = m[1] + rest
 	ev := e.Evidence(d.Path)
-	bare := strings.TrimLeft(version, "=")
+	bare := strings.TrimRight(strings.TrimLeft(version, "="), ".*") // "10.*" is any 10
 	switch e.Name {
 	case "python":
 		d.Python = Version{Spec: bare, Kind: spec.Published, At: ev}

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/repromill/repromill/planner/inspect/markdown"
+	"github.com/repromill/repromill/planner/inspect/python"
 )
 
 // reader is the bounded way into one checkout.
@@ -333,7 +334,6 @@ func (r *reader) scripts() error {
 	return nil
 }
 
-// results reads small committed JSON files that may hold results.
 // maxSettings bounds how many settings files are read.
 const maxSettings = 400
 
@@ -342,7 +342,7 @@ var settingRE = regexp.MustCompile(`^\s*([\w.\-]+)\s*:\s*['"]?(/[A-Za-z][\w.\-]*
 // settings reads the YAML files for values that are paths of the authors'
 // machine.
 func (r *reader) settings() error {
-	r.facts.Settings = map[string][]Setting{}
+	r.facts.Settings, r.facts.options, r.facts.comments = map[string][]Setting{}, map[string][]Option{}, map[string][]python.Literal{}
 	paths := r.byDepth(maxSettings, func(p, _, ext string) bool {
 		return (ext == ".yaml" || ext == ".yml") && r.facts.Size(p) < 64<<10 && !strings.HasPrefix(p, ".")
 	})
@@ -354,6 +354,10 @@ func (r *reader) settings() error {
 		if !ok {
 			continue
 		}
+		r.facts.options[p] = options(p, src)
+		if c := comments(src); len(c) > 0 {
+			r.facts.comments[p] = c
+		}
 		for i, l := range strings.Split(src, "\n") {
 			if m := settingRE.FindStringSubmatch(l); m != nil && !strings.HasPrefix(m[2], "/tmp/") && !strings.HasPrefix(m[2], "/dev/") {
 				r.facts.Settings[p] = append(r.facts.Settings[p], Setting{Key: m[1], Value: m[2], Line: i + 1})
@@ -363,6 +367,7 @@ func (r *reader) settings() error {
 	return nil
 }
 
+// results reads small committed JSON files that may hold results.
 func (r *reader) results() error {
 	paths := r.byDepth(maxResults, func(p, base, ext string) bool {
 		l := strings.ToLower(p)

@@ -58,7 +58,7 @@ func (f *Facts) versions() {
 		}
 	}
 	for i := range f.Docs {
-		if doc := &f.Docs[i]; !doc.CI && depth(doc.Path) <= 3 && !historyRE.MatchString(path.Base(doc.Path)) {
+		if doc := &f.Docs[i]; !doc.CI && !doc.Remarks && depth(doc.Path) <= 3 && !historyRE.MatchString(path.Base(doc.Path)) {
 			f.proseVersions(doc)
 		}
 	}

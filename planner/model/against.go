@@ -3,341 +3,324 @@ package model
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
-
+	"hash/fnv"
 	"math"
+	"math/rand/v2"
 	"slices"
 )
 
 // chunk is how many values are compared at once.
-const chunk = 1 << 18
+const chunk = 1 << 17
 
-// Layer is how far a weight lies from its base.
+// Measure is a number that may be infinite or not a number, which JSON writes
+// as null. Reading null gives +Inf.
+type Measure float64
+
+// MarshalJSON implements [json.Marshaler].
+func (m Measure) MarshalJSON() ([]byte, error) {
+	if f := float64(m); f-f != 0 {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(m))
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (m *Measure) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		*m = Measure(math.Inf(1))
+		return nil
+	}
+	return json.Unmarshal(b, (*float64)(m))
+}
+
+// Layer is one weight that was read: what its scales look like and, where there
+// is a base, how far it lies from it.
 type Layer struct {
-	Name     string  `json:"name"`
-	Format   Format  `json:"format"`
-	Params   int64   `json:"params"`
-	Relative float64 `json:"relative"` // Frobenius norm of the error over that of the base
-	SQNR     float64 `json:"sqnr_db"`
-	Cosine   float64 `json:"cosine"`
-	MaxAbs   float64 `json:"max_abs"`
+	Name   string  `json:"name"`
+	File   string  `json:"file,omitempty"`
+	Format Format  `json:"format"`
+	Shape  []int64 `json:"shape"`
+	Params int64   `json:"params"`
+	Bytes  int64   `json:"bytes"`
+	// Read is the share of the rows that were read, 1 without sampling.
+	Read   Measure `json:"read"`
+	Error  *Error  `json:"error,omitempty"`
+	Scales *Scales `json:"scales,omitempty"`
+	// Verdict is ok, suspicious, broken, or unread with the reason.
+	Verdict string   `json:"verdict"`
+	Reasons []string `json:"reasons,omitempty"`
+}
+
+// Error is how far a weight lies from its base.
+type Error struct {
+	Relative Measure `json:"relative"` // Frobenius norm of the error over that of the base
+	SQNR     Measure `json:"sqnr_db"`  // null without error
+	Cosine   Measure `json:"cosine"`
+	MaxAbs   Measure `json:"max_abs"`
 	// Rounding is Relative of the base rounded to the nearest value of the same
 	// format with scales from its largest magnitudes: what a plain export gives.
 	// Calibration may be a little worse, a broken export is far from it.
-	Rounding  float64 `json:"rounding"`
+	Rounding  Measure `json:"rounding"`
 	NotFinite int64   `json:"not_finite,omitempty"`
-	Verdict   string  `json:"verdict"` // ok|suspicious|broken
+	// Worst is the run of rows that is furthest from what rounding gives there:
+	// one wrong expert of many, or a few lost rows, hardly show in the whole.
+	Worst *Spot `json:"worst,omitempty"`
+}
+
+// Spot is a run of rows of a weight.
+type Spot struct {
+	Matrix   int     `json:"matrix"` // of a stack of experts, 0 otherwise
+	Row      int     `json:"row"`    // in its matrix
+	Rows     int     `json:"rows"`
+	Relative Measure `json:"relative"`
+	Rounding Measure `json:"rounding"`
 }
 
 // The bounds of a verdict, as Relative over Rounding. Clipping searches, scales
 // shared by fused projections and AWQ's smoothing stay below the first.
 const (
 	suspiciousRatio = 1.5
+	suspiciousSpot  = 2 // of a few rows, whose ratio varies more
 	brokenRatio     = 3
 )
 
 // ErrShape says that a weight and its base are not of the same size.
 var ErrShape = errors.New("weight and base differ in shape")
 
-// Against compares a weight with its base, in memory that does not depend on
-// their size. The base is read twice. A format without rounding is compared with
-// equality in mind: there any difference is suspicious.
+// Look says how much of a weight is read. The zero value reads all of it.
+type Look struct {
+	Blocks int // of rows, drawn at random; 0 means all
+	Seed   uint64
+}
+
+// span is a run of rows of one matrix, with the sums of its squares.
+type span struct {
+	row, n                  int
+	base2, error2, rounding float64
+}
+
+// spans cuts a weight into pieces of about chunk values that keep blocks of
+// rows whole and never cross from one matrix to the next.
+func (l Look) spans(w *Weight) (out []span, share float64) {
+	step := max(1, chunk/max(1, w.Cols))
+	if w.s.Rows > 1 {
+		step = max(step, w.s.Rows) / w.s.Rows * w.s.Rows
+	}
+	if l.Blocks > 0 {
+		step = min(step, max(16, w.s.Rows)) // several places tell more than one
+	}
+	per := max(1, w.per)
+	for first := 0; first < w.Rows; first += per {
+		last := min(first+per, w.Rows)
+		for row := first; row < last; row += step {
+			out = append(out, span{row: row, n: min(step, last-row)})
+		}
+	}
+	if l.Blocks == 0 || len(out) <= l.Blocks {
+		return out, 1
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(w.s.Name)) // never fails
+	rng := rand.New(rand.NewPCG(l.Seed, h.Sum64()))
+	rng.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	out = out[:l.Blocks]
+	slices.SortFunc(out, func(a, b span) int { return cmp.Compare(a.row, b.row) })
+	n := 0
+	for _, s := range out {
+		n += s.n
+	}
+	return out, float64(n) / float64(w.Rows)
+}
+
+func newLayer(w *Weight, share float64) *Layer {
+	return &Layer{Name: w.s.Name, Format: w.s.Format, Shape: w.s.Shape, Params: w.s.Params, Bytes: w.s.Bytes, Read: Measure(share), Verdict: "ok"}
+}
+
+// Against compares a weight with its base, and looks at its scales on the way,
+// in memory that does not depend on their size. The base is read once; a matrix
+// whose stored scale is absurd is read a second time to say what rounding would
+// have given. A format without rounding is compared with equality in mind: there
+// any difference is suspicious.
 func Against(ctx context.Context, base, got *Weight) (*Layer, error) {
+	return Look{}.Against(ctx, base, got)
+}
+
+// Against is [Against] of a part of the weight.
+func (l Look) Against(ctx context.Context, base, got *Weight) (*Layer, error) {
 	if base.Rows != got.Rows || base.Cols != got.Cols {
 		return nil, fmt.Errorf("compare %s: %w: %d×%d and %d×%d", short(got.s.Name), ErrShape, got.Rows, got.Cols, base.Rows, base.Cols)
 	}
-	step := max(1, chunk/max(1, base.Cols))
-	if got.s.Rows > 1 {
-		step = max(step, got.s.Rows) / got.s.Rows * got.s.Rows // whole rows of blocks
+	if got.Rows == 0 || got.Cols == 0 {
+		return newLayer(got, 1), nil
 	}
-	want, have := make([]float32, step*base.Cols), make([]float32, step*base.Cols)
-	round, err := newRounder(ctx, base, got.s, step, want)
-	if err != nil {
-		return nil, err
-	}
+	spans, share := l.spans(got)
+	round := newRounder(got)
+	got.tally = newTally(got)
+	var buf [2][]float32
 	var d Diff
-	var rounding float64
-	for row := 0; row < base.Rows; row += step {
+	for i := range spans {
+		s := &spans[i]
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		n := min(step, base.Rows-row)
-		w, h := want[:n*base.Cols], have[:n*base.Cols]
-		if err := errors.Join(base.ReadRows(w, row, n), got.ReadRows(h, row, n)); err != nil {
+		for i := range buf {
+			buf[i] = growFloats(buf[i], s.n*base.Cols)
+		}
+		if err := errors.Join(base.ReadRows(buf[0], s.row, s.n), got.ReadRows(buf[1], s.row, s.n)); err != nil {
 			return nil, err
 		}
-		d.Add(w, h)
-		rounding += round.rows(w, row, n)
+		var part Diff
+		part.Add(buf[0], buf[1])
+		s.base2, s.error2, s.rounding = part.base2, part.error2, round.rows(buf[0], s.row, s.n)
+		d.merge(&part)
 	}
-	l := &Layer{
-		Name: got.s.Name, Format: got.s.Format, Params: got.s.Params, Relative: d.Relative(), SQNR: d.SQNR(),
-		Cosine: d.Cosine(), MaxAbs: d.MaxAbs, Rounding: relative(rounding, d.base2), NotFinite: d.NotFinite,
-	}
-	l.judge()
-	return l, nil
-}
-
-func (l *Layer) judge() {
-	switch x := l.excess(); {
-	case x > brokenRatio:
-		l.Verdict = "broken"
-	case x > suspiciousRatio:
-		l.Verdict = "suspicious"
-	default:
-		l.Verdict = "ok"
-	}
-}
-
-// excess is how many times the error of rounding the error is.
-func (l *Layer) excess() float64 {
-	if l.NotFinite > 0 {
-		return math.Inf(1)
-	}
-	// Where rounding is exact, a hundredth of a per cent is left for scales that
-	// were stored in 16 bits.
-	return l.Relative / max(l.Rounding, 1e-4)
-}
-
-// Rank orders layers by how far they are from what rounding gives, worst first.
-func Rank(layers []Layer) {
-	slices.SortStableFunc(layers, func(a, b Layer) int { return cmp.Compare(b.excess(), a.excess()) })
-}
-
-// rounder rounds rows of a base to the format of a stored weight.
-type rounder struct {
-	s      *Stored
-	cols   int
-	per    int       // rows of one matrix
-	global []float32 // amax per matrix
-}
-
-// newRounder reads the base once for what the largest magnitudes decide.
-func newRounder(ctx context.Context, base *Weight, s *Stored, step int, buf []float32) (*rounder, error) {
-	r := &rounder{s: s, cols: base.Cols, per: base.Rows}
-	perTensor := s.Format == FormatNVFP4 || s.Format == FormatFP8 && s.Cols == 0 && s.Rows == 0
-	if !perTensor {
-		return r, nil
-	}
-	if n := len(s.Shape); n > 2 && (s.Global != nil && s.Global.Elements() > 1 || s.Format == FormatFP8 && s.Scale != nil && s.Scale.Elements() > 1) {
-		r.per = int(s.Shape[n-2])
-	}
-	r.global = make([]float32, ceilDiv(base.Rows, max(1, r.per)))
-	for row := 0; row < base.Rows; row += step {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		n := min(step, base.Rows-row)
-		if err := base.ReadRows(buf, row, n); err != nil {
-			return nil, err
-		}
-		for i := range n {
-			g := &r.global[(row+i)/r.per]
-			*g = max2(*g, amax(buf[i*r.cols:][:r.cols]))
-		}
-	}
-	return r, nil
-}
-
-// rows rounds n rows of the base from row on, and returns the sum of the
-// squared errors.
-func (r *rounder) rows(src []float32, row, n int) (sum float64) {
-	switch r.s.Format {
-	case FormatNVFP4:
-		for i := range n {
-			g := r.global[(row+i)/r.per] / (MaxE2M1 * MaxE4M3)
-			if g == 0 {
-				continue // a matrix of zeros
-			}
-			for line := src[i*r.cols:][:r.cols]; len(line) >= BlockNVFP4; line = line[BlockNVFP4:] {
-				block := line[:BlockNVFP4]
-				sum += errorE2M1(block, tableE4M3[EncodeE4M3(amax(block)/MaxE2M1/g)]*g)
-			}
-		}
-	case FormatMXFP4:
-		for ; len(src) >= BlockMXFP4; src = src[BlockMXFP4:] {
-			block := src[:BlockMXFP4]
-			sum += errorE2M1(block, DecodeE8M0(EncodeE8M0(amax(block)/4)))
-		}
-	case FormatFP8:
-		return r.fp8(src, row, n)
-	case FormatBF16:
-		for _, x := range src {
-			e := float64(DecodeBF16(EncodeBF16(x)) - x)
-			sum += e * e
-		}
-	}
-	return sum
-}
-
-// fp8 rounds with the blocks of the stored weight. Blocks of several rows begin
-// at multiples of their height, as the caller reads them.
-func (r *rounder) fp8(src []float32, row, n int) (sum float64) {
-	height, width := 1, r.cols
-	if r.s.Rows > 0 && r.s.Cols > 0 {
-		height, width = r.s.Rows, r.s.Cols
-	}
-	for top := 0; top < n; top += height {
-		bottom := min(top+height, n)
-		for left := 0; left < r.cols; left += width {
-			right := min(left+width, r.cols)
-			var m float32
-			if r.global != nil {
-				m = r.global[(row+top)/r.per]
-			} else {
-				for i := top; i < bottom; i++ {
-					m = max2(m, amax(src[i*r.cols+left:i*r.cols+right]))
-				}
-			}
-			if m == 0 {
-				continue
-			}
-			s, inverse := m/MaxE4M3, MaxE4M3/m
-			for i := top; i < bottom; i++ {
-				for _, x := range src[i*r.cols+left : i*r.cols+right] {
-					e := float64(tableE4M3[EncodeE4M3(x*inverse)]*s - x)
-					sum += e * e
-				}
-			}
-		}
-	}
-	return sum
-}
-
-// errorE2M1 is the sum of the squared errors of a block that is rounded with a
-// scale.
-func errorE2M1(block []float32, scale float32) float64 {
-	var even, odd float64 // two chains, so that one sum need not wait for the other
-	if scale == 0 {
-		for _, x := range block {
-			even += float64(x) * float64(x)
-		}
-		return even
-	}
-	inverse := 1 / scale
-	for i := 0; i+1 < len(block); i += 2 {
-		a, b := abs(block[i]), abs(block[i+1])
-		x := float64(tableE2M1[roundE2M1(math.Float32bits(a*inverse))&15]*scale - a)
-		y := float64(tableE2M1[roundE2M1(math.Float32bits(b*inverse))&15]*scale - b)
-		even += x * x
-		odd += y * y
-	}
-	return even + odd
-}
-
-// Scales is what the scales of one weight look like without its base.
-type Scales struct {
-	Name      string  `json:"name"`
-	Blocks    int64   `json:"blocks"`
-	Zero      int64   `json:"zero"`       // blocks whose scale makes everything zero
-	NotFinite int64   `json:"not_finite"` // NaN or infinite
-	Largest   float64 `json:"largest"`    // block scale, without the global one
-	Saturated int64   `json:"saturated"`  // at the largest code of E4M3
-	Codes     int     `json:"codes"`      // distinct values of the block scales
-	Global    float64 `json:"global"`     // what multiplies, whatever the convention
-	// Extreme is the share of blocks in a sample of rows that use the code ±6. A
-	// scale from the largest magnitude puts at least one value of every block
-	// there; searches for a better scale may leave some out.
-	Extreme  float64  `json:"extreme"`
-	Findings []string `json:"findings,omitempty"` // what cannot come from a sound export
-}
-
-// ScanScales looks at the scales of an NVFP4 weight, all of them, and at the
-// codes of at most 64 rows, in bounded memory.
-func ScanScales(ctx context.Context, w *Weight) (*Scales, error) {
-	if w.s.Format != FormatNVFP4 {
-		return nil, fmt.Errorf("scan scales of %s: its format is %s", short(w.s.Name), w.s.Format)
-	}
-	s := &Scales{Name: w.s.Name, Blocks: w.s.Scale.Bytes(), Global: float64(w.globals[0])}
-	if w.s.Inverse {
-		s.Global = 1 / s.Global
-	}
-	var seen [256]int64
-	buf := make([]byte, min(1<<20, s.Blocks))
-	for at := int64(0); at < s.Blocks; at += int64(len(buf)) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		b := buf[:min(int64(len(buf)), s.Blocks-at)]
-		if err := w.read(w.scales, w.s.Scale, b, at); err != nil {
-			return nil, err
-		}
-		for _, c := range b {
-			seen[c]++
-		}
-	}
-	for c, n := range seen {
-		v := float64(tableE4M3[c])
-		switch {
-		case n == 0:
+	again := round.again()
+	for i := range spans {
+		s := &spans[i]
+		if !slices.Contains(again, s.row/round.per) {
 			continue
-		case v != v:
-			s.NotFinite += n
-		case v == 0:
-			s.Zero += n
-		case v == MaxE4M3:
-			s.Saturated += n
 		}
-		s.Codes++
-		s.Largest = max(s.Largest, v)
-		if v < 0 {
-			s.Findings = append(s.Findings, fmt.Sprintf("%d block scales are negative", n))
+		if err := errors.Join(ctx.Err(), base.ReadRows(buf[0][:s.n*base.Cols], s.row, s.n)); err != nil {
+			return nil, err
 		}
+		s.rounding = round.rows(buf[0][:s.n*base.Cols], s.row, s.n)
 	}
-	if err := s.extremes(w); err != nil {
-		return nil, err
-	}
-	s.judge()
-	return s, nil
+	layer := newLayer(got, share)
+	layer.Scales = got.tally.scales()
+	got.tally = nil
+	layer.Error = newError(&d, spans, round.per)
+	layer.judge()
+	return layer, nil
 }
 
-// extremes samples codes of rows spread over the weight.
-func (s *Scales) extremes(w *Weight) error {
-	rows := min(64, w.Rows)
-	width := w.Cols / 2
-	buf := make([]byte, width)
-	var full, blocks int64
-	for i := range rows {
-		row := int64(i) * int64(w.Rows) / int64(rows)
-		if err := w.read(w.data, w.s.Weight, buf, row*int64(width)); err != nil {
-			return err
+func newError(d *Diff, spans []span, per int) *Error {
+	var rounding float64
+	for i := range spans {
+		rounding += spans[i].rounding
+	}
+	e := &Error{
+		Relative: Measure(d.Relative()), SQNR: Measure(d.SQNR()), Cosine: Measure(d.Cosine()), MaxAbs: Measure(d.MaxAbs),
+		Rounding: Measure(relative(rounding, d.base2)), NotFinite: d.NotFinite,
+	}
+	if len(spans) < 2 {
+		return e
+	}
+	most := 0.0
+	for i := range spans {
+		s := &spans[i]
+		// Rows of nearly nothing have large errors that matter to nobody.
+		if s.base2 < 1e-6*d.base2/float64(len(spans)) {
+			continue
 		}
-		for b := 0; b+8 <= width; b += 8 {
-			blocks++
-			// A nibble of 7 in any of the 16: the largest magnitude.
-			x := binary.LittleEndian.Uint64(buf[b:]) | 0x8888888888888888
-			if hasFullNibble(x) {
-				full++
+		spot := Spot{
+			Matrix: s.row / per, Row: s.row % per, Rows: s.n,
+			Relative: Measure(relative(s.error2, s.base2)), Rounding: Measure(relative(s.rounding, s.base2)),
+		}
+		if x := ratio(spot.Relative, spot.Rounding); x > most {
+			most, e.Worst = x, &spot
+		}
+	}
+	return e
+}
+
+// Scan looks at a weight alone.
+func (l Look) Scan(ctx context.Context, w *Weight) (*Layer, error) {
+	spans, share := l.spans(w)
+	w.tally = newTally(w)
+	for _, s := range spans {
+		if w.Cols == 0 {
+			break
+		}
+		if err := errors.Join(ctx.Err(), w.readCodes(s.row, s.n)); err != nil {
+			return nil, err
+		}
+	}
+	layer := newLayer(w, share)
+	layer.Scales = w.tally.scales()
+	w.tally = nil
+	layer.judge()
+	return layer, nil
+}
+
+// judge puts scales and error together; the worse counts.
+func (l *Layer) judge() {
+	if s := l.Scales; s != nil {
+		l.Verdict = s.Verdict
+		l.Reasons = append(l.Reasons, s.Findings...)
+	}
+	if l.Error == nil {
+		return
+	}
+	e := l.Error
+	blame := func(broken bool, format string, args ...any) {
+		l.Reasons = append(l.Reasons, fmt.Sprintf(format, args...))
+		if broken {
+			l.Verdict = "broken"
+		} else if l.Verdict == "ok" {
+			l.Verdict = "suspicious"
+		}
+	}
+	whole := ratio(e.Relative, e.Rounding)
+	switch {
+	case e.NotFinite > 0:
+		blame(true, "%d values are not finite", e.NotFinite)
+	case whole > suspiciousRatio:
+		blame(whole > brokenRatio, "the error is %.3g of the base, where rounding gives %.3g", float64(e.Relative), float64(e.Rounding))
+	}
+	if w := e.Worst; w != nil && whole <= brokenRatio {
+		if spot := ratio(w.Relative, w.Rounding); spot > suspiciousSpot {
+			where := fmt.Sprintf("rows %d to %d", w.Row, w.Row+w.Rows-1)
+			if len(l.Shape) > 2 {
+				where += fmt.Sprintf(" of expert %d", w.Matrix)
 			}
+			blame(spot > brokenRatio, "in %s the error is %.3g, where rounding gives %.3g", where, float64(w.Relative), float64(w.Rounding))
 		}
 	}
-	if blocks > 0 {
-		s.Extreme = float64(full) / float64(blocks)
+}
+
+// ratio is how many times the error of rounding an error is. Where rounding is
+// exact, a hundredth of a per cent is left for scales that were stored in 16
+// bits.
+func ratio(relative, rounding Measure) float64 {
+	return float64(relative) / max(float64(rounding), 1e-4)
+}
+
+// excess orders layers.
+func (l *Layer) excess() float64 {
+	switch e := l.Error; {
+	case e == nil:
+		return 0
+	case e.NotFinite > 0:
+		return math.Inf(1)
+	case e.Worst != nil:
+		return max(ratio(e.Relative, e.Rounding), ratio(e.Worst.Relative, e.Worst.Rounding)*suspiciousRatio/suspiciousSpot)
+	default:
+		return ratio(e.Relative, e.Rounding)
 	}
-	return nil
 }
 
-func hasFullNibble(x uint64) bool {
-	y := x & (x >> 1)
-	y &= y >> 2
-	return y&0x1111111111111111 != 0
-}
-
-func (s *Scales) judge() {
-	find := func(when bool, format string, args ...any) {
-		if when {
-			s.Findings = append(s.Findings, fmt.Sprintf(format, args...))
+// Rank orders layers by how far they are from what rounding gives, worst first;
+// without a base by verdict.
+func Rank(layers []Layer) {
+	weight := map[string]int{"broken": 3, "suspicious": 2, "unread": 1}
+	slices.SortStableFunc(layers, func(a, b Layer) int {
+		if c := cmp.Compare(b.excess(), a.excess()); c != 0 {
+			return c
 		}
-	}
-	g := s.Global
-	find(s.NotFinite > 0, "%d block scales are NaN", s.NotFinite)
-	find(g != g || math.IsInf(g, 0) || g <= 0, "the global scale is %v", g)
-	find(g > 1, "the global scale multiplies by %.3g: no weight is that large, it may be the inverse", g)
-	find(g > 0 && g < 1e-12, "the global scale multiplies by %.3g: all weights vanish", g)
-	find(10*s.Zero > s.Blocks, "%.0f %% of the blocks have a scale of zero", 100*float64(s.Zero)/float64(s.Blocks))
-	find(s.Saturated > max(8, s.Blocks/100), "%.1f %% of the block scales are at the largest value: their blocks are clipped", 100*float64(s.Saturated)/float64(s.Blocks))
-	find(s.Blocks >= 64 && s.Codes < 3, "the block scales take %d values in all: they do not follow the weights", s.Codes)
-	find(s.Largest > 0 && s.Largest < 8, "the largest block scale is %.3g of 448: the global scale is far too large", s.Largest)
-	find(s.Blocks >= 64 && s.Extreme < 0.3, "%.0f %% of the sampled blocks reach the largest code, where scales from the largest magnitude give nearly all of them", 100*s.Extreme)
+		return cmp.Or(cmp.Compare(weight[b.Verdict], weight[a.Verdict]), cmp.Compare(a.Name, b.Name))
+	})
 }
+
+func growFloats(b []float32, n int) []float32 {
+	if cap(b) < n {
+		return make([]float32, n)
+	}
+	return b[:n]
+}
+
+// RoundingSQNR is the signal to quantisation noise ratio that rounding would
+// give, in decibels.
+func (e *Error) RoundingSQNR() Measure { return Measure(-20 * math.Log10(float64(e.Rounding))) }

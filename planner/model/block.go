@@ -218,11 +218,25 @@ func packE2M1(dst []byte, values []float32, scale float32) {
 	}
 }
 
+// pairE2M1 are the values of both codes of a byte, the low one first.
+var pairE2M1 = func() (t [256][2]float32) {
+	for c := range t {
+		t[c] = [2]float32{tableE2M1[c&15], tableE2M1[c>>4]}
+	}
+	return t
+}()
+
 func unpackE2M1(dst []float32, packed []byte, scale float32) {
-	for i := 0; i < len(dst); i += 2 {
-		b := packed[i/2]
-		dst[i] = tableE2M1[b&15] * scale
-		dst[i+1] = tableE2M1[b>>4] * scale
+	for len(dst) >= 8 && len(packed) >= 4 {
+		d, s := (*[8]float32)(dst), (*[4]byte)(packed)
+		a, b, c, e := &pairE2M1[s[0]], &pairE2M1[s[1]], &pairE2M1[s[2]], &pairE2M1[s[3]]
+		d[0], d[1], d[2], d[3] = a[0]*scale, a[1]*scale, b[0]*scale, b[1]*scale
+		d[4], d[5], d[6], d[7] = c[0]*scale, c[1]*scale, e[0]*scale, e[1]*scale
+		dst, packed = dst[8:], packed[4:]
+	}
+	for i := range len(dst) / 2 {
+		p := &pairE2M1[packed[i]]
+		dst[2*i], dst[2*i+1] = p[0]*scale, p[1]*scale
 	}
 }
 

@@ -192,6 +192,11 @@ func (c *Census) eightBits(s *Stored, g *group) {
 	n, scale := len(s.Shape), g.scale.Elements()
 	if g.scale.DType == "U8" || g.scale.DType == "F8_E8M0" {
 		s.Format, s.Rows, s.Cols = FormatMXFP8, 1, BlockMXFP4
+		want := slices.Clone(s.Shape)
+		if n > 0 {
+			want[n-1] = (want[n-1] + BlockMXFP4 - 1) / BlockMXFP4
+		}
+		c.scaleShape(g, want)
 		return
 	}
 	switch {

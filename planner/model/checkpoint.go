@@ -44,6 +44,9 @@ type CheckpointConfig struct {
 	Workers int // files read at once, 0 means 8
 	// MaxTensors bounds all files together, 0 means two million.
 	MaxTensors int
+	// Files are the names of all files, where a listing is known. Without an
+	// index the safetensors among them are read, instead of model.safetensors.
+	Files []string
 }
 
 // ReadCheckpoint reads configuration, quantisation metadata, index and the
@@ -64,7 +67,7 @@ func ReadCheckpoint(ctx context.Context, src Source, cfg CheckpointConfig) (*Che
 	if c.Model, err = Parse(Input{ID: cfg.ID, Config: config, HFQuant: quant}); err != nil {
 		return nil, err
 	}
-	files := []string{"model.safetensors"}
+	files := cfg.weights()
 	switch index, err := readWhole(ctx, src, "model.safetensors.index.json", MaxIndex); {
 	case err == nil:
 		if c.Index, err = ReadIndex(index); err != nil {
@@ -86,6 +89,20 @@ func ReadCheckpoint(ctx context.Context, src Source, cfg CheckpointConfig) (*Che
 		}
 	}
 	return c, c.census(cfg)
+}
+
+// weights are the files to read where no index names them.
+func (cfg *CheckpointConfig) weights() (files []string) {
+	for _, f := range cfg.Files {
+		if strings.HasSuffix(f, ".safetensors") && !strings.Contains(f, "/") {
+			files = append(files, f)
+		}
+	}
+	if len(files) == 0 || slices.Contains(files, "model.safetensors") {
+		return []string{"model.safetensors"}
+	}
+	slices.Sort(files)
+	return files
 }
 
 // headers reads the header of every file, several at once.
@@ -129,6 +146,8 @@ func (c *Checkpoint) headers(ctx context.Context, src Source, files []string, cf
 		case r.err == nil:
 			c.Shards = append(c.Shards, Shard{files[i], r.header})
 		case errors.Is(r.err, fs.ErrNotExist) && c.Index != nil: // the index reports it
+		case errors.Is(r.err, fs.ErrNotExist) && len(files) > 1:
+			c.Problems = append(c.Problems, Problem{"shard_missing", files[i], "it is listed and cannot be had"})
 		case damaged(r.err):
 			var bad *BadHeaderError
 			if !errors.As(r.err, &bad) {
@@ -187,6 +206,14 @@ func (c *Checkpoint) census(cfg CheckpointConfig) error {
 		c.Problems = append(slices.Clone(c.Census.Problems), c.Model.CheckTensors(c.Census)...)
 	}
 	return nil
+}
+
+// Complete tells whether all files of weights were there and whole, so that the
+// census is that of the model.
+func (c *Checkpoint) Complete() bool {
+	return len(c.Shards) > 0 && !slices.ContainsFunc(c.Problems, func(p Problem) bool {
+		return p.Code == "shard_missing" || p.Code == "shard_damaged"
+	})
 }
 
 // FileOf is the file that a tensor of the census lies in.

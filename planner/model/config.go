@@ -133,6 +133,8 @@ type raw struct {
 
 	Vision *rawVision      `json:"vision_config"`
 	Quant  json.RawMessage `json:"quantization_config"`
+	// AutoMap names the Python files that a model brings with it.
+	AutoMap json.RawMessage `json:"auto_map"`
 
 	// Where multimodal models keep their text model.
 	Text     json.RawMessage `json:"text_config"`

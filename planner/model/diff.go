@@ -24,37 +24,48 @@ func (d *Diff) Add(base, got []float32) {
 	}
 }
 
-// add sums a part, and looks at each value only when the sums are not finite.
+// merge adds another part.
+func (d *Diff) merge(o *Diff) {
+	d.N, d.NotFinite, d.MaxAbs = d.N+o.N, d.NotFinite+o.NotFinite, max(d.MaxAbs, o.MaxAbs)
+	d.base2, d.cross, d.error2 = d.base2+o.base2, d.cross+o.cross, d.error2+o.error2
+}
+
+// add sums a part: eight products in float32, their sums in float64. It looks
+// at each value only where that cannot be: values that are not finite, or whose
+// squares leave the range of float32.
 func (d *Diff) add(base, got []float32) {
-	var base2, cross, error2 [2]float64
-	var most float32
-	got = got[:len(base)]
-	i := 0
-	for ; i+1 < len(base); i += 2 {
-		e0, e1 := got[i]-base[i], got[i+1]-base[i+1]
-		a0, a1 := float64(base[i]), float64(base[i+1])
-		x0, x1 := float64(e0), float64(e1)
-		base2[0] += a0 * a0
-		base2[1] += a1 * a1
-		cross[0] += a0 * x0
-		cross[1] += a1 * x1
-		error2[0] += x0 * x0
-		error2[1] += x1 * x1
-		most = max2(max2(most, abs(e0)), abs(e1))
+	var base2, cross, error2 float64
+	var most uint32
+	b, g := base, got[:len(base)]
+	for len(b) >= 8 && len(g) >= 8 {
+		v, w := (*[8]float32)(b), (*[8]float32)(g)
+		e0, e1, e2, e3 := w[0]-v[0], w[1]-v[1], w[2]-v[2], w[3]-v[3]
+		e4, e5, e6, e7 := w[4]-v[4], w[5]-v[5], w[6]-v[6], w[7]-v[7]
+		base2 += float64((v[0]*v[0] + v[1]*v[1]) + (v[2]*v[2] + v[3]*v[3]) + ((v[4]*v[4] + v[5]*v[5]) + (v[6]*v[6] + v[7]*v[7])))
+		cross += float64((v[0]*e0 + v[1]*e1) + (v[2]*e2 + v[3]*e3) + ((v[4]*e4 + v[5]*e5) + (v[6]*e6 + v[7]*e7)))
+		error2 += float64((e0*e0 + e1*e1) + (e2*e2 + e3*e3) + ((e4*e4 + e5*e5) + (e6*e6 + e7*e7)))
+		m0, m1 := max(magnitudeBits(e0), magnitudeBits(e1)), max(magnitudeBits(e2), magnitudeBits(e3))
+		m2, m3 := max(magnitudeBits(e4), magnitudeBits(e5)), max(magnitudeBits(e6), magnitudeBits(e7))
+		most = max(most, max(m0, m1), max(m2, m3))
+		b, g = b[8:], g[8:]
 	}
-	if i < len(base) {
-		e := got[i] - base[i]
-		a, x := float64(base[i]), float64(e)
-		base2[0], cross[0], error2[0] = base2[0]+a*a, cross[0]+a*x, error2[0]+x*x
-		most = max2(most, abs(e))
+	for i, x := range b {
+		e := g[i] - x
+		base2 += float64(x * x)
+		cross += float64(x * e)
+		error2 += float64(e * e)
+		most = max(most, magnitudeBits(e))
 	}
-	b, c, e := base2[0]+base2[1], cross[0]+cross[1], error2[0]+error2[1]
-	if sum := b + c + e; sum-sum != 0 {
+	if sum := base2 + cross + error2; sum-sum != 0 || base2 < 1e-20 {
 		d.addFinite(base, got)
 		return
 	}
-	d.base2, d.cross, d.error2, d.MaxAbs = d.base2+b, d.cross+c, d.error2+e, max(d.MaxAbs, float64(most))
+	d.base2, d.cross, d.error2 = d.base2+base2, d.cross+cross, d.error2+error2
+	d.MaxAbs = max(d.MaxAbs, float64(math.Float32frombits(most)))
 }
+
+// magnitudeBits has the order of magnitudes.
+func magnitudeBits(x float32) uint32 { return math.Float32bits(x) &^ (1 << 31) }
 
 // addFinite sums what is finite, and counts what is not.
 func (d *Diff) addFinite(base, got []float32) {

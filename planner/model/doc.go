@@ -12,8 +12,12 @@
 //     what does not fit; [ReadHeader] reads one. Nothing that a header claims is
 //     believed before it was checked against the file.
 //   - [TakeCensus] sorts tensors into weights with their scales.
-//   - [Against] compares a weight with its base, [ScanScales] looks at scales
-//     alone.
+//   - [Known] puts both together: formats by part ([Known.Groups]), and claims of
+//     name, card and hub ([ReadCard], [NameClaims]) checked by [CheckClaims].
+//   - [Look] compares a weight with its base or looks at its scales alone;
+//     [Sweep] does so for all weights of a checkpoint.
+//   - [ParseArm] and [CompareArms] put serving flags side by side and name what
+//     makes a comparison unfair.
 //   - The functions on codes (EncodeE4M3, DecodeE2M1, …) and on blocks
 //     ([QuantizeNVFP4], [QuantizeMXFP4], [QuantizeFP8]) are the exact arithmetic
 //     of the formats.

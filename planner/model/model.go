@@ -42,9 +42,11 @@ type Model struct {
 	Formats []FormatShare `json:"formats,omitempty"`
 	// Bytes is the size of the weights with their scales; 0 where the format is
 	// not known.
-	Bytes    int64     `json:"bytes,omitempty"`
-	Claims   string    `json:"name_claims,omitempty"` // the format that the name claims
-	Warnings []Warning `json:"warnings,omitempty"`
+	Bytes  int64  `json:"bytes,omitempty"`
+	Claims string `json:"name_claims,omitempty"` // the format that the name claims
+	// RemoteCode says that the model brings Python code of its own (auto_map).
+	RemoteCode bool      `json:"remote_code,omitempty"`
+	Warnings   []Warning `json:"warnings,omitempty"`
 
 	// Modules are all weights, text model first.
 	Modules []Module `json:"-"`
@@ -80,6 +82,7 @@ func Parse(in Input) (*Model, error) {
 		Layers: int(c.Layers), Hidden: int(c.Hidden), Vocab: int(c.Vocab), Context: int(c.Context),
 		Heads: int(c.Heads), KVHeads: int(c.KVHeads), HeadDim: int(c.HeadDim),
 		Experts: int(c.Experts), ExpertsUsed: int(c.ExpertsPerToken), Claims: nameClaim(in.ID),
+		RemoteCode: len(c.AutoMap) > 2 && string(c.AutoMap) != "null",
 	}
 	if len(c.Architectures) > 0 {
 		m.Architecture = c.Architectures[0]

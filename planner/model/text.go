@@ -3,13 +3,21 @@ package model
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
 
-// WriteText writes what is known of the model for people, at most about 100
-// columns wide.
-func (m *Model) WriteText(w io.Writer) error {
+// GPU is a column of the table of formats.
+type GPU struct {
+	Name       string
+	Capability int // 90 for 9.0
+}
+
+// WriteText writes what is known of a model for people, at most about 110
+// columns wide with four GPUs.
+func (k *Known) WriteText(w io.Writer, gpus []GPU) error {
+	m := k.Model
 	var b strings.Builder
 	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { fmt.Fprintln(tw, strings.Join(cells, "\t")) }
@@ -17,15 +25,10 @@ func (m *Model) WriteText(w io.Writer) error {
 		row("model", m.ID)
 	}
 	row("architecture", strings.TrimPrefix(m.Architecture+", "+m.Type, ", "))
-	row("parameters", m.parameterText())
+	row("parameters", k.parameterText())
 	row("shape", m.shapeText())
 	row("cache", strings.Join(m.cacheText(), "\n\t"))
-	size := "unknown"
-	if m.Bytes > 0 {
-		n := m.Params.Total + m.Params.MTP
-		size = fmt.Sprintf("%s, %.2f bits per parameter", gib(m.Bytes), 8*float64(m.Bytes)/float64(n))
-	}
-	row("weights", size)
+	row("weights", k.sizeText())
 	if q := m.Quant; q != nil {
 		stated := strings.TrimSpace(q.Method + " " + q.Algo)
 		if q.Producer != "" && q.Producer != q.Method {
@@ -37,22 +40,8 @@ func (m *Model) WriteText(w io.Writer) error {
 		row("stated", stated+" ("+q.Source+")")
 	}
 	_ = tw.Flush() // into memory
-	if len(m.Formats) > 0 {
-		b.WriteByte('\n')
-		row("format", "asked for", "modules", "parameters", "size", "on sm_90", "on sm_100", "on sm_120", "parts")
-		for _, f := range m.Formats {
-			paths := make([]string, 3)
-			for i, sm := range []int{90, 100, 120} {
-				paths[i] = f.On(sm).short()
-			}
-			name := string(f.Weights)
-			if f.Algo != "" && !strings.EqualFold(f.Algo, name) {
-				name += " (" + f.Algo + ")"
-			}
-			row(name, f.Math, fmt.Sprint(f.Modules), billions(f.Params), gib(f.Bytes), paths[0], paths[1], paths[2], partsText(f.Parts))
-		}
-		_ = tw.Flush()
-	}
+	b.WriteByte('\n')
+	k.writeGroups(&b, gpus)
 	for _, warning := range m.Warnings {
 		fmt.Fprintf(&b, "\n! %s", warning.Message)
 	}
@@ -63,9 +52,93 @@ func (m *Model) WriteText(w io.Writer) error {
 	return err
 }
 
-func (m *Model) parameterText() string {
-	p := m.Params
+func (k *Known) writeGroups(b *strings.Builder, gpus []GPU) {
+	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	row := func(cells ...string) { fmt.Fprintln(tw, strings.Join(cells, "\t")) }
+	head := []string{"part", "format", "asked for", "modules", "parameters", "size"}
+	for _, g := range gpus {
+		head = append(head, "on "+g.Name)
+	}
+	row(head...)
+	for _, g := range k.Groups() {
+		name := string(g.Weights)
+		if g.Block != "" {
+			name += " " + g.Block
+		}
+		size := "unknown"
+		if g.Bytes > 0 {
+			size = gib(g.Bytes)
+		}
+		cells := []string{strings.ReplaceAll(string(g.Part), "_", " "), name, g.Math, fmt.Sprint(g.Modules), billions(g.Params), size}
+		for _, gpu := range gpus {
+			cells = append(cells, g.On(gpu.Capability).short())
+		}
+		row(cells...)
+	}
+	_ = tw.Flush()
+	k.writePaths(b, gpus)
+}
+
+// writePaths says what each quantised format runs as, with the GPUs on which it
+// is the same in one line.
+func (k *Known) writePaths(b *strings.Builder, gpus []GPU) {
+	type key struct{ format, path string }
+	var order []key
+	on := map[key][]string{}
+	for _, g := range k.Groups() {
+		if !g.Quantised() || g.Weights == FormatUnknown {
+			continue
+		}
+		format := string(g.Weights)
+		if g.Algo != "" && !strings.EqualFold(g.Algo, format) {
+			format += " (" + g.Algo + ")"
+		}
+		for _, gpu := range gpus {
+			at := key{format, g.On(gpu.Capability).text()}
+			if on[at] == nil {
+				order = append(order, at)
+			}
+			if !slices.Contains(on[at], gpu.Name) {
+				on[at] = append(on[at], gpu.Name)
+			}
+		}
+	}
+	for _, at := range order {
+		fmt.Fprintf(b, "%s on %s: %s\n", at.format, strings.Join(on[at], ", "), at.path)
+	}
+}
+
+// text is the path in words.
+func (p Path) text() string {
+	s := p.Math + " by " + p.Kernel
+	switch {
+	case p.Math == "":
+		s = "does not run"
+	case !p.Sure:
+		s += ", if the engine chooses so"
+	}
+	if p.Note != "" {
+		s += "; " + p.Note
+	}
+	return s
+}
+
+func (k *Known) sizeText() string {
+	size := k.size()
+	total, source := k.Params()
+	if size == 0 || total == 0 {
+		return "unknown"
+	}
+	return fmt.Sprintf("%s, %.2f bits per parameter (%s)", gib(size), 8*float64(size)/float64(total), source)
+}
+
+func (k *Known) parameterText() string {
+	p := k.Model.Params
+	total, source := k.Params()
 	s := billions(p.Total)
+	if k.Census != nil {
+		s = billions(total) + " (" + source + ")"
+	}
 	if p.Vision > 0 {
 		s += fmt.Sprintf(" (text %s, vision %s)", billions(p.Text), billions(p.Vision))
 	}
@@ -116,10 +189,6 @@ func (m *Model) cacheText() []string {
 	return lines
 }
 
-// On is what the modules of a share run as on GPUs of a compute capability; see
-// [Scheme.On].
-func (f FormatShare) On(capability int) Path { return f.scheme.On(capability) }
-
 // short is the path in a table: "w4a4", "w4a4?" where the engine decides, "–"
 // where it does not run.
 func (p Path) short() string {
@@ -130,14 +199,6 @@ func (p Path) short() string {
 		return p.Math + "?"
 	}
 	return p.Math
-}
-
-func partsText(parts []Part) string {
-	names := make([]string, len(parts))
-	for i, p := range parts {
-		names[i] = strings.ReplaceAll(string(p), "_", " ")
-	}
-	return strings.Join(names, ", ")
 }
 
 func billions(n int64) string {

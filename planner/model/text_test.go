@@ -23,7 +23,8 @@ func TestWriteText(t *testing.T) {
 			t.Fatal(err)
 		}
 		var b strings.Builder
-		if err := m.WriteText(&b); err != nil {
+		known := &Known{Model: m}
+		if err := known.WriteText(&b, []GPU{{"h100", 90}, {"b200", 100}, {"rtx-pro-6000", 120}}); err != nil {
 			t.Fatal(err)
 		}
 		golden := filepath.Join("testdata", name+".txt")

@@ -2,6 +2,7 @@ package model
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -22,12 +23,23 @@ type Weight struct {
 	globals []float32 // of NVFP4: one, or one per leading index
 	table   []float32 // of FP8: all scales
 	per     int       // rows of one matrix
+	first   int       // row of the stored tensor that is row 0, of plain formats
 	buf     []byte
 	sbuf    []byte
+	tally   *tally // of what is read; nil where nobody asks
 }
 
 // maxTable bounds the FP8 scales that are kept, in bytes.
 const maxTable = 64 << 20
+
+// unreadError is a weight that makes no sense as it is stored.
+type unreadError struct{ err error }
+
+func (e *unreadError) Error() string { return e.err.Error() }
+func (e *unreadError) Unwrap() error { return e.err }
+
+// maxCols bounds the values of a row, of which at least one is held in memory.
+const maxCols = 1 << 24
 
 // OpenWeight prepares to read a weight. Only what belongs to the whole weight
 // is read at once: global scales, and the scales of FP8.
@@ -38,20 +50,30 @@ func OpenWeight(s *Stored, locate Locate) (*Weight, error) {
 		w.Cols = int(s.Shape[n-1])
 		w.Rows = int(product(s.Shape[:n-1]))
 	}
+	w.per = max(1, w.Rows)
 	if n > 1 {
 		w.per = max(1, int(s.Shape[n-2]))
 	}
-	fail := func(err error) (*Weight, error) { return nil, fmt.Errorf("open weight %s: %w", short(s.Name), err) }
+	fail := func(err error) (*Weight, error) {
+		wrapped := fmt.Errorf("open weight %s: %w", short(s.Name), err)
+		if errors.Unwrap(err) == nil { // the weight's own fault, not that of who reads
+			return nil, &unreadError{wrapped}
+		}
+		return nil, wrapped
+	}
+	if w.Cols > maxCols || len(s.Shape) > 0 && product(s.Shape) > 0 && (w.Rows < 0 || w.Cols < 0) {
+		return fail(fmt.Errorf("a row has %d values, more than %d", w.Cols, maxCols))
+	}
 	switch s.Format {
 	case FormatBF16, FormatFP16, FormatFP32:
 		return w, nil
-	case FormatNVFP4, FormatMXFP4:
+	case FormatNVFP4, FormatMXFP4, FormatMXFP8:
 		block := int64(s.Cols)
-		if s.Scale == nil || w.Cols%int(block) != 0 || s.Scale.Bytes() != int64(w.Rows)*int64(w.Cols)/block || s.Weight.Bytes() != int64(w.Rows)*int64(w.Cols)/2 {
+		if s.Scale == nil || w.Cols%int(block) != 0 || s.Scale.Bytes() != int64(w.Rows)*int64(w.Cols)/block || s.Weight.Bytes() != int64(w.Rows)*int64(w.Cols)*int64(formatBits(s.Format))/8 {
 			return fail(fmt.Errorf("scales and codes do not fit %v", s.Shape))
 		}
 		w.scales = locate(s.Scale)
-		if s.Format == FormatMXFP4 {
+		if s.Format != FormatNVFP4 {
 			return w, nil
 		}
 		if s.Global == nil {
@@ -95,27 +117,44 @@ func (w *Weight) tableSize() int {
 	return 1
 }
 
-// ReadRows decodes n rows from row on into dst, n × Cols values.
-func (w *Weight) ReadRows(dst []float32, row, n int) error {
-	at, width := int64(row)*int64(w.Cols), int64(n)*int64(w.Cols)
+// readCodes reads n rows from row on as they are stored, with the scales of
+// their blocks in four-bit formats.
+func (w *Weight) readCodes(row, n int) error {
+	at, width := int64(w.first+row)*int64(w.Cols), int64(n)*int64(w.Cols)
 	per, shift := w.elementBits()
 	w.buf = grow(w.buf, int(width*per>>shift))
 	if err := w.read(w.data, w.s.Weight, w.buf, at*per>>shift); err != nil {
 		return err
 	}
+	w.sbuf = w.sbuf[:0]
+	if w.scales != nil {
+		across := w.Cols / w.s.Cols
+		w.sbuf = grow(w.sbuf, n*across)
+		if err := w.read(w.scales, w.s.Scale, w.sbuf, int64(row)*int64(across)); err != nil {
+			return err
+		}
+	}
+	if w.tally != nil {
+		w.tally.count(w.buf, w.sbuf)
+	}
+	return nil
+}
+
+// ReadRows decodes n rows from row on into dst, n × Cols values.
+func (w *Weight) ReadRows(dst []float32, row, n int) error {
+	if err := w.readCodes(row, n); err != nil {
+		return err
+	}
+	dst = dst[:n*w.Cols]
 	switch w.s.Format {
 	case FormatBF16:
-		buf := w.buf
-		for i := 0; len(buf) >= 2 && i < len(dst); i++ {
-			dst[i] = math.Float32frombits(uint32(buf[0])<<16 | uint32(buf[1])<<24)
-			buf = buf[2:]
-		}
+		decodeBF16(dst, w.buf)
 	case FormatFP16:
-		for i := range dst[:width] {
+		for i := range dst {
 			dst[i] = decodeFP16(binary.LittleEndian.Uint16(w.buf[2*i:]))
 		}
 	case FormatFP32:
-		for i := range dst[:width] {
+		for i := range dst {
 			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(w.buf[4*i:]))
 		}
 	case FormatFP8:
@@ -123,38 +162,64 @@ func (w *Weight) ReadRows(dst []float32, row, n int) error {
 			w.rowFP8(dst[r*w.Cols:][:w.Cols], w.buf[r*w.Cols:][:w.Cols], row+r)
 		}
 	default:
-		return w.blocks(dst, row, n)
+		block, across := w.s.Cols, w.Cols/w.s.Cols
+		for r := range n {
+			g := w.storedGlobal((row + r) / w.per)
+			for b, code := range w.sbuf[r*across:][:across] {
+				i := r*across + b
+				if w.s.Format == FormatMXFP8 {
+					unpackE4M3(dst[i*block:][:block], w.buf[i*block:], DecodeE8M0(code))
+					continue
+				}
+				unpackE2M1(dst[i*block:][:block], w.buf[i*block/2:], w.blockScale(code, g))
+			}
+		}
 	}
 	return nil
 }
 
-// blocks scales the codes of NVFP4 or MXFP4 that lie in the buffer.
-func (w *Weight) blocks(dst []float32, row, n int) error {
-	block := w.s.Cols
-	across := w.Cols / block
-	w.sbuf = grow(w.sbuf, n*across)
-	if err := w.read(w.scales, w.s.Scale, w.sbuf, int64(row)*int64(across)); err != nil {
-		return err
+// decodeBF16 takes four values at a time.
+func decodeBF16(dst []float32, src []byte) {
+	for len(dst) >= 4 && len(src) >= 8 {
+		x := binary.LittleEndian.Uint64(src)
+		lo, hi := uint32(x), uint32(x>>32)
+		d := (*[4]float32)(dst)
+		d[0], d[1] = math.Float32frombits(lo<<16), math.Float32frombits(lo&0xFFFF0000)
+		d[2], d[3] = math.Float32frombits(hi<<16), math.Float32frombits(hi&0xFFFF0000)
+		dst, src = dst[4:], src[8:]
 	}
-	for i, code := range w.sbuf {
-		unpackE2M1(dst[i*block:][:block], w.buf[i*block/2:], w.blockScale(code, row+i/across))
+	for i := range dst {
+		dst[i] = DecodeBF16(binary.LittleEndian.Uint16(src[2*i:]))
 	}
-	return nil
 }
 
-// blockScale is what the codes of a block in a row are multiplied with.
-func (w *Weight) blockScale(code uint8, row int) float32 {
-	if w.s.Format == FormatMXFP4 {
-		return DecodeE8M0(code)
-	}
-	g := w.globals[0]
-	if len(w.globals) > 1 {
-		g = w.globals[row/w.per]
-	}
+// global is what multiplies the block scales of a matrix of NVFP4, whatever the
+// convention; 1 for other formats.
+func (w *Weight) global(matrix int) float32 {
 	if w.s.Inverse {
-		return DecodeE4M3(code) / g
+		return 1 / w.storedGlobal(matrix)
 	}
-	return DecodeE4M3(code) * g
+	return w.storedGlobal(matrix)
+}
+
+// storedGlobal is the global scale as it is stored.
+func (w *Weight) storedGlobal(matrix int) float32 {
+	if len(w.globals) == 0 {
+		return 1
+	}
+	return w.globals[min(matrix, len(w.globals)-1)]
+}
+
+// blockScale is what the codes of a block are multiplied with, given the global
+// scale as it is stored.
+func (w *Weight) blockScale(code uint8, global float32) float32 {
+	switch {
+	case w.s.Format == FormatMXFP4:
+		return DecodeE8M0(code)
+	case w.s.Inverse:
+		return tableE4M3[code] / global
+	}
+	return tableE4M3[code] * global
 }
 
 func (w *Weight) rowFP8(dst []float32, codes []byte, row int) {
@@ -171,10 +236,15 @@ func (w *Weight) rowFP8(dst []float32, codes []byte, row int) {
 		scales = w.table[row/w.per:]
 	}
 	for first, b := 0, 0; first < len(codes); first, b = first+width, b+1 {
-		s := scales[b]
-		for c := first; c < min(first+width, len(codes)); c++ {
-			dst[c] = tableE4M3[codes[c]] * s
-		}
+		last := min(first+width, len(codes))
+		unpackE4M3(dst[first:last], codes[first:last], scales[b])
+	}
+}
+
+func unpackE4M3(dst []float32, codes []byte, scale float32) {
+	codes = codes[:len(dst)]
+	for i, c := range codes {
+		dst[i] = tableE4M3[c] * scale
 	}
 }
 
@@ -185,7 +255,7 @@ func (w *Weight) elementBits() (per int64, shift uint) {
 		return 4, 0
 	case FormatBF16, FormatFP16:
 		return 2, 0
-	case FormatFP8:
+	case FormatFP8, FormatMXFP8:
 		return 1, 0
 	}
 	return 1, 1

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/planner/inspect"
-	"github.com/repromill/repromill/planner/inspect/python"
 	"github.com/repromill/repromill/planner/inspect/shell"
 	"github.com/repromill/repromill/planner/spec"
 )
@@ -34,7 +33,7 @@ func (b *builder) assets(c *Command, r *spec.Run) {
 		case checkpointArgRE.MatchString(val) && b.f.Has(path.Join(c.Cwd, val)):
 			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, Access: "in_repo", Bytes: b.f.Size(path.Join(c.Cwd, val))})
 		case checkpointArgRE.MatchString(val) && !strings.ContainsAny(val, "$<{"):
-			access, url := "missing", b.link(path.Base(val))
+			access, url := "missing", link(b.f, path.Base(val))
 			if url != "" && !reaches([]string{"wget", val}) {
 				access = "auto"
 				r.Setup = append(r.Setup, spec.Step{Argv: []string{"wget", "-O", val, url}, Cwd: c.Cwd, Network: true})
@@ -45,6 +44,10 @@ func (b *builder) assets(c *Command, r *spec.Run) {
 				}
 			}
 			r.Assets = append(r.Assets, spec.Asset{Kind: "checkpoint", Name: val, URL: url, Access: access})
+		case dataRE.MatchString(val) && !strings.ContainsAny(val, "$<{*") && !outFlag(name) && !outDirRE.MatchString(name) && !in(b.f, c, val) && link(b.f, path.Base(val)) != "" && !reaches([]string{"wget", val}):
+			url := link(b.f, path.Base(val))
+			r.Setup = append(r.Setup, spec.Step{Argv: []string{"wget", "-O", val, url}, Cwd: c.Cwd, Network: true})
+			r.Assets = append(r.Assets, spec.Asset{Kind: "dataset", Name: val, URL: url, Access: "auto"})
 		case hubIDRE.MatchString(val) && strings.Contains(name, "model") && !b.f.Has(path.Join(c.Cwd, val)) && !b.f.HasDir(path.Join(c.Cwd, val)) && !strings.Contains(val, ".json") && !strings.Contains(val, ".yaml"):
 			access := "auto"
 			if strings.HasPrefix(strings.ToLower(val), "meta-llama/") {
@@ -63,14 +66,15 @@ var urlRE = regexp.MustCompile(`https?://[^\s)\]>"']+`)
 
 // link is the one address in the documents whose last part ends with a file's
 // name.
-func (b *builder) link(name string) string {
+func link(f *inspect.Facts, name string) string {
 	found := ""
-	for i := range b.f.Docs {
-		for _, p := range b.f.Docs[i].Doc.Paras {
+	for i := range f.Docs {
+		for _, p := range f.Docs[i].Doc.Paras {
 			if !strings.Contains(p.Text, name) {
 				continue
 			}
 			for _, u := range urlRE.FindAllString(p.Text, -1) {
+				u = strings.TrimRight(u, "*_`.,;")
 				if !strings.HasSuffix(u, name) || u == found {
 					continue
 				}
@@ -99,66 +103,68 @@ func secrets(f *inspect.Facts, c *Command) []string {
 			}
 		}
 	}
-	for _, im := range imports(f, c.core().Entry) {
-		top, _, _ := strings.Cut(im.Name, ".")
-		if key := serviceKeys[top]; key != "" && !im.Guard && im.Level == 0 && !contains(out, key) {
-			out = append(out, key)
+	for i, p := range f.Reach(c.core().Entry) {
+		m := f.Modules[p]
+		if m == nil {
+			continue
+		}
+		for _, im := range m.Imports {
+			top, _, _ := strings.Cut(im.Name, ".")
+			key := serviceKeys[top]
+			if key != "" && !im.Guard && im.Level == 0 && (i == 0 || !im.Inner) && !contains(out, key) {
+				out = append(out, key)
+			}
 		}
 	}
 	return out
-}
-
-func imports(f *inspect.Facts, p string) []python.Import {
-	if m := f.Modules[p]; m != nil {
-		return m.Imports
-	}
-	return nil
 }
 
 // serviceKeys are the variables that clients of paid services read by
 // themselves.
 var serviceKeys = map[string]string{"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "cohere": "CO_API_KEY"}
 
-var dataWordRE = regexp.MustCompile(`(?i)data|imagenet|coco|path[_/\-]to|corpus|\bdir\b|_dir|root`)
+var dataWordRE = regexp.MustCompile(`(?i)data|imagenet|coco|path[_/\- ]to|corpus|\bdir\b|_dir|root`)
 
-// status says whether a run can go by itself, and why not.
+// status says whether a run can go by itself, and what stands against it.
 func (b *builder) status(k *Candidate, r *spec.Run) {
 	c := k.Command
 	r.Status = "auto"
-	reason := func(status, why string) {
+	need := func(what, name, status, why string) {
 		if r.Status == "auto" {
 			r.Status = status
 		}
 		r.Reasons = append(r.Reasons, why)
+		r.Needs = append(r.Needs, spec.Need{What: what, Name: name, Status: status, Reason: why})
 	}
 	if c.Missing != "" {
-		reason("blocked", c.Missing)
+		need("entry", c.Entry, "blocked", c.Missing)
 	}
 	for _, p := range c.Unbound {
 		status := "blocked"
 		if dataWordRE.MatchString(p) {
 			status = "manual_data"
 		}
-		reason(status, "unbound placeholder "+p)
+		need("placeholder", p, status, "unbound placeholder "+p)
 	}
 	for _, s := range foreign(b.f, c) {
-		reason("manual_data", s)
+		need("setting", strings.Fields(s)[0], "manual_data", s)
 	}
 	for _, p := range k.Lacks {
-		reason("manual_data", p+" is not in the repository, and no step makes it")
+		name, _, _ := strings.Cut(p, ",") // further words say why it is looked for
+		need("file", name, "manual_data", p+" is not in the repository, and no step makes it")
 	}
 	for _, a := range r.Assets {
 		switch a.Access {
 		case "gated":
-			reason("gated", a.Name+" needs an accepted licence and a token")
+			need(a.Kind, a.Name, "gated", a.Name+" needs an accepted licence and a token")
 		case "missing":
-			reason("manual_data", a.Name+" is not in the repository, and no step fetches it")
+			need(a.Kind, a.Name, "manual_data", a.Name+" is not in the repository, and no step fetches it")
 		case "auto":
 			r.Reasons = append(r.Reasons, "needs the network: "+a.Name)
 		}
 	}
 	for _, s := range r.Secrets {
-		reason("gated", "the code fails without "+s)
+		need("secret", s, "gated", "the code fails without "+s)
 	}
 	for _, s := range r.Setup {
 		if s.Network {
@@ -166,6 +172,6 @@ func (b *builder) status(k *Candidate, r *spec.Run) {
 		}
 	}
 	if k.Route == "demo" {
-		reason("smoke_only", "a demonstration: it shows that the code runs and gives no number to compare")
+		need("result", "", "smoke_only", "a demonstration: it shows that the code runs and gives no number to compare")
 	}
 }

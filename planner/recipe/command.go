@@ -77,8 +77,12 @@ func (c *Command) core() *Command {
 	if c.Inner == nil || c.Inner.Entry == "" {
 		return c
 	}
+	in := c.Inner
+	for in.Inner != nil && in.Inner.Entry != "" {
+		in = in.Inner
+	}
 	x := *c
-	x.Entry, x.Module, x.Args, x.Program = c.Inner.Entry, c.Inner.Module, c.Inner.Args, c.Inner.Program
+	x.Entry, x.Module, x.Args, x.Program = in.Entry, in.Module, in.Args, in.Program
 	return &x
 }
 
@@ -108,7 +112,11 @@ func (r *resolver) line(mc markdown.Command, dir string, st *state) *Command {
 		c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: mc.Line, Before: c.Display, After: fixed, Reason: "a dash of typography stands where the option needs \"-\""})
 		c.Display = fixed
 	}
-	l, err := shell.Parse(angleRE.ReplaceAllString(c.Display, "$1'$2'"))
+	if left := optionalRE.ReplaceAllString(c.Display, ""); left != c.Display {
+		c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: mc.Line, Before: c.Display, After: left, Reason: "an option in brackets may be left out"})
+		c.Display, c.Quoted = left, false
+	}
+	l, err := shell.Parse(spacedRE.ReplaceAllString(angleRE.ReplaceAllString(c.Display, "$1'$2'"), "$1'$2'"))
 	if err != nil {
 		c.Role = RoleOther
 		return c
@@ -316,6 +324,22 @@ func (r *resolver) devices(c *Command) {
 
 var deviceListRE = regexp.MustCompile(`^\d+(?:,\d+)*$`)
 
+// split gives the words of a variable that stands alone and unquoted, as a shell
+// does.
+func split(w shell.Word, st *state, env map[string]string) []string {
+	if w.Quoted || len(w.Vars) != 1 || len(w.Substs) > 0 || w.Text != "$"+w.Vars[0] && w.Text != "${"+w.Vars[0]+"}" {
+		return nil
+	}
+	v, ok := env[w.Vars[0]]
+	if !ok {
+		v = st.env[w.Vars[0]]
+	}
+	if strings.ContainsAny(v, "$`*?") {
+		return nil
+	}
+	return strings.Fields(v)
+}
+
 // unset lists the variables of a word that nothing before it sets.
 func (r *resolver) unset(w shell.Word, st *state, env map[string]string) []string {
 	var out []string
@@ -338,6 +362,10 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 	}
 	needs := ""
 	for _, w := range words {
+		if parts := split(w, st, c.Env); len(parts) > 1 {
+			c.Argv = append(c.Argv, parts...)
+			continue
+		}
 		v, ok := r.expand(w, c.Cwd, st, c.Env)
 		switch unset := r.unset(w, st, c.Env); {
 		case len(unset) > 0:
@@ -357,6 +385,7 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 			needs = "input from a file"
 		}
 	}
+	r.outputs(c)
 	c.Unbound = drop(append(c.Unbound, placeholders(c.Argv, c.Env)...))
 	r.entry(c, dir)
 	r.devices(c)
@@ -367,6 +396,48 @@ func (r *resolver) simple(c *Command, sc *shell.Command, dir string, st *state) 
 		c.Entry, c.Args = entry, argv
 	}
 }
+
+// outFolder is where a run writes what its documented command leaves to the
+// reader.
+const outFolder = "run_output"
+
+// outputs binds placeholders that say where the run writes, for which any new
+// folder of the checkout will do, and the port of a launcher.
+func (r *resolver) outputs(c *Command) {
+	before := shell.Quote(c.Argv)
+	bound := false
+	for i := 1; i < len(c.Argv); i++ {
+		name, val, eq := strings.Cut(c.Argv[i], "=")
+		if !eq {
+			name, val = c.Argv[i-1], c.Argv[i]
+		}
+		dashed := "--" + strings.TrimLeft(name, "-")
+		set := outFolder
+		switch {
+		case !eq && !strings.HasPrefix(name, "-") || len(placeholders([]string{"", name + "=" + val, val}, nil)) == 0:
+			continue
+		case portRE.MatchString(dashed):
+			set = "29500" // the port that PyTorch's launcher takes by default
+		case fileArgRE.MatchString(val) || !writeDirRE.MatchString(dashed) && !outWordRE.MatchString(val):
+			continue
+		}
+		bound = true
+		if c.Argv[i] = set; eq {
+			c.Argv[i] = name + "=" + set
+		}
+	}
+	if bound {
+		c.Display, c.Quoted = shell.Quote(c.Argv), false
+		c.Patches = append(c.Patches, spec.Patch{Kind: "flag", Line: c.Line, Before: before, After: c.Display, Reason: "where to write, and on which port processes meet, is the reader's to choose"})
+	}
+}
+
+var (
+	portRE    = regexp.MustCompile(`(?i)^--(?:master|main|rdzv)[_\-]?(?:process[_\-])?port$`)
+	outWordRE = regexp.MustCompile(`^<?(?:OUTPUT|OUT|SAVE|LOG|RESULT)S?[_\-][A-Z_\-]+>?$`)
+)
+
+var writeDirRE = regexp.MustCompile(`(?i)^--(?:out(?:put)?|save|log|result|ckpt_save|checkpoint_save|work|exp)s?(?:[_\-]?(?:dir|directory|path|folder|root|location))?$`)
 
 // script makes the command a shell text.
 func (r *resolver) script(c *Command, why string, st *state) *Command {

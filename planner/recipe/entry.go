@@ -234,21 +234,34 @@ func (r *resolver) file(c *Command, name, dir string) {
 		r.replaceEntry(c, name, p)
 		return
 	}
-	// one file of that very path elsewhere is a README that leaves out a "cd"
-	found := ""
+	// a file of that very path elsewhere is a README that leaves out a "cd"
+	var found []string
 	for _, f := range r.f.Files {
 		if strings.HasSuffix(f.Path, "/"+path.Clean(name)) && !f.Link {
-			if found != "" {
-				return
-			}
-			found = f.Path
+			found = append(found, f.Path)
 		}
 	}
-	if found != "" {
-		c.Entry, c.Missing = found, ""
-		c.Cwd = path.Clean(strings.TrimSuffix(found, path.Clean(name)))
-		c.Reasons = append(c.Reasons, fmt.Sprintf("%s is the only file of that name, so the command runs in %s", found, c.Cwd))
+	if len(found) == 0 || len(found) > 1 && !r.siblings(found) {
+		return
 	}
+	c.Entry, c.Missing = found[0], ""
+	c.Cwd = path.Clean(strings.TrimSuffix(found[0], path.Clean(name)))
+	if len(found) == 1 {
+		c.Reasons = append(c.Reasons, fmt.Sprintf("%s is the only file of that name, so the command runs in %s", found[0], c.Cwd))
+	} else {
+		c.Reasons = append(c.Reasons, fmt.Sprintf("the command fits %s alike; it is taken to run in %s", strings.Join(found, " and "), c.Cwd))
+	}
+}
+
+// siblings says that the files lie in two or three folders at the root that are
+// parts of one project, each with the same program for its own domain.
+func (r *resolver) siblings(files []string) bool {
+	for _, p := range files {
+		if strings.Count(p, "/") != 1 || vendored(r.f, p) {
+			return false
+		}
+	}
+	return len(files) <= 3
 }
 
 // similar is the one file beside the missing one whose name differs in at most
@@ -306,11 +319,12 @@ func (r *resolver) replaceEntry(c *Command, name, p string) {
 }
 
 var (
-	setupRE    = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:prepare|preprocess\w*|preproc|pre_process\w*|tokeni[sz]e|make_data\w*|create_data\w*|build_data\w*|gen_data|generate_data\w*|convert\w*|process_data|data_prep\w*|get_data|setup_data|split_data|encode_data|extract_features)(?:[_\-.]|$|/)`)
-	downloadRE = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:download|fetch|get_(?:data|dataset|transfer_data|model)|wget)`)
-	blockingRE = regexp.MustCompile(`(?i)(?:^|/)(?:app|server|serve|gradio\w*|streamlit\w*|webui|web_demo|\w*_server|\w*_app|demo_gradio|\w*real_robot\w*)\.(?:py|sh)$`)
-	clusterRE  = regexp.MustCompile(`(?i)submitit|slurm|sbatch`)
-	buildRE    = regexp.MustCompile(`(?i)(?:^|/)(?:install|setup|build|compile|make)\w*\.(?:sh|py)$`)
+	setupRE      = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:prepare|preprocess\w*|preproc|pre_process\w*|tokeni[sz]e|(?:make|create|build|gen|generate)_(?:\w+_)?data\w*|convert\w*|process_data|data_prep\w*|get_data|setup_data|split_data|encode_data|extract_features)(?:[_\-.]|$|/)|(?:^|/)(?:[a-z0-9]+_)?datasets?(?:_tools?)?\.py$`)
+	dataFolderRE = regexp.MustCompile(`(?i)(?:^|/)(?:data|datasets?|preprocess\w*|data_?prep\w*|prepare_data|data_processing)$`)
+	downloadRE   = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:download|fetch|get_(?:data|dataset|transfer_data|model)|wget)`)
+	blockingRE   = regexp.MustCompile(`(?i)(?:^|/)(?:app|server|serve|gradio\w*|streamlit\w*|webui|web_demo|\w*_server|\w*_app|demo_gradio|\w*real_robot\w*)\.(?:py|sh)$`)
+	clusterRE    = regexp.MustCompile(`(?i)submitit|slurm|sbatch`)
+	buildRE      = regexp.MustCompile(`(?i)(?:^|/)(?:install|setup|build|compile|make)\w*\.(?:sh|py)$`)
 )
 
 // role says what a resolved command is for.
@@ -363,6 +377,8 @@ func (r *resolver) role(c *Command) Role {
 	case downloadRE.MatchString(name):
 		return RoleDownload
 	case setupRE.MatchString(name):
+		return RoleSetup
+	case dataFolderRE.MatchString(path.Dir(name)) && strings.HasSuffix(name, ".py") && !trains(r.f, c.Entry) && !evalRE.MatchString(path.Base(name)):
 		return RoleSetup
 	case clusterRE.MatchString(name) || r.isCluster(c.Entry):
 		return RoleCluster

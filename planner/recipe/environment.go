@@ -86,7 +86,7 @@ func (e *envBuilder) imports() {
 			e.known = false
 		}
 		for _, im := range m.Imports {
-			if im.Level > 0 || inspect.Stdlib(im.Name) || e.f.Local(p, im) {
+			if im.Level > 0 || inspect.Stdlib(im.Name) || e.f.Local(p, im) || e.above(p, im.Name) {
 				continue
 			}
 			dist := inspect.Distribution(im.Name)
@@ -98,6 +98,18 @@ func (e *envBuilder) imports() {
 				at: spec.Evidence{File: p, Line: im.Line, Quote: "import " + im.Name}})
 		}
 	}
+}
+
+// above says that a module lies in a folder above the file that imports it,
+// which such files put on the search path themselves.
+func (e *envBuilder) above(p, name string) bool {
+	top, _, _ := strings.Cut(name, ".")
+	for dir := path.Dir(p); dir != "." && dir != "/"; dir = path.Dir(dir) {
+		if up := path.Dir(dir); e.f.Has(path.Join(up, top+".py")) || e.f.Has(path.Join(up, top, "__init__.py")) {
+			return true
+		}
+	}
+	return false
 }
 
 // needsNothing says that every module the entry reaches was read and imports
@@ -115,7 +127,8 @@ func (e *envBuilder) needsNothing() bool {
 }
 
 // homes are folder names in which a project keeps its dependency files.
-var homes = map[string]bool{"deps": true, "dependencies": true, "requirements": true, "env": true, "envs": true, "environment": true, "environments": true, "conda": true, "docker": true, "install": true, "setup": true, ".devcontainer": true}
+var homes = map[string]bool{"deps": true, "dependencies": true, "requirements": true, "env": true, "envs": true, "environment": true, "environments": true, "conda": true, "docker": true, "install": true, "setup": true, ".devcontainer": true,
+	"scripts": true, "tools": true, "misc": true, "build": true, "config": true, "configs": true}
 
 // distance says how far a dependency file lies from the entry: how many
 // folders the entry lies below the file's own, or -1 for a file that belongs
@@ -409,14 +422,17 @@ func (e *envBuilder) second(d *inspect.Dependency) (role, why string) {
 // that the entry imports and the primary source does not list.
 func (e *envBuilder) fresh(d *inspect.Dependency) []inspect.Entry {
 	declared := map[string]inspect.Entry{}
+	declare := func(x inspect.Entry) {
+		declared[canonical(x.Name)] = x
+	}
 	for _, in := range e.f.Closure(e.primary.Path) {
 		for _, x := range in.Entries {
-			declared[x.Name] = x
+			declare(x)
 		}
 	}
 	if e.primary.Kind == inspect.Prose {
 		for _, x := range e.primary.Entries {
-			declared[x.Name] = x
+			declare(x)
 		}
 	}
 	wanted := map[string]bool{}
@@ -426,7 +442,7 @@ func (e *envBuilder) fresh(d *inspect.Dependency) []inspect.Entry {
 	var out []inspect.Entry
 	seen := map[string]bool{}
 	for _, x := range d.Entries {
-		old, listed := declared[x.Name]
+		old, listed := declared[canonical(x.Name)]
 		fw := inspect.FrameworkOf(x.Name) != ""
 		if seen[x.Name] || x.Name == "" || listed && !(fw && x.Pinned && !old.Pinned) || !listed && !wanted[x.Name] && !fw || e.own(x.Name) {
 			continue
@@ -435,4 +451,13 @@ func (e *envBuilder) fresh(d *inspect.Dependency) []inspect.Entry {
 		out = append(out, x)
 	}
 	return out
+}
+
+// canonical is the name in the package index of what a channel of conda calls
+// otherwise.
+func canonical(name string) string {
+	if name == "pytorch" || name == "pytorch-gpu" {
+		return "torch"
+	}
+	return name
 }

@@ -91,6 +91,7 @@ func Fit(f *inspect.Facts, env *Environment, c *Command, run *spec.Run, gpus []G
 		return nil, err
 	}
 	j := &fitter{t: t, env: env, cpu: cpuSized(c, run), date: commitDate, entries: env.declared(f), needsGPU: run != nil && run.GPUs.Min > 0}
+	j.sized = modelSizeRE.MatchString(strings.Join(c.Args, " "))
 	out := make(map[string]spec.SKUFit, len(gpus))
 	for _, g := range gpus {
 		out[g.ID] = j.judge(g)
@@ -119,8 +120,9 @@ func (env *Environment) declared(f *inspect.Facts) map[string]inspect.Entry {
 }
 
 var (
-	classicRE = regexp.MustCompile(`(?i)\b(?:CartPole|Acrobot|MountainCar|Pendulum|FrozenLake|CliffWalking|Taxi|Blackjack)(?:-v\d)?\b`)
-	versionRE = regexp.MustCompile(`\d+(?:\.\d+)+`)
+	classicRE   = regexp.MustCompile(`(?i)\b(?:CartPole|Acrobot|MountainCar|Pendulum|FrozenLake|CliffWalking|Taxi|Blackjack)(?:-v\d)?\b`)
+	modelSizeRE = regexp.MustCompile(`(?i)(?:^|[^a-z])(?:bert|base|large|xl|xxl|huge|giant|\d+[mb])(?:[^a-z]|$)`)
+	versionRE   = regexp.MustCompile(`\d+(?:\.\d+)+`)
 )
 
 // cpuSized says that the run is known not to need a GPU: it asks for the CPU,
@@ -138,6 +140,7 @@ type fitter struct {
 	entries  map[string]inspect.Entry
 	cpu      bool
 	needsGPU bool
+	sized    bool // the command names a size of model that is too much for a CPU
 	date     *time.Time
 }
 
@@ -162,7 +165,7 @@ func (j *fitter) judge(g GPU) spec.SKUFit {
 	fit := j.framework(fw, name, g)
 	j.companions(&fit, g)
 	j.extras(&fit, name)
-	if fit.Status == "needs_bump" && (j.cpu || name == "tensorflow" && !j.needsGPU && strings.HasPrefix(versionOf(j.env.Framework.Version), "1.")) {
+	if fit.Status == "needs_bump" && (j.cpu || name == "tensorflow" && !j.needsGPU && !j.sized && strings.HasPrefix(versionOf(j.env.Framework.Version), "1.")) {
 		return spec.SKUFit{Status: "cpu_ok", BaseImage: j.cpuImage()}
 	}
 	return fit

@@ -3,10 +3,12 @@ package recipe
 import (
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/repromill/repromill/planner/inspect"
 	"github.com/repromill/repromill/planner/inspect/markdown"
+	"github.com/repromill/repromill/planner/inspect/shell"
 	"github.com/repromill/repromill/planner/spec"
 )
 
@@ -29,8 +31,45 @@ func Commands(f *inspect.Facts) []*Command {
 	out = append(out, r.snippets(out)...)
 	for i, c := range out {
 		c.Order = i
+		r.unpublish(c)
 	}
 	return out
+}
+
+var publishRE = regexp.MustCompile(`^--push[_-]to[_-]hub(?:=(?:True|true|1))?$`)
+
+// unpublish takes the option away by which a run would upload its model to the
+// authors' account, which nobody else can do.
+func (r *resolver) unpublish(c *Command) {
+	const why = "the run would upload its model to the authors' account"
+	if c.Role != RoleRun {
+		return
+	}
+	if i := slices.IndexFunc(c.Argv, publishRE.MatchString); i > 0 {
+		before, j := shell.Quote(c.Argv), i+1
+		if j < len(c.Argv) && (c.Argv[j] == "True" || c.Argv[j] == "true") {
+			j++
+		}
+		c.Argv = slices.Concat(c.Argv[:i], c.Argv[j:])
+		c.Args = slices.DeleteFunc(slices.Clone(c.Args), publishRE.MatchString)
+		c.Display, c.Quoted = shell.Quote(c.Argv), false
+		c.Patches = append(slices.Clone(c.Patches), spec.Patch{Kind: "flag", Line: c.Line, Before: before, After: c.Display, Reason: why})
+	}
+	s := r.f.Script(c.Entry)
+	if s == nil {
+		return
+	}
+	for i, l := range strings.Split(s.Text, "\n") {
+		opt := strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(l), "\\"))
+		if !publishRE.MatchString(opt) || strings.HasSuffix(l, "\r") || len(c.Patches) > 20 {
+			continue
+		}
+		after := ""
+		if strings.HasSuffix(strings.TrimSpace(l), "\\") {
+			after = "\\"
+		}
+		c.Patches = append(slices.Clone(c.Patches), spec.Patch{Kind: "source", File: s.Path, Line: i + 1, Before: l, After: after, Reason: why})
+	}
 }
 
 // document resolves the commands of one document.
@@ -57,7 +96,7 @@ func (r *resolver) document(i int) []*Command {
 		}
 		r.place(c, d, i, mc)
 		if s := r.f.Script(c.Entry); s != nil && c.Role == RoleRun {
-			c.Unbound = append(c.Unbound, r.insideScript(c, s)...)
+			c.Unbound = append(c.Unbound, r.insideScript(c, s, 0)...)
 		}
 		if c.Block < 0 && !spanRuns(c) {
 			continue
@@ -73,6 +112,9 @@ func spanRuns(c *Command) bool { return strings.Contains(c.Display, " ") && c.Mi
 // start is the directory in which a document's commands begin: its own, unless
 // it is a folder of documents.
 func start(dir string) string {
+	if strings.HasPrefix(dir, ".") {
+		return "." // settings of a service, such as templates for issues
+	}
 	switch strings.ToLower(path.Base(dir)) {
 	case "docs", "doc", "documentation", "assets", ".github", "wiki":
 		return "."
@@ -87,6 +129,9 @@ func (r *resolver) place(c *Command, d *inspect.Document, i int, mc markdown.Com
 		c.Patches[n].File = d.Path
 	}
 	_, c.Section = d.Doc.Section(mc.Line)
+	if mc.Block < 0 {
+		c.Context = paragraph(d, mc.Line)
+	}
 	if mc.Block >= 0 && mc.Block < len(d.Doc.Blocks) {
 		b := d.Doc.Blocks[mc.Block]
 		c.Context = b.Intro + "\n" + mc.Comment + "\n" + b.After
@@ -140,6 +185,9 @@ func (r *resolver) mentions(have []*Command) []*Command {
 			_, c.Section = d.Doc.Section(sp.Line)
 			c.Context = text
 			c.Unbound = r.required(c)
+			if s := r.f.Script(c.Entry); s != nil && c.Role == RoleRun {
+				c.Unbound = append(c.Unbound, r.insideScript(c, s, 0)...)
+			}
 			out = append(out, c)
 		}
 	}
@@ -175,7 +223,7 @@ func (r *resolver) required(c *Command) []string {
 	}
 	var out []string
 	for _, fl := range m.Flags {
-		if fl.By != "argparse" && fl.By != "click" {
+		if fl.By != "argparse" && fl.By != "click" && fl.By != "absl" {
 			continue
 		}
 		positional := !strings.HasPrefix(fl.Names[0], "-")
@@ -199,6 +247,9 @@ func (r *resolver) required(c *Command) []string {
 // mainProgram is the evidence of a program that no document names.
 const mainProgram = "a main program; no document names it"
 
+// mainRE are names of main programs at the root, with what they are about.
+var mainRE = regexp.MustCompile(`^(?:main|run|experiment|reproduce|simulate|train|eval|evaluate)(?:_[A-Za-z0-9_]+)?\.py$`)
+
 // maxScripts bounds how many scripts that nothing names become candidates.
 const maxScripts = 60
 
@@ -221,7 +272,7 @@ func (r *resolver) unnamed(have []*Command) []*Command {
 		c.Role = r.role(c)
 		c.Unbound = append(c.Unbound, r.required(c)...)
 		if s := r.f.Script(entry); s != nil {
-			c.Unbound = append(c.Unbound, r.insideScript(c, s)...)
+			c.Unbound = append(c.Unbound, r.insideScript(c, s, 0)...)
 		}
 		out = append(out, c)
 	}
@@ -240,10 +291,24 @@ func (r *resolver) unnamed(have []*Command) []*Command {
 		add([]string{"jupyter", "nbconvert", "--to", "notebook", "--execute", d.Path}, d.Path, ".", d.Outputs[0].Line, "a notebook with stored output")
 	}
 	if runs == 0 {
-		for _, name := range []string{"main.py", "run.py", "experiment.py", "reproduce.py", "simulate.py", "train.py", "evaluate.py", "eval.py"} {
-			if r.f.Has(name) && !named[name] && r.runnable(name) {
-				add([]string{"python", name}, name, ".", 1, mainProgram)
+		for _, f := range r.f.Files {
+			if mainRE.MatchString(f.Path) && !f.Link && !named[f.Path] && r.runnable(f.Path) && len(out) < maxScripts {
+				add([]string{"python", f.Path}, f.Path, ".", 1, mainProgram)
 			}
+		}
+	}
+	return out
+}
+
+var positionalRE = regexp.MustCompile(`(?m)(?:^|[^\\'$])\$\{?([1-9])\}?(?:[^0-9]|$)`)
+
+// positional lists the arguments that a script reads by their number and that
+// are not given.
+func positional(text string, given int) []string {
+	var out []string
+	for _, m := range positionalRE.FindAllStringSubmatch(text, 20) {
+		if n := int(m[1][0] - '0'); n > given && !slices.Contains(out, "$"+m[1]) && !strings.Contains(text, "${"+m[1]+":") && !strings.Contains(text, "awk") {
+			out = append(out, "$"+m[1])
 		}
 	}
 	return out
@@ -251,8 +316,8 @@ func (r *resolver) unnamed(have []*Command) []*Command {
 
 // insideScript reads what a script will run: its device needs and what it
 // leaves unbound.
-func (r *resolver) insideScript(c *Command, s *inspect.Script) []string {
-	var unbound []string
+func (r *resolver) insideScript(c *Command, s *inspect.Script, depth int) []string {
+	unbound := positional(s.Text, len(c.Args))
 	st := &state{cwd: c.Cwd, env: map[string]string{}, block: map[string]bool{}}
 	for _, mc := range s.Commands {
 		in := r.line(mc, path.Dir(s.Path), st)
@@ -264,6 +329,9 @@ func (r *resolver) insideScript(c *Command, s *inspect.Script) []string {
 		}
 		c.GPUs = max(c.GPUs, in.GPUs)
 		c.Inner = in
+		if next := r.f.Script(in.Entry); next != nil && next != s && depth < 3 {
+			unbound = append(unbound, r.insideScript(in, next, depth+1)...)
+		}
 		for _, u := range in.Unbound {
 			if !strings.HasPrefix(u, "$") {
 				unbound = append(unbound, u)

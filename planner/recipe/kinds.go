@@ -2,28 +2,12 @@ package recipe
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"sort"
 	"strings"
 
-	"github.com/repromill/repromill/planner/inspect/python"
-	"github.com/repromill/repromill/planner/inspect/shell"
 	"github.com/repromill/repromill/planner/spec"
 )
-
-// limitFlag recognises options that make a run shorter, with the value that a
-// quick check gives them. Lower rank is the better limit.
-var limitFlags = []struct {
-	re    *regexp.Regexp
-	value string
-}{
-	{regexp.MustCompile(`^--?(?:quick|smoke|smoke[_-]test|fast[_-]dev[_-]run|dry[_-]run|debug|sanity)$`), ""},
-	{regexp.MustCompile(`^--?(?:max[_-](?:train[_-])?steps|total[_-]steps|num[_-](?:training[_-]|train[_-])?steps|max[_-]iters?|num[_-]iters?|iterations|max[_-]timesteps|total[_-]timesteps|steps)$`), "10"},
-	{regexp.MustCompile(`^--?(?:max[_-](?:train[_-]|eval[_-])?(?:samples|examples)|n[_-]examples|limit|num[_-](?:samples|requests|examples)|max[_-]samples)$`), "10"},
-	{regexp.MustCompile(`^--?(?:epochs|num[_-](?:train[_-])?epochs|max[_-]epochs|train[_-]epochs|n[_-]epochs)$`), "1"},
-	{regexp.MustCompile(`^--?(?:trials|n[_-]trials|num[_-](?:runs|trials|seeds)|repeats?|runs|n[_-]seeds|seeds)$`), "1"},
-}
 
 // smoke adds the cheapest check: one that the repository offers, or the
 // minimal command with a limit that its script knows.
@@ -44,7 +28,8 @@ func (b *builder) smoke(minimal *Candidate) {
 	}
 	if k := b.limited(minimal); k != nil {
 		b.add(k, "smoke", false)
-		b.decide("smoke run", k.Display, nil, "the minimal command with the limit that its script declares; its numbers are not comparable")
+		b.ch.Runs[len(b.ch.Runs)-1].Reasons = append(b.ch.Runs[len(b.ch.Runs)-1].Reasons, "scaled down to a quick check: its numbers are not comparable with any claim")
+		b.decide("smoke run", k.Display, nil, "the minimal command, "+k.Limits+"; its numbers are not comparable")
 		return
 	}
 	if best != nil && best.Entry != minimal.Entry {
@@ -67,58 +52,6 @@ func smokeRank(k, minimal *Candidate) float64 {
 		s += 30
 	}
 	return s
-}
-
-// limited is the minimal command with the strongest limit of its script, or
-// nil.
-func (b *builder) limited(minimal *Candidate) *Candidate {
-	m := b.f.Modules[minimal.Entry]
-	if m == nil || minimal.Script != nil || len(minimal.Unbound) > 0 || minimal.Missing != "" {
-		return nil
-	}
-	for _, lf := range limitFlags {
-		for _, fl := range m.Flags {
-			name := fl.Names[len(fl.Names)-1]
-			if fl.By == "global" || !lf.re.MatchString(name) || (lf.value == "") != strings.HasPrefix(fl.Action, "store_true") {
-				continue
-			}
-			return b.with(minimal, fl, name, lf.value)
-		}
-	}
-	return nil
-}
-
-// with is a copy of a candidate with one option set, recorded as a patch.
-func (b *builder) with(k *Candidate, fl python.Flag, name, value string) *Candidate {
-	c := *k.Command
-	before := shell.Quote(c.Argv)
-	c.Argv = slices.Clone(c.Argv)
-	set := false
-	for i, a := range c.Argv {
-		n, _, eq := strings.Cut(a, "=")
-		if n != name {
-			continue
-		}
-		set = true
-		if eq {
-			c.Argv[i] = name + "=" + value
-		} else if i+1 < len(c.Argv) && value != "" {
-			c.Argv[i+1] = value
-		}
-	}
-	if !set {
-		c.Argv = append(c.Argv, name)
-		if value != "" {
-			c.Argv = append(c.Argv, value)
-		}
-	}
-	c.Display = shell.Quote(c.Argv)
-	c.Quoted = false
-	c.Patches = append(slices.Clone(c.Patches), spec.Patch{Kind: "flag", File: c.Entry, Line: fl.Line, Before: before, After: c.Display,
-		Reason: fmt.Sprintf("%s limits the run to a quick check", name)})
-	out := *k
-	out.Command, out.Smoke, out.Seconds = &c, true, 0
-	return &out
 }
 
 // full adds the whole experiment: the candidate that looks most like it, or

@@ -9,12 +9,12 @@ import (
 // libraryOutputs are lines that well-known libraries print by themselves when
 // a program calls them.
 var libraryOutputs = []struct {
-	module, call, label, unit, pattern, source string
+	module, call, also, label, unit, pattern, source string // also is a second call without which nothing is printed
 }{
-	{"pycocotools", "summarize", "average precision", "fraction",
+	{"pycocotools", "summarize", "", "average precision", "fraction",
 		`Average Precision\s+\(AP\) @\[ IoU=0\.50:0\.95 \| area=\s*all \| maxDets=\s*100 \] = `, "COCOeval.summarize of pycocotools"},
-	{"keras", "evaluate", "accuracy", "fraction", `\baccuracy:\s*`, "the progress bar of Keras"},
-	{"tensorflow", "evaluate", "accuracy", "fraction", `\baccuracy:\s*`, "the progress bar of Keras"},
+	{"keras", "evaluate", "compile", "accuracy", "fraction", `\baccuracy:\s*`, "the progress bar of Keras"},
+	{"tensorflow", "evaluate", "compile", "accuracy", "fraction", `\baccuracy:\s*`, "the progress bar of Keras"},
 }
 
 // libraries adds what the libraries print that the entry leads to.
@@ -27,7 +27,7 @@ func (n *finder) libraries() {
 		for _, im := range m.Imports {
 			top, _, _ := strings.Cut(im.Name, ".")
 			for _, l := range libraryOutputs {
-				if top != l.module || im.Level > 0 || !calls(m.Calls, l.call) {
+				if top != l.module || im.Level > 0 || !calls(m.Calls, l.call) || l.also != "" && !calls(m.Calls, l.also) {
 					continue
 				}
 				n.add(Number{Label: l.label, Unit: l.unit, At: spec.Evidence{File: p, Line: im.Line, Quote: "prints through " + l.source},

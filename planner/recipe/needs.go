@@ -120,7 +120,11 @@ func producer(f *inspect.Facts, c *Command, p string, cmds []*Command) *Command 
 func producers(f *inspect.Facts, c *Command, cmds []*Command) []*Command {
 	var out []*Command
 	arguments(c.Args, func(_, val string) {
-		if o := producer(f, c, val, cmds); o != nil && !slices.Contains(out, o) {
+		o := producer(f, c, val, cmds)
+		if m := maker(f, c, val, cmds); o == nil && m != nil && m.Entry != c.Entry && route(f, m) != "reduced_training" {
+			o = m
+		}
+		if o != nil && !slices.Contains(out, o) {
 			out = append(out, o)
 		}
 	})
@@ -139,6 +143,15 @@ func lacking(f *inspect.Facts, c *Command, cmds []*Command) []string {
 		if producer(f, c, val, cmds) != nil {
 			return
 		}
+		if m := maker(f, c, val, cmds); m != nil {
+			if m.Role == RoleRun && route(f, m) == "reduced_training" && !contains(out, val) {
+				out = append(out, val+", which the training at "+place(m.Evidence)+" would make,")
+			}
+			return
+		}
+		if !strings.Contains(val, "/") && dataRE.MatchString(val) && (anywhere(f, val) || link(f, val) != "") {
+			return
+		}
 		if !dataRE.MatchString(val) || strings.ContainsAny(val, "<>${}*") || strings.Contains(val, "://") || in(f, c, val) || contains(out, val) {
 			return
 		}
@@ -149,7 +162,18 @@ func lacking(f *inspect.Facts, c *Command, cmds []*Command) []string {
 		}
 		out = append(out, val)
 	})
-	return out
+	return append(out, undelivered(f, c, cmds)...)
+}
+
+// anywhere says that a file of that name lies somewhere in the checkout: many
+// programs put the folder before it themselves.
+func anywhere(f *inspect.Facts, name string) bool {
+	for _, x := range f.Files {
+		if strings.HasSuffix(x.Path, "/"+name) {
+			return true
+		}
+	}
+	return false
 }
 
 var outDirRE = regexp.MustCompile(`(?i)^--?\w*(?:out|save|log|result|dump|cache|tmp|temp)\w*`)

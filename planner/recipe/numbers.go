@@ -70,6 +70,27 @@ func (n *finder) notebook() {
 	}
 }
 
+// Measures says that a command evaluates something by the name of what it runs,
+// or prints or writes a number that has the name of a metric.
+func Measures(f *inspect.Facts, c *Command) bool {
+	if c == nil {
+		return false
+	}
+	if evalRE.MatchString(path.Base(c.core().Entry)) || len(Numbers(f, c)) > 0 {
+		return true
+	}
+	if m := f.Modules[c.core().Entry]; m != nil {
+		for _, p := range m.Prints {
+			if len(p.Parts) == 1 && p.Parts[0].Expr != "" { // print(ppl.item())
+				if _, ok := claim.ParseLabel(strings.TrimSuffix(p.Parts[0].Expr, ".item()")); ok {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 type finder struct {
 	f   *inspect.Facts
 	c   *Command

@@ -19,10 +19,22 @@ var placeholderREs = []*regexp.Regexp{
 	regexp.MustCompile(`^(\.\.\.|…|\[\.\.\.\]|=\.\.\.)$`),
 	regexp.MustCompile(`=(\.\.\.|…)$`),
 	regexp.MustCompile(`^(\[[A-Z][A-Z0-9_ \-]+\])$`),
+	regexp.MustCompile(`(\{[A-Za-z][^{}"']*\s[^{}"']*\})`),
+	regexp.MustCompile(`(?:^|=)(\[[A-Za-z][^\[\]"'$]*\s[^\[\]"'$]*\])`),
+	regexp.MustCompile(`^((?:[A-Z0-9]+_)*(?:PATH|DIR|FOLDER|FILE|CKPT|CHECKPOINT|ROOT|HOME)(?:_[A-Z0-9]+)*|[A-Z]+_(?:DATASET|MODEL|NAME|CONFIG|OUTPUT|INPUT))$`),
 }
 
+// capsRE is the last of the patterns, for the value of an option.
+var capsRE = placeholderREs[len(placeholderREs)-1]
+
+// A letter stands for a number behind an option that takes one.
+var (
+	letterRE = regexp.MustCompile(`^[NKMXY]$`)
+	countRE  = regexp.MustCompile(`(?i)^--?(?:n|k|np|j|\w*(?:num|nproc|gpus?|size|seed|epochs?|steps?|batch|count|workers|shots?|nodes?|gpu[_\-]?id)\w*)$`)
+)
+
 // single are words that stand for a value only as a whole value.
-var singleRE = regexp.MustCompile(`^(?:N|K|M|X|Y|n_gpus|NUM_GPUS|DATASET|MODEL|MODEL_NAME|CHECKPOINT|CKPT|CKPT_PATH|DATA_PATH|DATA_DIR|OUTPUT_DIR|SEED|GPU_ID|EXP_NAME|TASK|TASK_NAME)$`)
+var singleRE = regexp.MustCompile(`^(?:n_gpus|NUM_GPUS|DATASET|MODEL|MODEL_NAME|CHECKPOINT|CKPT|CKPT_PATH|DATA_PATH|DATA_DIR|OUTPUT_DIR|SEED|GPU_ID|EXP_NAME|TASK|TASK_NAME)$`)
 
 // placeholders lists what is unbound in an argument vector, without repeats.
 // Shell variables are not among them: the shell parser knows which of those a
@@ -47,7 +59,7 @@ func placeholders(argv []string, env map[string]string) []string {
 		if i := strings.IndexByte(a, '='); i >= 0 && strings.HasPrefix(a, "-") {
 			v = a[i+1:]
 		}
-		if singleRE.MatchString(v) {
+		if singleRE.MatchString(v) || v != a && capsRE.MatchString(v) {
 			add(v)
 		}
 	}
@@ -56,6 +68,13 @@ func placeholders(argv []string, env map[string]string) []string {
 			continue
 		}
 		check(a)
+		name, v, eq := strings.Cut(a, "=")
+		if !eq {
+			name, v = argv[i-1], a
+		}
+		if letterRE.MatchString(v) && countRE.MatchString(name) {
+			add(v)
+		}
 	}
 	for _, v := range env {
 		check(v)
@@ -77,6 +96,12 @@ func drop(in []string) []string {
 	}
 	return out
 }
+
+// spacedRE finds placeholders of several words, which a shell would split.
+var spacedRE = regexp.MustCompile(`(^|[\s=,\[:])(\{[A-Za-z][^{}"'\n$;]*\s[^{}"'\n$;]*\}|\[[A-Za-z][^\[\]{}"'\n$;]*\s[^\[\]{}"'\n$;]*\])`)
+
+// optionalRE finds an option in brackets, which the reader may leave out.
+var optionalRE = regexp.MustCompile(`\s\[\s*--?[A-Za-z][^\[\]\n]*\]`)
 
 // textPlaceholders finds placeholders in a script's text, whose variables the
 // script may set itself.

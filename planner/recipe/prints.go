@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/repromill/repromill/planner/claim"
 	"github.com/repromill/repromill/planner/inspect/python"
 	"github.com/repromill/repromill/planner/spec"
 )
@@ -39,6 +40,9 @@ func (n *finder) print(file string, m *python.Module, pr python.Print) {
 			pattern += spaced(part.Text)
 			continue
 		}
+		if _, ok := claim.ParseLabel(label); !ok && i > 1 && soleNumber(pr.Parts, i) {
+			label = sentence(pr.Parts[:i])
+		}
 		if label != "" && numeric(m, part) {
 			at := spec.Evidence{File: file, Line: pr.Line, Quote: clip(render(pr.Parts))}
 			if strings.HasSuffix(file, ".ipynb") {
@@ -57,6 +61,30 @@ func (n *finder) print(file string, m *python.Module, pr python.Print) {
 		pattern = strings.TrimSuffix(pattern, `\s*`) + `\s*\S+?`
 		label = ""
 	}
+}
+
+// soleNumber says that of the values of a printed sentence the one at i is the
+// only one with decimals: the others are counts and names.
+func soleNumber(parts []python.Part, i int) bool {
+	for j, p := range parts {
+		if p.Expr != "" && (strings.HasSuffix(p.Spec, "f") || strings.HasSuffix(p.Spec, "%")) != (i == j) {
+			return false
+		}
+	}
+	return true
+}
+
+// sentence is the metric that a printed sentence names before its value, or "".
+func sentence(parts []python.Part) string {
+	var b strings.Builder
+	for _, p := range parts {
+		b.WriteString(p.Text + " ")
+	}
+	ms := claim.Mentions(b.String())
+	if len(ms) != 1 {
+		return ""
+	}
+	return b.String()[ms[0].Start:ms[0].End]
 }
 
 // dictionary reads the keys of a dictionary that is printed whole. Its values

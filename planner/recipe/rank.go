@@ -4,6 +4,7 @@ import (
 	"math"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,7 @@ type Candidate struct {
 	Full    float64 // how much it looks like the whole experiment
 	Why     []string
 	Lacks   []string // input that nobody provides
+	Limits  string   // of a quick check: how it is made short
 	Seconds float64  // stated duration, 0 when none is
 }
 
@@ -30,14 +32,19 @@ var (
 	trainFlagRE  = regexp.MustCompile(`(?i)^--?(?:do[_-]train|train)(?:=|$)`)
 	checkpointRE = regexp.MustCompile(`(?i)(?:--?(?:resume|checkpoint|ckpt|load|weights|model[_-]path|pretrained|init[_-]from|restore|model[_-]name[_-]or[_-]path)\b)|\.(?:pth|pt|ckpt|safetensors|bin)\b`)
 	trainRE      = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:pre)?(?:train|finetun|fine_tun|sft|dpo|pretrain|learn|fit)\w*(?:[_\-.]|$)|run_(?:glue|clm|mlm)`)
-	demoRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:sample|demo\w*|infer\w*|generate|predict\w*|visuali[sz]\w*|vis|plot\w*|render|chat\w*|edit\w*|tutorial|play|animate)(?:[_\-.]|$)`)
+	demoRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:[a-z]+2(?:img|image|video|audio|speech|wav|mesh|3d)|inpaint\w*|sample|demo\w*|infer\w*|generate|predict\w*|visuali[sz]\w*|vis|plot\w*|render|chat\w*|edit\w*|tutorial|play|animate)(?:[_\-.]|$)`)
+	showRE       = regexp.MustCompile(`(?i)(?:^|[/_\-.\s])(?:demo|tutorial|example|explor\w*|visuali[sz]\w*|figures?|plot\w*)(?:[_\-.\s]|$)`)
+	baselineRE   = regexp.MustCompile(`(?i)\b(?:baselines?|full[- ]precision|vanilla|naive)\b`)
+	promptRE     = regexp.MustCompile(`(?i)^--?(?:(?:text|input|edit|negative)[_-])?prompt$|^--?(?:question|query|instruction|input[_-](?:image|img|video|audio|text)|sentence)$`)
+	gatherRE     = regexp.MustCompile(`(?i)(?:^|[/_\-.])(?:summar\w*|aggregat\w*|collect\w*|gather\w*|analy[sz]\w*|report|parse|compile_results|make_tables?|results?|get_\w*(?:urls?|tables?|scores?|stats)|merge\w*|recover\w*|(?:apply|make|weight)_(?:delta|diff))(?:[_\-.]|$)`)
+	repeatRE     = regexp.MustCompile(`(?i)^--?(?:repeats?|n[_-]?repeats?|num[_-]?repeats?|n[_-]?(?:seeds|runs|trials)|num[_-]?(?:seeds|runs|trials)|trials|runs|itr)$`)
 	quickRE      = regexp.MustCompile(`(?i)(?:--?|\b)(?:quick|smoke|fast[_-]dev[_-]run|dry[_-]run|debug|sanity|tiny|toy|mini)\b`)
 	testRunRE    = regexp.MustCompile(`(?i)^(?:pytest|unittest|tox|nox)$`)
 	bigRE        = regexp.MustCompile(`(?i)\b(?:7b|8b|13b|30b|33b|65b|70b|xxl|xl|large|huge|giant|openwebtext|imagenet|gpt2)\b|vit_?[lh]\b`)
 	smallRE      = regexp.MustCompile(`(?i)\b(?:tiny|small|mini|toy|cpu|mnist|cifar10|base)\b|_char\b`)
 	goodRE       = regexp.MustCompile(`(?i)reproduc|result|evaluat|experiment|benchmark|main`)
 	quickStartRE = regexp.MustCompile(`(?i)quick\s*start|getting started|minimal|example|tl;?dr|usage|demo`)
-	sideRE       = regexp.MustCompile(`(?i)sparse|ablation|optional|advanced|experimental|visuali|plot|convert|contribut|develop|demo|inference|sampling|docker|distributed|multi-?node|slurm|profil|efficiency`)
+	sideRE       = regexp.MustCompile(`(?i)sparse|ablation|optional|advanced|experimental|visuali|plot|convert|contribut|develop|demo|inference|sampling|docker|distributed|multi-?node|slurm|profil|efficiency|downstream`)
 	minutesRE    = regexp.MustCompile(`(?i)(?:~|about|around|takes?|in|within|under|less than|only|for)?\s*(\d+(?:\.\d+)?)\s*(?:-|–|to)?\s*(\d+(?:\.\d+)?)?\s*(second|sec|minute|min|hour|hr|day|week)s?\b`)
 	recordRE     = regexp.MustCompile(`(?i)(?:^|/)(?:[\w\-]*leaderboard|log|changelog|changes|news|notes|history|contributi\w*)\.\w+$|(?:^|/)(?:blog|posts)/`)
 	sizeRE       = regexp.MustCompile(`(?i)(?:^|[^\w.])(?:[\w.]*[_\-])?(\d+(?:\.\d+)?)b(?:[^A-Za-z0-9]|$)`)
@@ -56,9 +63,12 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 		}
 		k := &Candidate{Command: c}
 		k.Route = route(f, c)
-		k.Seconds = stated(c)
+		k.Seconds = stated(f, c)
 		k.Lacks = lacking(f, c, cmds)
 		k.score(f)
+		if len(producers(f, c, cmds)) > 0 && Measures(f, c) {
+			k.add(12, "measures what the step before it makes")
+		}
 		out = append(out, k)
 	}
 	for _, k := range out {
@@ -77,8 +87,8 @@ func candidates(f *inspect.Facts, cmds []*Command) []*Candidate {
 
 // route names the way in which a run speaks to a claim.
 func route(f *inspect.Facts, c *Command) string {
-	if c.Inner != nil && c.Inner.Entry != "" {
-		c = c.Inner
+	if c.Inner != nil {
+		c = c.core()
 	}
 	text := strings.Join(c.Args, " ")
 	base := path.Base(c.Entry)
@@ -98,11 +108,11 @@ func route(f *inspect.Facts, c *Command) string {
 	}
 	switch {
 	case strings.HasSuffix(c.Entry, ".ipynb"):
-		if !storesResult(f, c.Entry) {
+		if showRE.MatchString(path.Base(c.Entry)) || !storesResult(f, c.Entry) {
 			return "demo"
 		}
 		return "stored_result"
-	case demoRE.MatchString(base) && !evalFlag:
+	case (demoRE.MatchString(base) || prompted(c) || showRE.MatchString(base) && !trains(f, c.Entry) && !Measures(f, c)) && !evalFlag:
 		return "demo"
 	case evalRE.MatchString(base) && !trainFlag && !checkpointRE.MatchString(text) && complete(f, c):
 		return "recompute"
@@ -110,10 +120,22 @@ func route(f *inspect.Facts, c *Command) string {
 		return "eval_checkpoint"
 	case evalRE.MatchString(base) && !trainFlag:
 		return "recompute"
-	case trainFlag || trainRE.MatchString(base) || usesFramework(f, c.Entry) && trains(f, c.Entry):
+	case trainFlag || trainRE.MatchString(base) || trains(f, c.Entry):
 		return "reduced_training"
 	}
 	return "recompute"
+}
+
+// prompted says that a command is given one input to work on: what it makes of
+// it is to be looked at.
+func prompted(c *Command) bool {
+	for _, a := range c.Args {
+		name, _, _ := strings.Cut(a, "=")
+		if promptRE.MatchString(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // storesResult says that the stored output of a notebook names a metric with
@@ -140,35 +162,42 @@ func Result(c *claim.Claim) bool {
 	case "runtime", "memory", "throughput", "latency", "speedup", "energy", "cost":
 		return false
 	}
-	return c.Key.Split != "train"
+	return c.Key.Split != "train" && !(c.Source == claim.Output && progressRE.MatchString(c.Text))
 }
 
-func usesFramework(f *inspect.Facts, entry string) bool {
-	m := f.Modules[entry]
-	if m == nil {
-		return false
-	}
-	for _, im := range m.Imports {
-		if inspect.FrameworkOf(im.Name) != "" {
-			return true
-		}
-	}
-	return false
-}
+// progressRE are lines that a program prints while it trains.
+var progressRE = regexp.MustCompile(`(?i)\b(?:iter(?:ation)?|step|batch)\b\s*[:=\[]?\s*\d|learning_rate|\blr\b|examples/s|it/s`)
 
-// trains says whether a script steps an optimiser or calls a trainer.
+// trains says whether a program, or what it imports from the checkout beside a
+// numerical framework, steps an optimiser or calls a trainer.
 func trains(f *inspect.Facts, entry string) bool {
-	m := f.Modules[entry]
-	for call := range m.Calls {
-		if strings.HasSuffix(call, "optimizer.step") || strings.HasSuffix(call, ".backward") || strings.HasSuffix(call, ".fit") || strings.HasSuffix(call, "trainer.train") {
+	uses, steps := false, false
+	for i, p := range f.Reach(entry) {
+		m := f.Modules[p]
+		if m == nil {
+			continue
+		}
+		for _, im := range m.Imports {
+			top, _, _ := strings.Cut(im.Name, ".")
+			uses = uses || inspect.FrameworkOf(top) != "" || frontends[top]
+		}
+		for call := range m.Calls {
+			steps = steps || stepRE.MatchString(call) || i == 0 && strings.HasSuffix(call, ".fit")
+		}
+		if uses && steps {
 			return true
 		}
 	}
 	return false
 }
+
+var (
+	stepRE    = regexp.MustCompile(`(?:^|[._])(?:opt|optim|optimizer|optimiser)\w*\.(?:step|minimize|apply_gradients|apply|update)$|(?:^|\.)(?:backward|apply_gradients|value_and_grad|GradientTape)$|trainer\.(?:train|fit)$|^(?:train|train_(?:model|epoch|one_epoch|loop)|run_training|create_optimizer)$`)
+	frontends = map[string]bool{"keras": true, "flax": true, "haiku": true, "optax": true, "pytorch_lightning": true, "lightning": true, "transformers": true, "ninjax": true}
+)
 
 // stated is the duration in seconds that the words around a command give.
-func stated(c *Command) float64 {
+func stated(f *inspect.Facts, c *Command) float64 {
 	if m := shortTimeRE.FindStringSubmatch(c.Comment); m != nil && c.Adapted {
 		v, _ := strconv.ParseFloat(m[1], 64)
 		return v * unitSeconds(m[2])
@@ -185,8 +214,23 @@ func stated(c *Command) float64 {
 			return v * unitSeconds(m[3])
 		}
 	}
+	if c.Doc < 0 {
+		return 0
+	}
+	text := squashed(strings.Join(c.core().Args, " "))
+	for _, p := range f.Docs[c.Doc].Doc.Paras {
+		for _, m := range tookRE.FindAllStringSubmatch(p.Text, 6) {
+			if name := squashed(m[1]); len(name) > 3 && strings.Contains(text, name) {
+				v, _ := strconv.ParseFloat(m[2], 64)
+				return v * unitSeconds(m[3])
+			}
+		}
+	}
 	return 0
 }
+
+// tookRE reads how long a named configuration takes: "X-medium took ~48h".
+var tookRE = regexp.MustCompile(`([A-Za-z][\w\-]*),?\s+(?:took|takes?|required?|needs?|trains? (?:in|for)|[~≈])\s*(?:about|around|approximately|roughly|~|≈)?\s*(\d+(?:\.\d+)?)\s*-?\s*(s|min|h|d|second|minute|hour|day|week)(?:s|rs?|utes?)?\b`)
 
 func unitSeconds(u string) float64 {
 	switch strings.ToLower(u)[0] {
@@ -245,11 +289,23 @@ func (k *Candidate) score(f *inspect.Facts) {
 	if quickStartRE.MatchString(section) && !sideRE.MatchString(section) {
 		k.add(6, "")
 	}
-	if sideRE.MatchString(lastOf(c.Section)) || sideRE.MatchString(path.Base(c.Entry)) {
+	if sideRE.MatchString(lastOf(c.Section)) || sideRE.MatchString(path.Base(c.Entry)) || c.Doc < 0 && sideRE.MatchString(c.Entry) {
 		k.add(-12, "stands beside the main experiment")
 	}
 	if strings.Contains(strings.ToLower(text), "plot") || strings.Contains(strings.ToLower(c.Entry), "figure") {
 		k.add(-8, "draws a figure")
+	}
+	if gatherRE.MatchString(path.Base(c.core().Entry)) && !complete(f, c) {
+		k.add(-20, "sums up or converts what other runs have made")
+	}
+	if baselineRE.MatchString(c.Comment) || baselineRE.MatchString(lastOf(c.Section)) {
+		k.add(-8, "is the baseline of the experiment")
+	}
+	if n := repeats(c); n > 2 {
+		k.add(-9, "repeats the experiment "+strconv.Itoa(n)+" times")
+	}
+	if own := method(f); own != "" && ofMethod(c, own) {
+		k.add(12, "is named after the method, "+own)
 	}
 	if s := secrets(f, c); len(s) > 0 {
 		k.add(-45, "fails without "+s[0])
@@ -275,6 +331,58 @@ func (k *Candidate) score(f *inspect.Facts) {
 	if c.Script != nil {
 		k.add(-4, "")
 	}
+}
+
+// repeats is how often a command asks for the experiment to be repeated.
+func repeats(c *Command) int {
+	n := 0
+	arguments(c.Args, func(name, val string) {
+		if v, err := strconv.Atoi(val); err == nil && repeatRE.MatchString(name) {
+			n = max(n, v)
+		}
+	})
+	return n
+}
+
+var (
+	acronymRE   = regexp.MustCompile(`\(([A-Za-z0-9\-]{3,14})\)`)
+	methodRE    = regexp.MustCompile(`^[A-Za-z]*[A-Z][A-Za-z0-9\-]*[A-Z0-9][A-Za-z0-9\-]*$`)
+	titleHeadRE = regexp.MustCompile(`^\W*([\w\-]+)\s*(?::|–|—|$)`)
+)
+
+// method is the name of the authors' method, as the title of the README gives
+// it: before a colon, alone, or in brackets as an abbreviation. It is "" where
+// the title has no such name.
+func method(f *inspect.Facts) string {
+	for i := range f.Docs {
+		if f.Docs[i].Path != f.Readme || len(f.Docs[i].Doc.Headings) == 0 {
+			continue
+		}
+		title := f.Docs[i].Doc.Headings[0].Text
+		for _, re := range []*regexp.Regexp{acronymRE, titleHeadRE} {
+			if m := re.FindStringSubmatch(title); m != nil && len(m[1]) > 2 && methodRE.MatchString(m[1]) {
+				return m[1]
+			}
+		}
+	}
+	return ""
+}
+
+// ofMethod says that a command names the method: in the file it runs, in its
+// options, or in the comment above it.
+func ofMethod(c *Command, own string) bool {
+	own = squashed(own)
+	for _, text := range []string{path.Base(c.Entry), path.Base(c.core().Entry), c.Comment} {
+		if strings.Contains(squashed(text), own) {
+			return true
+		}
+	}
+	for _, a := range c.core().Args {
+		if s := squashed(a); s == own || len(own) >= 4 && strings.Contains(s, own) {
+			return true
+		}
+	}
+	return false
 }
 
 // onCPU says that the command itself chooses the CPU.
@@ -303,6 +411,8 @@ func lastLine(s string) string {
 func (k *Candidate) placeScore(f *inspect.Facts) {
 	c := k.Command
 	switch {
+	case c.Doc < 0 && strings.HasSuffix(c.Entry, ".ipynb") && !mentioned(f, path.Base(c.Entry)) && len(f.Starts) > 0:
+		k.add(8, "a notebook that "+f.Readme+" does not name")
 	case c.Doc < 0 && strings.HasSuffix(c.Entry, ".ipynb"):
 		k.add(24, "a notebook with stored output")
 	case c.Doc < 0 && c.Evidence.Quote == mainProgram:
@@ -341,6 +451,29 @@ func (k *Candidate) placeScore(f *inspect.Facts) {
 	}
 }
 
+// mentioned says that the README names a file.
+func mentioned(f *inspect.Facts, name string) bool {
+	for i := range f.Docs {
+		if d := &f.Docs[i]; d.Path == f.Readme {
+			for _, p := range d.Doc.Paras {
+				if strings.Contains(p.Text, name) || strings.Contains(p.Text, strings.ReplaceAll(name, " ", "%20")) {
+					return true
+				}
+			}
+			for _, t := range d.Doc.Tables {
+				for _, r := range t.Rows {
+					for _, l := range r.Links {
+						if slices.ContainsFunc(l, func(u string) bool { return strings.HasSuffix(u, name) }) {
+							return true
+						}
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
 // vendored says that a file lies in another project within the checkout: a
 // folder with its own licence and its own packaging.
 func vendored(f *inspect.Facts, p string) bool {
@@ -356,7 +489,21 @@ func vendored(f *inspect.Facts, p string) bool {
 	return false
 }
 
-var globRE = regexp.MustCompile(`[\w./\-{}|]*[*{][\w./\-*{}|]*\.sh`)
+var globRE = regexp.MustCompile(`[\w./\-]*(?:[*]|\{[\w.\-*|, ]*\})(?:[\w./\-*|]|\{[\w.\-*|, ]*\})*\.sh`)
+
+// braces expands "{a,b}" as a shell does, at most thirty ways.
+func braces(g string, depth int) []string {
+	i := strings.IndexByte(g, '{')
+	j := strings.IndexByte(g, '}')
+	if i < 0 || j < i || depth > 3 {
+		return []string{g}
+	}
+	var out []string
+	for _, part := range strings.FieldsFunc(g[i+1:j], func(r rune) bool { return r == ',' || r == '|' }) {
+		out = append(out, braces(g[:i]+part+g[j+1:], depth+1)...)
+	}
+	return out[:min(len(out), 30)]
+}
 
 // globbed is the paragraph of a document that names a script by a pattern, such
 // as "scripts/train_*.sh", or "".
@@ -365,8 +512,10 @@ func globbed(f *inspect.Facts, entry string) string {
 		d := &f.Docs[i]
 		for _, p := range d.Doc.Paras {
 			for _, g := range globRE.FindAllString(p.Text, 4) {
-				if ok, err := path.Match(path.Join(path.Dir(d.Path), g), entry); err == nil && ok {
-					return p.Text
+				for _, one := range braces(strings.ReplaceAll(g, " ", ""), 0) {
+					if ok, err := path.Match(path.Join(path.Dir(d.Path), one), entry); err == nil && ok {
+						return p.Text
+					}
 				}
 			}
 		}
@@ -446,6 +595,9 @@ func (k *Candidate) costScore(text string) {
 	case k.Seconds <= 3600:
 		k.add(14, "states a short duration")
 		k.Full -= 2
+	case k.Seconds > 24*3600:
+		k.add(-24, "states a long duration")
+		k.Full += 8
 	case k.Seconds > 6*3600:
 		k.add(-12, "states a long duration")
 		k.Full += 6

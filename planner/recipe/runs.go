@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -62,6 +63,9 @@ func smallest(cands []*Candidate) *Candidate {
 		if first == nil {
 			first = k
 		}
+		if k != first && k.Doc < 0 && first.Missing == "" {
+			continue // what no document shows does not take the place of what one does
+		}
 		if k.Missing == "" && len(k.Lacks) == 0 && len(k.Unbound) == 0 {
 			return first
 		}
@@ -103,10 +107,24 @@ func (b *builder) demo(minimal *Candidate) {
 		}
 	}
 	b.decide("smoke run", minimal.Display, nil, "a demonstration is all that the repository offers")
-	r := b.run(minimal, "smoke", "smoke")
+	r := b.run(minimal, "smoke", FreeID(b.ch.Runs, "smoke"))
 	r.Selected = true
 	b.ch.Runs = append(b.ch.Runs, r)
 	b.ch.Commands[r.ID] = minimal.Command
+}
+
+// FreeID is the name for one more run of a plan: the wanted one, or with a
+// number where a run has it already.
+func FreeID(runs []spec.Run, want string) string {
+	for n := 1; ; n++ {
+		id := want
+		if n > 1 {
+			id += "-" + strconv.Itoa(n)
+		}
+		if !slices.ContainsFunc(runs, func(r spec.Run) bool { return r.ID == id }) {
+			return id
+		}
+	}
 }
 
 type builder struct {
@@ -130,6 +148,7 @@ func (b *builder) nothing() {
 		k := &Candidate{Command: c, Route: "demo"}
 		r := b.run(k, "minimal", "blocked-"+strconv.Itoa(n))
 		r.Status, r.Reasons = "blocked", []string{reason}
+		r.Needs = []spec.Need{{What: "entry", Name: c.Entry, Status: "blocked", Reason: reason}}
 		b.ch.Runs = append(b.ch.Runs, r)
 	}
 	b.ch.Warnings = append(b.ch.Warnings, spec.Warning{Code: "nothing_to_run", Message: "no document, script or notebook of the repository shows a command that could be run"})
@@ -215,7 +234,7 @@ func (b *builder) setup(c *Command, r *spec.Run) []spec.Step {
 	}
 	var out []spec.Step
 	for _, s := range producers(b.f, c, b.cmds) {
-		out = append(out, spec.Step{Argv: s.Argv, Cwd: s.Cwd, Network: b.downloads(s.Entry)})
+		out = append(out, spec.Step{Argv: s.Argv, Cwd: s.Cwd, Network: b.downloads(s.Entry) || strings.Contains(strings.Join(s.Argv, " "), "://")})
 	}
 	if len(out) > 0 && len(lacking(b.f, c, b.cmds)) == 0 {
 		return out // what it reads is made out of what the repository holds
@@ -224,14 +243,18 @@ func (b *builder) setup(c *Command, r *spec.Run) []spec.Step {
 		if s.Doc != c.Doc || s.Line >= c.Line || s.Block < 0 || s.Role != RoleSetup && s.Role != RoleDownload {
 			continue
 		}
-		if s.Block != c.Block && !related(s, c) || s.Missing != "" || len(s.Argv) == 0 || reaches(s.Argv) {
+		argv := s.Argv
+		if s.Script != nil && s.Script.Interpreter == "bash" {
+			argv = []string{"bash", "-c", s.Script.Text} // a loop over the parts of the data
+		}
+		if s.Block != c.Block && !related(s, c) || s.Missing != "" || len(argv) == 0 || reaches(argv) {
 			continue
 		}
 		if len(s.Unbound) > 0 {
 			r.Reasons = append(r.Reasons, fmt.Sprintf("the step before it at %s holds placeholders: %s", place(s.Evidence), strings.Join(s.Unbound, ", ")))
 			continue
 		}
-		out = append(out, spec.Step{Argv: s.Argv, Cwd: s.Cwd, Network: s.Role == RoleDownload || b.downloads(s.Entry)})
+		out = append(out, spec.Step{Argv: argv, Cwd: s.Cwd, Network: s.Role == RoleDownload || b.downloads(s.Entry)})
 		if len(out) >= 20 {
 			break
 		}

@@ -137,12 +137,13 @@ func named(c *Command, cl *claim.Claim) bool {
 	if c.Script != nil {
 		text = squashed(c.Display)
 	}
+	text += " " + squashed(c.Comment) + " " + squashed(lastLine(c.Context)) // what the words right before it say it does
 	hits := 0
 	for _, n := range cl.Names {
 		switch s := squashed(n); {
 		case strings.Contains(cl.Text, n) && rowNumberRE.MatchString(strings.TrimSpace(n)):
 		case len(s) < 3 || strings.Contains(n, "://") || linkNameRE.MatchString(n) || !nameCellRE.MatchString(n) || rowNumberRE.MatchString(n):
-		case strings.Contains(text, s):
+		case strings.Contains(text, s) || visionName(text, n):
 			hits++
 		default:
 			return false
@@ -151,8 +152,56 @@ func named(c *Command, cl *claim.Claim) bool {
 	return hits > 0
 }
 
+// prints says that a program prints something that it calls by a metric's name.
+func prints(f *inspect.Facts, p, base string) bool {
+	m := f.Modules[p]
+	if m == nil {
+		return false
+	}
+	for _, pr := range m.Prints {
+		for _, part := range pr.Parts {
+			for _, mt := range claim.Mentions(part.Text + " " + part.Expr) {
+				if mt.Key.Base == base {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// settingsOf says that a file of settings is the one that a command names.
+func settingsOf(f *inspect.Facts, c *Command, file string) bool {
+	ext := path.Ext(file)
+	if ext != ".py" && ext != ".yaml" && ext != ".yml" || file == c.Entry {
+		return false
+	}
+	base := strings.TrimSuffix(path.Base(file), ext)
+	for _, a := range c.core().Args {
+		if _, v, ok := strings.Cut(a, "="); ok {
+			a = v
+		}
+		if path.Join(c.Cwd, a) == file || path.Base(a) == base || path.Base(a) == path.Base(file) && strings.HasSuffix(file, a) {
+			return true
+		}
+	}
+	return false
+}
+
+// visionName says that a command spells out a name such as "ViT-S/16": the size
+// as a word and the patch as a number.
+func visionName(text, name string) bool {
+	m := visionRE.FindStringSubmatch(name)
+	if m == nil || !strings.Contains(text, strings.ToLower(m[1])+visionSize[strings.ToLower(m[2])]) {
+		return false
+	}
+	return strings.Contains(text, "patch"+m[3]) || strings.Contains(text, "patchsize"+m[3]) || strings.Contains(text, visionSize[strings.ToLower(m[2])]+m[3])
+}
+
 var (
-	linkNameRE  = regexp.MustCompile(`(?i)^(?:links?|logs?|models?|download|here|url|[\w\-]+\.(?:dev|com|org|io|ai))(?:\W+(?:links?|logs?|models?|download|here))*$`)
+	visionRE    = regexp.MustCompile(`(?i)^(ViT|DeiT|BEiT|Swin|MViT)-?(Ti|T|S|B|L|H|G)[/\-]?p?(\d+)$`)
+	visionSize  = map[string]string{"ti": "tiny", "t": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge", "g": "giant"}
+	linkNameRE  = regexp.MustCompile(`(?i)^(?:[\w\-]+ )?(?:links?|logs?|models?|weights?|checkpoints?|ckpts?|args|configs?|backbone|download|here|url|[\w\-]+\.(?:dev|com|org|io|ai))(?:\W+(?:links?|logs?|models?|download|here))*$`)
 	nameCellRE  = regexp.MustCompile(`[A-Za-z]{2}`)
 	rowNumberRE = regexp.MustCompile(`^[-+~≈]?\d[\d.,]*\s*(?:%|±|\+/-|[smh]\b|[A-Za-z]{0,3}$)`)
 )
@@ -169,8 +218,14 @@ func Near(f *inspect.Facts, c *Command, file string, cl *claim.Claim) int {
 		return 3
 	}
 	if c.Doc < 0 || f.Docs[c.Doc].Path != file {
-		if file == c.Entry && c.Entry != "" {
+		switch {
+		case file == c.Entry && strings.HasSuffix(file, ".ipynb"):
 			return 3 // a notebook and its own output
+		case file == c.core().Entry && file != "" && prints(f, file, cl.Key.Base):
+			return 2 // what a program says of itself
+		}
+		if settingsOf(f, c, file) {
+			return 2 // what the settings that it runs with say of themselves
 		}
 		return 0
 	}

@@ -29,6 +29,7 @@ type execution struct {
 	Runs        []executionRun   `json:"runs,omitempty"`
 	Claims      []executionClaim `json:"claims,omitempty"`
 	Suites      []Suite          `json:"suites,omitempty"`
+	Bindings    []Binding        `json:"bindings,omitempty"`
 }
 
 type executionEnv struct {
@@ -39,6 +40,10 @@ type executionEnv struct {
 	Indexes        []Index  `json:"indexes,omitempty"`
 	SystemPackages []string `json:"system_packages,omitempty"`
 	ExcludeNewer   string   `json:"exclude_newer,omitempty"`
+
+	// The GPU model that the environment is made for, and what is changed for it.
+	SKU        string      `json:"sku,omitempty"`
+	Deviations []Deviation `json:"deviations,omitempty"`
 }
 
 type executionRun struct {
@@ -101,6 +106,16 @@ func (p *Plan) ComputeHash() string {
 	for _, x := range p.Environment.Indexes {
 		e.Environment.Indexes = append(e.Environment.Indexes, Index{URL: x.URL, Kind: x.Kind})
 	}
+	if e.Environment.SKU = p.Environment.SKU; e.Environment.SKU != "" {
+		for _, d := range p.Environment.SKUs[p.Environment.SKU].Deviations {
+			d.Reason = ""
+			e.Environment.Deviations = append(e.Environment.Deviations, d)
+		}
+	}
+	// Not where somebody keeps it, but what it is.
+	for _, b := range p.Bindings {
+		e.Bindings = append(e.Bindings, Binding{Kind: b.Kind, Name: b.Name, Value: b.Value, URL: b.URL, SHA256: b.SHA256, Place: b.Place, Runs: b.Runs})
+	}
 	if t := p.Environment.ExcludeNewer; t != nil {
 		e.Environment.ExcludeNewer = t.UTC().Format(time.RFC3339Nano)
 	}
@@ -117,7 +132,10 @@ func (p *Plan) ComputeHash() string {
 		})
 	}
 	for _, s := range p.Suites {
-		s.Status, s.Reasons = "", nil
+		if s.Kind == "accuracy" && !s.Selected {
+			continue
+		}
+		s.Status, s.Reasons, s.Outlook, s.Settings = "", nil, nil, nil
 		if len(s.Arms) == 0 {
 			s.Arms = nil
 		}

@@ -20,12 +20,15 @@ type Run struct {
 	Assets       []Asset           `json:"assets,omitempty"`
 	Secrets      []string          `json:"secrets,omitempty"` // names of environment variables the code asks for
 	GPUs         GPUNeed           `json:"gpus"`
+	Work         []Fact            `json:"work,omitempty"` // what an estimate rests on: parameters, epochs, items, …
 	Expects      *Expectation      `json:"expects,omitempty"`
 	Collect      []Collect         `json:"collect,omitempty"`
 	TimeoutS     int               `json:"timeout_s"`
-	Seeds        []int64           `json:"seeds,omitempty"`
-	Status       string            `json:"status"` // auto|manual_data|gated|smoke_only|legacy_env|external_evaluator|judge_needed|blocked
+	Seeds        []int64           `json:"seeds,omitempty"`   // one execution each; "{seed}" in the command is the seed; none means one execution
+	Seeding      *Seeding          `json:"seeding,omitempty"` // how they reach the code
+	Status       string            `json:"status"`            // auto|manual_data|gated|smoke_only|legacy_env|external_evaluator|judge_needed|blocked
 	Reasons      []string          `json:"reasons,omitempty"`
+	Needs        []Need            `json:"needs,omitempty"`    // what stands against running it as it is
 	Selected     bool              `json:"selected,omitempty"` // the runner executes the selected runs, in order
 }
 
@@ -59,7 +62,7 @@ type Asset struct {
 	Kind   string `json:"kind"` // dataset|checkpoint
 	Name   string `json:"name"`
 	URL    string `json:"url,omitempty"`
-	Access string `json:"access"` // in_repo|auto|manual|gated|missing
+	Access string `json:"access"` // in_repo|auto|bound|manual|gated|missing
 	Bytes  int64  `json:"bytes,omitempty"`
 }
 
@@ -126,14 +129,36 @@ type Where struct {
 	Line  int    `json:"line,omitempty"`
 }
 
-// Estimate is the cost of the selected runs on one GPU model.
+// Estimate is what the plan, or a part of it, takes on one GPU model. GPU-hours
+// are reserved ones. A quantity that cannot be said is null, and Reason says
+// why; it is never a guess.
 type Estimate struct {
-	SKU         string   `json:"sku"`
-	GPUs        int      `json:"gpus"`
-	GPUHours    Interval `json:"gpu_hours"`
-	USD         Interval `json:"usd"`
-	SupportedBy []string `json:"supported_by,omitempty"`
-	Kind        Kind     `json:"kind"`
+	SKU         string         `json:"sku"`             // id of estimators/sku; cpu where no GPU is used
+	Scope       string         `json:"scope,omitempty"` // run/<id> or suite/<id>; empty is the whole job
+	GPUs        int            `json:"gpus"`
+	Fits        string         `json:"fits,omitempty"` // yes|no|unknown
+	WallS       *Interval      `json:"wall_s,omitempty"`
+	GPUHours    *Interval      `json:"gpu_hours"`
+	BusyHours   *Interval      `json:"busy_gpu_hours,omitempty"` // the part of gpu_hours in which GPUs compute
+	USD         *Interval      `json:"usd"`                      // at on-demand prices; null where none is known
+	OwnedUSD    *Interval      `json:"owned_usd,omitempty"`      // at the cost of ownership, which is another thing
+	HostedUSD   *Interval      `json:"hosted_usd,omitempty"`     // the same tokens from a host that bills by token
+	PriceAsOf   string         `json:"price_as_of,omitempty"`    // month of the on-demand price
+	Method      string         `json:"method,omitempty"`         // serving|operations|stated|step|none
+	Reason      string         `json:"reason,omitempty"`         // why a quantity is null, or it does not fit
+	Dominant    string         `json:"dominant,omitempty"`       // what takes most of the time
+	Parts       []EstimatePart `json:"parts,omitempty"`
+	SupportedBy []string       `json:"supported_by,omitempty"`
+	Assumptions []string       `json:"assumptions,omitempty"`
+	Kind        Kind           `json:"kind"`
+}
+
+// EstimatePart is a share of an estimate.
+type EstimatePart struct {
+	Name     string    `json:"name"` // suite/<id>/<arm>, run/<id>, startup/<arm>, …
+	GPUs     int       `json:"gpus,omitempty"`
+	GPUHours *Interval `json:"gpu_hours,omitempty"`
+	Note     string    `json:"note,omitempty"`
 }
 
 // Interval is a distribution by three of its quantiles.

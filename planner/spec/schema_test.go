@@ -26,7 +26,8 @@ var vocabularies = map[string][]string{
 	"Index.kind": indexKinds, "DependencyFile.role": roles, "DependencyFile.pinned": pinnings, "SKUFit.status": fits, "Run.kind": runKinds, "Run.route": runRoutes,
 	"Run.status": runStatuses, "Patch.kind": patchKinds, "Asset.kind": assetKinds, "Asset.access": accesses, "Collect.kind": collectKinds,
 	"Collect.select": selectors, "Claim.checkable": checkables, "Claim.relation": relations, "Claim.direction": directions,
-	"Expectation.direction": directions, "Tolerance.kind": toleranceKind, "Script.interpreter": interpreters, "Suite.kind": suiteKinds,
+	"Expectation.direction": directions, "Tolerance.kind": toleranceKind, "Script.interpreter": interpreters, "Suite.kind": suiteKinds, "Setting.class": settingClass,
+	"Binding.kind": bindingKinds, "Need.what": needKinds, "Need.status": runStatuses, "Preflight.status": preflights, "Seeding.by": seedings,
 }
 
 // TestSchema holds the schema file to the Go types: the file is generated from

@@ -49,6 +49,8 @@ type Plan struct {
 	Runs        []Run       `json:"runs"`
 	Claims      []Claim     `json:"claims"`
 	Suites      []Suite     `json:"suites,omitempty"`
+	Bindings    []Binding   `json:"bindings,omitempty"`
+	Preflight   []Preflight `json:"preflight,omitempty"`
 	Estimates   []Estimate  `json:"estimates,omitempty"`
 	Decisions   []Decision  `json:"decisions,omitempty"`
 	Warnings    []Warning   `json:"warnings,omitempty"`
@@ -141,6 +143,7 @@ type Environment struct {
 	SystemPackages    []string          `json:"system_packages,omitempty"`
 	NeedsCompile      bool              `json:"needs_compile,omitempty"`
 	SKUs              map[string]SKUFit `json:"skus,omitempty"` // keyed by the ids of estimators/sku
+	SKU               string            `json:"sku,omitempty"`  // the one of SKUs whose deviations are applied when the environment is made
 	ExcludeNewer      *time.Time        `json:"exclude_newer,omitempty"`
 }
 

@@ -69,7 +69,7 @@ func example() *Plan {
 	e.Manager, e.Python.Kind, e.CUDA.Kind, e.Framework.Kind = "pip", Published, Assumed, Published
 	e.DependencySources[0].Role, e.DependencySources[0].Pinned = "primary", "full"
 	e.SKUs["K"] = SKUFit{Status: "ok", BaseImage: "x", Deviations: e.SKUs["K"].Deviations}
-	e.Indexes[0].Kind = "index"
+	e.Indexes[0].Kind, e.SKU = "index", "K"
 	c := &p.Claims[0]
 	c.ID, c.Checkable, c.Relation, c.Direction, c.Tolerance.Kind = "c1", "numeric", "ratio", "higher", "absolute"
 	c.ValueLo, c.ValueHi = ptr(1.0), ptr(2.0)
@@ -78,10 +78,18 @@ func example() *Plan {
 	sum := sha256.Sum256([]byte(r.Script.Text))
 	r.Script.Interpreter, r.Script.SHA256 = "bash", hex.EncodeToString(sum[:])
 	r.Patches[0].Kind, r.Assets[0].Kind, r.Assets[0].Access = "flag", "dataset", "auto"
+	r.Needs[0].What, r.Needs[0].Status, r.Seeding.By = "placeholder", "blocked", "flag"
+	b := &p.Bindings[0]
+	b.Kind, b.Path, b.URL, b.SHA256, b.Runs = "data", "/data/x", "", strings.Repeat("b", 64), []string{r.ID}
+	p.Preflight[0].Status = "gated"
 	r.Expects.Direction, r.Expects.Tolerance.Kind = "lower", "relative"
 	r.Collect[0].Kind, r.Collect[0].Select, r.Collect[0].Pattern, r.Collect[0].Pointer = "stdout_regex", "last", `(\d+)`, "/a"
 	p.Suites[0].Kind, p.Suites[0].Status = "accuracy", "auto"
-	p.Estimates[0].Kind, p.Estimates[0].GPUHours, p.Estimates[0].USD = Estimated, Interval{1, 2, 3}, Interval{1, 2, 3}
+	p.Suites[0].Outlook.Kind, p.Suites[0].Settings[0].Class, p.Suites[0].Dataset.Files[0].Commit = Assumed, "unfair", strings.Repeat("b", 40)
+	iv := func() *Interval { return &Interval{1, 2, 3} }
+	est := &p.Estimates[0]
+	est.Kind, est.Fits, est.GPUHours, est.USD, est.OwnedUSD, est.HostedUSD, est.WallS, est.BusyHours, est.Parts[0].GPUHours = Estimated, "yes", iv(), iv(), iv(), iv(), iv(), iv(), iv()
+	r.Work[0].Kind = Published
 	return &p
 }
 
@@ -109,24 +117,6 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// inHash are the fields that change what is executed or how it is judged.
-// Everything else must leave the hash as it is.
-var inHash = map[string]bool{
-	"Schema": true, "Source.Repo": true, "Source.Commit": true, "Source.Subdir": true, "Source.Submodules": true, "Model.ID": true, "Model.Revision": true,
-	"Environment.Manager": true, "Environment.Python.Version": true, "Environment.CUDA.Version": true, "Environment.Requirements[].Spec": true,
-	"Environment.Indexes[].URL": true, "Environment.Indexes[].Kind": true, "Environment.SystemPackages[]": true, "Environment.ExcludeNewer": true,
-	"Runs[].ID": true, "Runs[].Kind": true, "Runs[].Route": true, "Runs[].ClaimIDs[]": true, "Runs[].Script.Interpreter": true, "Runs[].Script.Text": true,
-	"Runs[].Cwd": true, "Runs[].Setup[].Argv[]": true, "Runs[].Setup[].Cwd": true, "Runs[].Setup[].Network": true, "Runs[].Env[K]": true,
-	"Runs[].Patches[].Kind": true, "Runs[].Patches[].File": true, "Runs[].Patches[].Line": true, "Runs[].Patches[].Before": true, "Runs[].Patches[].After": true,
-	"Runs[].Placeholders[]": true, "Runs[].Assets[].Kind": true, "Runs[].Assets[].Name": true, "Runs[].Assets[].URL": true, "Runs[].GPUs.Min": true,
-	"Runs[].Expects.Metric": true, "Runs[].Expects.Value": true, "Runs[].Expects.Unit": true, "Runs[].Expects.Dataset": true, "Runs[].Expects.Direction": true,
-	"Runs[].Expects.Tolerance.Value": true, "Runs[].Expects.Tolerance.Kind": true,
-	"Runs[].Collect[].Metric": true, "Runs[].Collect[].Kind": true, "Runs[].Collect[].Path": true, "Runs[].Collect[].Pattern": true, "Runs[].Collect[].Pointer": true,
-	"Runs[].Collect[].Select": true, "Runs[].Collect[].Scale": true, "Runs[].Collect[].Unit": true, "Runs[].TimeoutS": true, "Runs[].Seeds[]": true, "Runs[].Selected": true,
-	"Claims[].ID": true, "Claims[].Metric": true, "Claims[].Value": true, "Claims[].ValueLo": true, "Claims[].ValueHi": true, "Claims[].Unit": true, "Claims[].Relation": true,
-	"Claims[].Baseline": true, "Claims[].Dataset": true, "Claims[].Direction": true, "Claims[].Tolerance.Value": true, "Claims[].Tolerance.Kind": true, "Claims[].Checkable": true,
-}
-
 // leaves calls f for every leaf of v with its path.
 func leaves(v reflect.Value, at string, f func(path string, v reflect.Value)) {
 	switch v.Kind() {
@@ -138,7 +128,7 @@ func leaves(v reflect.Value, at string, f func(path string, v reflect.Value)) {
 			return
 		}
 		for i := range v.NumField() {
-			name := v.Type().Field(i).Name
+			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 			if v.Type().Field(i).Anonymous {
 				leaves(v.Field(i), at, f)
 				continue
@@ -150,7 +140,7 @@ func leaves(v reflect.Value, at string, f func(path string, v reflect.Value)) {
 			leaves(v.Index(i), at+"[]", f)
 		}
 	case reflect.Map:
-		f(at+"[K]", v)
+		f(at+"[]", v)
 	default:
 		f(at, v)
 	}
@@ -200,8 +190,7 @@ func TestHashFieldByField(t *testing.T) {
 			}
 			n++
 		})
-		want := inHash[path] || strings.HasPrefix(path, "Suites[].") && path != "Suites[].Status" && path != "Suites[].Reasons[]"
-		if got := p.ComputeHash() != base; got != want {
+		if got, want := p.ComputeHash() != base, Covers(path); got != want {
 			t.Errorf("%s: changes the hash = %v, want %v", path, got, want)
 		}
 	}
@@ -227,8 +216,9 @@ func TestHashEmptyAndMissing(t *testing.T) {
 	}
 	unselected := example()
 	unselected.Runs = append(unselected.Runs, Run{ID: "other", Argv: []string{"x"}})
+	unselected.Suites = append(unselected.Suites, Suite{ID: "other", Kind: "accuracy"})
 	if unselected.ComputeHash() != example().ComputeHash() {
-		t.Error("a run that is not selected changes the hash")
+		t.Error("a run or suite that is not selected changes the hash")
 	}
 }
 
@@ -279,10 +269,26 @@ func TestValidate(t *testing.T) {
 		"pointer":          {func(p *Plan) { p.Runs[0].Collect[0] = Collect{Metric: "m", Kind: "json", Path: "a", Pointer: "x"} }, "no JSON pointer"},
 		"collect path":     {func(p *Plan) { p.Runs[0].Collect[0] = Collect{Metric: "m", Kind: "json"} }, "path is empty"},
 		"collect metric":   {func(p *Plan) { p.Runs[0].Collect[0].Metric = "" }, "metric is empty"},
+		"binding kind":     {func(p *Plan) { p.Bindings[0].Kind = "x" }, "bindings[0].kind"},
+		"binding name":     {func(p *Plan) { p.Bindings[0].Name = "a b" }, "bindings[0].name"},
+		"binding twice":    {func(p *Plan) { p.Bindings = append(p.Bindings, p.Bindings[0]) }, "bindings[1].name"},
+		"binding both":     {func(p *Plan) { p.Bindings[0].URL = "https://x/y" }, "one of path and url"},
+		"binding set":      {func(p *Plan) { p.Bindings[0].Kind = "set" }, "has a path"},
+		"binding relative": {func(p *Plan) { p.Bindings[0].Path = "data" }, "not absolute"},
+		"binding hash":     {func(p *Plan) { p.Bindings[0].SHA256 = "" }, "bindings[0].sha256"},
+		"binding place":    {func(p *Plan) { p.Bindings[0].Place = "../x" }, "leaves the checkout"},
+		"binding run":      {func(p *Plan) { p.Bindings[0].Runs = []string{"r9"} }, "no run of this plan"},
+		"preflight":        {func(p *Plan) { p.Preflight[0].Status = "fine" }, "preflight[0].status"},
+		"need":             {func(p *Plan) { p.Runs[0].Needs[0].What = "luck" }, "needs[0].what"},
+		"seeding":          {func(p *Plan) { p.Runs[0].Seeding.By = "hand" }, "seeding.by"},
+		"sku of none":      {func(p *Plan) { p.Environment.SKU = "x" }, "environment.sku"},
 		"suite":            {func(p *Plan) { p.Suites[0].ID = "" }, "suites[0].id"},
 		"sampling":         {func(p *Plan) { p.Suites[0].Sampling["K"] = math.Inf(1) }, "not JSON"},
 		"arms":             {func(p *Plan) { p.Suites[0].Arms = append(p.Suites[0].Arms, p.Suites[0].Arms[0]) }, "arms[1].name"},
 		"interval":         {func(p *Plan) { p.Estimates[0].USD.P10 = 5 }, "p10 <= p50"},
+		"part":             {func(p *Plan) { p.Estimates[0].Parts[0].GPUHours.P10 = 5 }, "parts[0].gpu_hours"},
+		"unknown cost":     {func(p *Plan) { p.Estimates[0].GPUHours, p.Estimates[0].Reason = nil, "" }, "does not say why"},
+		"work":             {func(p *Plan) { p.Runs[0].Work[0].Kind = "felt" }, "runs[0].work"},
 	}
 	for name, tt := range tests {
 		p := example()

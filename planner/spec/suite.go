@@ -4,10 +4,13 @@ package spec
 type Suite struct {
 	ID        string         `json:"id"`
 	Name      string         `json:"name"`
-	Kind      string         `json:"kind"` // accuracy|throughput|checkpoint
+	Kind      string         `json:"kind"`              // accuracy|throughput|checkpoint
+	Variant   string         `json:"variant,omitempty"` // published way to put the questions
+	Selected  bool           `json:"selected"`          // it is to be executed
 	Dataset   SuiteDataset   `json:"dataset"`
-	Questions int            `json:"questions,omitempty"`
-	Repeats   int            `json:"repeats,omitempty"`
+	Questions int            `json:"questions,omitempty"` // asked: all of the data set, or the first of the order
+	Repeats   int            `json:"repeats,omitempty"`   // answers to each question
+	Seed      int64          `json:"seed,omitempty"`      // of the order of the questions and of sampling
 	Sampling  map[string]any `json:"sampling,omitempty"`
 	Grader    Grader         `json:"grader"`
 	Arms      []Arm          `json:"arms"`
@@ -16,14 +19,48 @@ type Suite struct {
 	Budget    Budget         `json:"budget"`
 	Status    string         `json:"status,omitempty"` // auto|gated|blocked|…, as for a run
 	Reasons   []string       `json:"reasons,omitempty"`
+	Outlook   *Outlook       `json:"outlook,omitempty"`
+	// Settings are how the arms are served, side by side, where they differ.
+	Settings []Setting `json:"settings,omitempty"`
+}
+
+// Outlook is what a suite is expected to take and to tell, before anything is
+// spent.
+type Outlook struct {
+	Answers       int     `json:"answers"` // over all arms, without an early stop
+	PromptTokens  int64   `json:"prompt_tokens,omitempty"`
+	OutputTokens  int64   `json:"output_tokens,omitempty"`
+	StdErr        float64 `json:"stderr"`   // of the difference, as a fraction
+	Resolves      float64 `json:"resolves"` // smallest difference shown with power 0.8, as a fraction
+	Enough        bool    `json:"enough"`   // it resolves the margin
+	RepeatsNeeded int     `json:"repeats_needed,omitempty"`
+	Kind          Kind    `json:"kind"` // of the variance and token counts that this rests on
+}
+
+// Setting is one serving flag of all arms, by its canonical name.
+type Setting struct {
+	Setting string   `json:"setting"`
+	Values  []string `json:"values"` // in the order of the arms; empty where an arm leaves it to the engine
+	Class   string   `json:"class"`  // subject|harmless|unfair|unknown
+	Moves   string   `json:"moves,omitempty"`
+	Why     string   `json:"why,omitempty"`
+}
+
+// SuiteFile is one file of a data set.
+type SuiteFile struct {
+	Repo   string `json:"repo"`
+	Commit string `json:"commit"` // 40 hex digits
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256,omitempty"` // another content is refused
 }
 
 // SuiteDataset names the exact questions.
 type SuiteDataset struct {
-	Repo     string `json:"repo,omitempty"`
-	Revision string `json:"revision,omitempty"`
-	Split    string `json:"split,omitempty"`
-	Hash     string `json:"hash,omitempty"`
+	Files    []SuiteFile `json:"files,omitempty"`
+	Repo     string      `json:"repo,omitempty"`
+	Revision string      `json:"revision,omitempty"`
+	Split    string      `json:"split,omitempty"`
+	Hash     string      `json:"hash,omitempty"`
 }
 
 // Grader names a versioned scoring rule.
@@ -56,6 +93,10 @@ type Compare struct {
 	Margin float64 `json:"margin"` // as a fraction: 0.01 is one point
 	Alpha  float64 `json:"alpha"`
 	Stop   string  `json:"stop,omitempty"`
+	// Look is how many questions lie between two looks of a method that may stop
+	// early.
+	Look     int  `json:"look,omitempty"`
+	OneSided bool `json:"one_sided,omitempty"` // claim only that the candidate is not worse by the margin
 }
 
 // Load describes a throughput measurement.

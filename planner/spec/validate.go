@@ -27,7 +27,7 @@ var (
 	runStatuses   = []string{"auto", "manual_data", "gated", "smoke_only", "legacy_env", "external_evaluator", "judge_needed", "blocked"}
 	patchKinds    = []string{"", "source", "data", "flag", "env"}
 	assetKinds    = []string{"dataset", "checkpoint"}
-	accesses      = []string{"in_repo", "auto", "manual", "gated", "missing"}
+	accesses      = []string{"in_repo", "auto", "bound", "manual", "gated", "missing"}
 	collectKinds  = []string{"stdout_regex", "json", "jsonl", "csv", "notebook", "file_exists"}
 	selectors     = []string{"", "last", "first", "min", "max"}
 	checkables    = []string{"numeric", "paper_only", "figure_only", "judge_needed", "none"}
@@ -35,10 +35,16 @@ var (
 	directions    = []string{"", "higher", "lower"}
 	toleranceKind = []string{"absolute", "relative"}
 	interpreters  = []string{"bash", "sh", "python"}
+	bindingKinds  = []string{"data", "checkpoint", "set"}
+	needKinds     = []string{"placeholder", "file", "checkpoint", "dataset", "setting", "secret", "entry", "environment", "result"}
+	preflights    = []string{"ok", "gated", "missing", "unreachable", "not_checked"}
+	seedings      = []string{"flag", "argument", "none", "exempt"}
 	suiteKinds    = []string{"accuracy", "throughput", "checkpoint"}
+	settingClass  = []string{"subject", "harmless", "unfair", "unknown"}
 
 	commitRE = regexp.MustCompile(`^[0-9a-f]{40}$`)
 	hashRE   = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	nameRE   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
 	envRE    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
@@ -66,15 +72,16 @@ func (p *Plan) Validate() error {
 	for i := range p.Runs {
 		v.run(fmt.Sprintf("runs[%d]", i), &p.Runs[i], ids, claims)
 	}
+	v.bindings(p.Bindings, ids)
+	for i, f := range p.Preflight {
+		v.oneOf(fmt.Sprintf("preflight[%d].status", i), f.Status, preflights)
+	}
 	suites := map[string]bool{}
 	for i := range p.Suites {
 		v.suite(fmt.Sprintf("suites[%d]", i), &p.Suites[i], suites)
 	}
-	for i, e := range p.Estimates {
-		at := fmt.Sprintf("estimates[%d]", i)
-		v.oneOf(at+".kind", string(e.Kind), kinds)
-		v.interval(at+".gpu_hours", e.GPUHours)
-		v.interval(at+".usd", e.USD)
+	for i := range p.Estimates {
+		v.estimate(fmt.Sprintf("estimates[%d]", i), &p.Estimates[i])
 	}
 	if p.Model != nil {
 		v.facts("model.facts", p.Model.Facts)
@@ -196,6 +203,9 @@ func (v *validator) environment(e *Environment) {
 	for id, s := range e.SKUs {
 		v.oneOf("environment.skus."+id+".status", s.Status, fits)
 	}
+	if _, ok := e.SKUs[e.SKU]; e.SKU != "" && !ok {
+		v.add("environment.sku is %q, which environment.skus does not hold", e.SKU)
+	}
 }
 
 func (v *validator) claim(at string, c *Claim, ids map[string]bool) {
@@ -262,13 +272,52 @@ func (v *validator) run(at string, r *Run, ids, claims map[string]bool) {
 		v.add("%s.gpus.min is negative", at)
 	}
 	v.evidence(at+".evidence", r.Evidence)
+	v.facts(at+".work", r.Work)
 	for i := range r.Collect {
 		v.collect(fmt.Sprintf("%s.collect[%d]", at, i), &r.Collect[i])
+	}
+	for i, n := range r.Needs {
+		v.oneOf(fmt.Sprintf("%s.needs[%d].what", at, i), n.What, needKinds)
+		v.oneOf(fmt.Sprintf("%s.needs[%d].status", at, i), n.Status, runStatuses)
+	}
+	if r.Seeding != nil {
+		v.oneOf(at+".seeding.by", r.Seeding.By, seedings)
+		v.evidence(at+".seeding.evidence", r.Seeding.Evidence)
 	}
 	if r.Expects != nil {
 		v.finite(at+".expects.value", &r.Expects.Value)
 		v.tolerance(at+".expects", r.Expects.Tolerance)
 		v.oneOf(at+".expects.direction", r.Expects.Direction, directions)
+	}
+}
+
+// bindings checks that what a person gave can be found again and told apart.
+func (v *validator) bindings(list []Binding, runs map[string]bool) {
+	names := map[string]bool{}
+	for i, b := range list {
+		at := fmt.Sprintf("bindings[%d]", i)
+		v.oneOf(at+".kind", b.Kind, bindingKinds)
+		if !nameRE.MatchString(b.Name) || names[b.Name] {
+			v.add("%s.name %q is used twice or not made of letters, digits and _.-", at, b.Name)
+		}
+		names[b.Name] = true
+		switch {
+		case b.Kind == "set" && (b.Path != "" || b.URL != "" || b.Place != ""):
+			v.add("%s sets a word and has a path, a url or a place", at)
+		case b.Kind != "set" && (b.Path == "") == (b.URL == ""):
+			v.add("%s wants one of path and url", at)
+		case b.Path != "" && !path.IsAbs(b.Path):
+			v.add("%s.path %q is not absolute", at, b.Path)
+		case b.Path != "" && b.SHA256 == "", b.SHA256 != "" && !hashRE.MatchString(b.SHA256):
+			v.add("%s.sha256 %q is not 64 hex digits", at, b.SHA256)
+		}
+		v.words(at+".value", []string{"x", b.Value})
+		v.relPath(at+".place", b.Place)
+		for _, id := range b.Runs {
+			if !runs[id] {
+				v.add("%s.runs names %q, which is no run of this plan", at, id)
+			}
+		}
 	}
 }
 
@@ -337,10 +386,49 @@ func (v *validator) suite(at string, s *Suite, ids map[string]bool) {
 	if c := s.Compare; c != nil {
 		v.finite(at+".compare", &c.Margin, &c.Alpha)
 	}
+	if s.Questions < 0 || s.Repeats < 0 || s.Seed < 0 || s.Budget.Tokens < 0 || s.Budget.USD < 0 {
+		v.add("%s: questions, repeats, seed and budget cannot be negative", at)
+	}
+	if s.Kind == "accuracy" && s.Selected && len(s.Arms) == 0 {
+		v.add("%s is selected but has no arms", at)
+	}
+	for i, f := range s.Dataset.Files {
+		if !commitRE.MatchString(f.Commit) || f.SHA256 != "" && f.SHA256 != strings.ToLower(f.SHA256) {
+			v.add("%s.dataset.files[%d]: the commit %q is not 40 hex digits, or the SHA-256 is not in lower case", at, i, f.Commit)
+		}
+	}
+	if o := s.Outlook; o != nil {
+		v.finite(at+".outlook", &o.StdErr, &o.Resolves)
+		v.oneOf(at+".outlook.kind", string(o.Kind), kinds[1:])
+	}
+	for i, x := range s.Settings {
+		v.oneOf(fmt.Sprintf("%s.settings[%d].class", at, i), x.Class, settingClass)
+	}
 	v.finite(at+".budget.usd", &s.Budget.USD)
 	if l := s.Load; l != nil {
 		for i := range l.Rates {
 			v.finite(at+".load.rates", &l.Rates[i])
 		}
+	}
+}
+
+func (v *validator) estimate(at string, e *Estimate) {
+	v.oneOf(at+".kind", string(e.Kind), kinds)
+	v.oneOf(at+".fits", e.Fits, []string{"", "yes", "no", "unknown"})
+	for _, q := range []struct {
+		name string
+		iv   *Interval
+	}{{"gpu_hours", e.GPUHours}, {"usd", e.USD}, {"owned_usd", e.OwnedUSD}, {"hosted_usd", e.HostedUSD}, {"wall_s", e.WallS}, {"busy_gpu_hours", e.BusyHours}} {
+		if q.iv != nil {
+			v.interval(at+"."+q.name, *q.iv)
+		}
+	}
+	for i, p := range e.Parts {
+		if p.GPUHours != nil {
+			v.interval(fmt.Sprintf("%s.parts[%d].gpu_hours", at, i), *p.GPUHours)
+		}
+	}
+	if e.GPUHours == nil && e.Reason == "" {
+		v.add("%s.gpu_hours is null and reason does not say why", at)
 	}
 }

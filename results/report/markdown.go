@@ -21,6 +21,7 @@ func (r *Report) Markdown(w io.Writer) error {
 		fmt.Fprintf(b, " %s", markdown(truncate(clean(r.Reason), maxReason)))
 	}
 	fmt.Fprintf(b, "\n\n- Target: %s\n- Code: %s\n- Run: %s\n", markdown(id), markdown(r.Source.line()), code(r.RunID))
+	r.mdSuites(b)
 	r.mdClaims(b)
 	r.mdRuns(b)
 	r.mdCosts(b)
@@ -69,6 +70,9 @@ func (r *Report) mdRuns(b *bufio.Writer) {
 		fmt.Fprintf(b, "- %s", code(truncate(clean(run.Command), maxReason)))
 		if run.Cwd != "" && run.Cwd != "." {
 			fmt.Fprintf(b, " in %s", code(run.Cwd))
+		}
+		if run.Seeds != "" {
+			fmt.Fprintf(b, ", %s", markdown(truncate(clean(run.Seeds), maxReason)))
 		}
 		fmt.Fprintf(b, ": %s", markdown(join("; ", run.how(), truncate(clean(run.Reason), maxReason))))
 		if iso := run.isolation(); iso != "" {

@@ -42,6 +42,7 @@ type Report struct {
 
 	Claims []Claim `json:"claims"`
 	Runs   []Run   `json:"runs"`
+	Suites []Suite `json:"suites,omitempty"`
 	Cost   Cost    `json:"cost"`
 
 	Deviations []Deviation `json:"deviations,omitempty"`
@@ -104,7 +105,8 @@ type Run struct {
 	Kind      string   `json:"kind,omitempty"` // smoke|minimal|full
 	Command   string   `json:"command"`
 	Cwd       string   `json:"cwd,omitempty"`
-	Status    string   `json:"status"` // succeeded|failed|cancelled|skipped|…
+	Seeds     string   `json:"seeds,omitempty"` // with which, and how they reach the code
+	Status    string   `json:"status"`          // succeeded|failed|cancelled|skipped|…
 	Reason    string   `json:"reason,omitempty"`
 	Exit      *int     `json:"exit,omitempty"`
 	WallS     *float64 `json:"wall_s,omitempty"`
@@ -271,6 +273,9 @@ func Parse(b []byte) (*Report, error) {
 // inconclusive".
 func (r *Report) Tally() string {
 	if len(r.Claims) == 0 {
+		if text := r.compared(); text != "" {
+			return text
+		}
 		return "no claim to check"
 	}
 	count := map[string]int{}

@@ -27,7 +27,7 @@ const (
 // colorOf gives a verdict its colour.
 func colorOf(verdict string) string {
 	switch verdict {
-	case Aligned, "equivalent", "better", "improvement":
+	case Aligned, "equivalent", "better", "not_worse", "improvement":
 		return green
 	case "worse", "regression":
 		return red
@@ -44,6 +44,7 @@ func (r *Report) Terminal(w io.Writer, s Style) error {
 	b := bufio.NewWriter(w)
 	p := &page{w: b, s: s}
 	r.head(p)
+	r.suites(p)
 	r.claims(p)
 	r.runs(p)
 	r.costs(p)
@@ -183,6 +184,9 @@ func (r *Report) runs(p *page) {
 		p.labelled(2, "", r.untold(run.Reason), "", maxReason)
 		if run.Cwd != "" && run.Cwd != "." {
 			p.labelled(2, "", "in "+run.Cwd, "", maxReason)
+		}
+		if run.Seeds != "" {
+			p.labelled(2, "", run.Seeds, "", maxReason)
 		}
 		if i == 0 || run.isolation() != shown[i-1].isolation() {
 			p.labelled(2, "sandbox", run.isolation(), "", maxReason)

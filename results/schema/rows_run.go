@@ -145,7 +145,7 @@ type VerdictRow struct {
 	Tolerance       Opt[float64] `json:"tolerance,omitzero" doc:"How far measured may lie from reported; the margin of a comparison."`
 	ToleranceKind   string       `json:"tolerance_kind,omitzero" col:"dict" doc:"absolute (in unit) or relative (fraction of the stated value)."`
 	ToleranceSource string       `json:"tolerance_source,omitzero" col:"dict" doc:"Where the tolerance comes from."`
-	Verdict         string       `json:"verdict" col:"req,dict" enum:"aligned|partially_aligned|inconclusive|not_attempted|not_checkable|equivalent|worse|better|undecided|regression|suspicious|improvement|no_change|insufficient_data|missing" doc:"Claims: aligned, partially_aligned, inconclusive, not_attempted, not_checkable. Comparisons: equivalent, worse, better, undecided. Series: regression, suspicious, improvement, no_change, insufficient_data, missing."`
+	Verdict         string       `json:"verdict" col:"req,dict" enum:"aligned|partially_aligned|inconclusive|not_attempted|not_checkable|equivalent|worse|better|not_worse|undecided|regression|suspicious|improvement|no_change|insufficient_data|missing" doc:"Claims: aligned, partially_aligned, inconclusive, not_attempted, not_checkable. Comparisons: equivalent, worse, better, not_worse, undecided. Series: regression, suspicious, improvement, no_change, insufficient_data, missing."`
 	Reason          string       `json:"reason,omitzero" doc:"Why, in one sentence."`
 	File            string       `json:"file,omitzero" col:"dict" doc:"File the measured value was read from."`
 	Line            Opt[int64]   `json:"line,omitzero" doc:"Line in file, from 1."`

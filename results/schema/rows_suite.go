@@ -125,7 +125,7 @@ type ComparisonRow struct {
 	QuestionsPlanned Opt[int64]   `json:"questions_planned,omitzero" doc:"Items the full suite has."`
 	QuestionsUsed    Opt[int64]   `json:"questions_used,omitzero" doc:"Items asked so far."`
 	QuestionsSaved   Opt[int64]   `json:"questions_saved,omitzero" doc:"Items that the early stop made unnecessary."`
-	Verdict          string       `json:"verdict" col:"req,dict" enum:"equivalent|worse|better|undecided" doc:"equivalent, worse, better or undecided."`
+	Verdict          string       `json:"verdict" col:"req,dict" enum:"equivalent|worse|better|not_worse|undecided" doc:"equivalent, worse, better, undecided, or not_worse where the claim is one-sided."`
 	Reason           string       `json:"reason,omitzero" doc:"Why, in one sentence."`
 	Assumptions      string       `json:"assumptions,omitzero" doc:"What the method assumes, joined by semicolons."`
 	Seed             Opt[int64]   `json:"seed,omitzero" doc:"Seed of the item order or of the resampling."`

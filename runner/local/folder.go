@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/capture"
 )
 
 // The files of an attempt; the package comment says what each is for.
@@ -21,9 +22,9 @@ const (
 	fileExit    = "exit.json"
 	fileCancel  = "cancel"
 	fileLock    = "lock"
-	fileOutput  = "output"
-	fileStdout  = "stdout"
-	fileStderr  = "stderr"
+	fileOutput  = capture.Output
+	fileStdout  = capture.Stdout
+	fileStderr  = capture.Stderr
 	fileNetwork = "network.jsonl"
 	dirScratch  = "scratch"
 	tmpSuffix   = ".tmp"

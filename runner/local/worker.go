@@ -1,18 +1,17 @@
 package local
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/capture"
 	"github.com/repromill/repromill/runner/sandbox"
 	"github.com/repromill/repromill/runner/sandbox/proxy"
 )
@@ -88,7 +87,7 @@ type run struct {
 	stop  chan os.Signal
 	cause cause
 
-	network networkLog
+	network *proxy.FileLog
 }
 
 // take makes the attempt this worker's own and says so to the submitter.
@@ -152,14 +151,14 @@ func (r *run) execute() runner.Status {
 	if r.at.has(fileCancel) {
 		return r.status(sandbox.Result{}, runner.Cancelled, runner.ReasonCancelled, "cancelled before it started")
 	}
-	out, err := newCapture(r.at.dir, r.rec.Attempt.Limits.OutputBytes)
+	out, err := capture.New(r.at.dir, r.rec.Attempt.Limits.OutputBytes)
 	if err != nil {
 		return r.status(sandbox.Result{}, runner.Failed, runner.ReasonStart, err.Error())
 	}
 	p, err := sandbox.Start(r.rec.Sandbox, r.spec(out))
-	out.started()
+	out.Started()
 	if err != nil {
-		out.finish()
+		out.Finish()
 		return r.status(sandbox.Result{}, runner.Failed, runner.ReasonStart, err.Error())
 	}
 	ended := make(chan struct{})
@@ -167,23 +166,22 @@ func (r *run) execute() runner.Status {
 	res := p.Wait()
 	close(ended)
 	sandbox.SweepOrphans()
-	written := out.finish()
+	written := out.Finish()
 	st := r.judge(res)
 	st.Usage.OutputBytes = written
 	return st
 }
 
-func (r *run) spec(out *capture) sandbox.Spec {
+func (r *run) spec(out *capture.Capture) sandbox.Spec {
 	a := r.rec.Attempt
 	spec := sandbox.Spec{
 		Name: r.at.name(), Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable, ReadOnly: a.ReadOnly, GPUs: a.GPUs,
-		Scratch: filepath.Join(r.at.dir, dirScratch), Stdout: out.stdout.w, Stderr: out.stderr.w,
+		Scratch: filepath.Join(r.at.dir, dirScratch), Stdout: out.Stdout, Stderr: out.Stderr,
 		Limits: sandbox.Limits{MemoryBytes: a.Limits.MemoryBytes, Processes: a.Limits.Processes, FileBytes: a.Limits.FileBytes},
 	}
 	if len(a.Network.Hosts) > 0 {
-		r.network.path = filepath.Join(r.at.dir, fileNetwork)
-		r.network.now = r.Now
-		spec.Proxy = &proxy.Config{Allow: a.Network.Hosts, AllowPrivate: r.rec.AllowPrivate, Log: r.network.add}
+		r.network = &proxy.FileLog{Path: filepath.Join(r.at.dir, fileNetwork), Now: r.Now}
+		spec.Proxy = &proxy.Config{Allow: a.Network.Hosts, AllowPrivate: r.rec.AllowPrivate, Log: r.network.Add}
 	}
 	spec.BeforeRun = func(pl sandbox.Placement, rem sandbox.Remains) error {
 		host, _ := os.Hostname()
@@ -199,7 +197,7 @@ func (r *run) spec(out *capture) sandbox.Spec {
 
 // guard ends the command when its time or output is used up, or when somebody
 // asks for it.
-func (r *run) guard(p *sandbox.Process, out *capture, ended chan struct{}) {
+func (r *run) guard(p *sandbox.Process, out *capture.Capture, ended chan struct{}) {
 	wall := time.NewTimer(r.rec.Attempt.Limits.Wall)
 	defer wall.Stop()
 	poll := time.NewTicker(cancelPoll)
@@ -211,7 +209,7 @@ func (r *run) guard(p *sandbox.Process, out *capture, ended chan struct{}) {
 			return
 		case <-wall.C:
 			reason = runner.ReasonTimeout
-		case <-out.full:
+		case <-out.Full:
 			reason = runner.ReasonOutputLimit
 		case <-r.stop:
 			reason = runner.ReasonLost
@@ -274,63 +272,9 @@ func (r *run) status(res sandbox.Result, phase runner.Phase, why runner.Reason, 
 		st.Usage = runner.Usage{CPUSeconds: res.CPUSeconds, MaxRSSBytes: res.MaxRSSBytes, WallSeconds: wall, GPUHours: wall * float64(r.rec.Attempt.GPUs) / 3600}
 	}
 	if phase == runner.Failed {
-		if refused := r.network.refusals(); refused != "" {
+		if refused := r.network.Refused(); refused != "" {
 			st.Message += "; the network was refused: " + refused
 		}
 	}
 	return st
-}
-
-// networkLog writes the proxy's records and remembers what was refused.
-type networkLog struct {
-	path string
-	now  func() time.Time
-
-	mu      sync.Mutex
-	lines   int
-	refused []string
-}
-
-// Untrusted code decides how many requests there are.
-const (
-	maxNetworkLines = 10000
-	maxRefused      = 5
-)
-
-func (n *networkLog) add(rec proxy.Record) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if !rec.Allowed && len(n.refused) < maxRefused && !slices.Contains(n.refused, clip(rec.Host)) {
-		n.refused = append(n.refused, clip(rec.Host))
-	}
-	if n.lines++; n.lines > maxNetworkLines {
-		return
-	}
-	rec.Host, rec.Why = clip(rec.Host), clip(rec.Why)
-	b, err := json.Marshal(struct {
-		Time time.Time `json:"time"`
-		proxy.Record
-	}{n.now().UTC(), rec})
-	if err != nil {
-		return
-	}
-	f, err := os.OpenFile(n.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	f.Write(append(b, '\n'))
-}
-
-func clip(s string) string {
-	if len(s) > 300 {
-		return strings.ToValidUTF8(s[:300], "") + "…"
-	}
-	return s
-}
-
-func (n *networkLog) refusals() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return strings.Join(n.refused, ", ")
 }

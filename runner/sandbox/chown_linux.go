@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HandOver gives the tree at path to uid and gid, as [Start] gives the writable
-// paths of a sandbox to its command: for callers that are root and leave the
-// starting to somebody who is not.
+// HandOver gives the tree at path to uid and gid the way a sandbox does with
+// its writable folders: no symlink is followed, and a file with further hard
+// links keeps its owner.
 func HandOver(path string, uid, gid int) error { return chown(path, uid, gid) }
 
 // chown hands the tree at path over to uid and gid, through descriptors and

@@ -15,7 +15,8 @@
 //  3. The measured value is the mean over the seeds. With two or more seeds it
 //     has a 95 % Student-t interval.
 //  4. It is aligned when the mean lies within the stated value or range,
-//     widened by the tolerance. One seed is enough for that.
+//     widened by the tolerance. One seed is enough for that, and one seed of a
+//     stochastic run is never evidence against a claim.
 //  5. For a ratio or a difference it is partially_aligned when the effect has
 //     the claimed direction but another size; with two or more seeds the whole
 //     interval must lie on that side.
@@ -148,7 +149,7 @@ func judge(c spec.Claim, runs []Run) Row {
 		row.Verdict, row.Reason = Inconclusive, fmt.Sprintf("the claim is in %q and the measurement in %q", c.Unit, u)
 		return row
 	}
-	row.Verdict, row.Reason = compare(c, s, tol)
+	row.Verdict, row.Reason = compare(c, s, tol, run.Spec.Seeding)
 	if why := incomparable(c, run); len(why) > 0 {
 		row.Verdict = Inconclusive
 		row.Reason += "; not counted, since " + strings.Join(why, " and ")
@@ -360,7 +361,7 @@ func widen(c spec.Claim, t spec.Tolerance) (float64, float64) {
 
 // compare gives the verdict on the numbers alone, with why in words; the
 // numbers stand in the row.
-func compare(c spec.Claim, s summary, tol spec.Tolerance) (Verdict, string) {
+func compare(c spec.Claim, s summary, tol spec.Tolerance, seeding *spec.Seeding) (Verdict, string) {
 	lo, hi := bounds(c)
 	tlo, thi := widen(c, tol)
 	// Half a unit in the last place of float64 arithmetic must not decide.
@@ -372,10 +373,15 @@ func compare(c spec.Claim, s summary, tol spec.Tolerance) (Verdict, string) {
 		return Aligned, "within the tolerance"
 	}
 	verdict, note := Inconclusive, "outside the tolerance"
-	if s.n < 2 {
+	switch {
+	case s.n < 2 && seeding != nil && seeding.By == "exempt":
+		note += "; other seeds would give the same, since " + seeding.Reason
+	case s.n < 2:
 		note += ", by one seed, which is no evidence against the claim"
-	} else if s.hi >= tlo && s.lo <= thi {
+	case s.hi >= tlo && s.lo <= thi:
 		note += ", but the interval reaches into it; more seeds would decide"
+	default:
+		note += fmt.Sprintf(", and so is the whole interval over %d seeds", s.n)
 	}
 	if c.Relation == "ratio" || c.Relation == "difference" {
 		if sameDirection(c, s, lo, hi) {

@@ -33,11 +33,17 @@ func TestJudge(t *testing.T) {
 		want   Verdict
 		reason string
 	}{
-		"within":                    {acc, full(0.905), Aligned, "within the tolerance"},
-		"at the edge":               {acc, full(0.91), Aligned, ""},
-		"better, one seed":          {acc, full(0.95), Inconclusive, "better than claimed"},
-		"worse, one seed":           {acc, full(0.50), Inconclusive, "by one seed, which is no evidence"},
-		"worse, three seeds":        {acc, full(0.50, 0.51, 0.49), Inconclusive, "outside the tolerance; worse"},
+		"within":             {acc, full(0.905), Aligned, "within the tolerance"},
+		"at the edge":        {acc, full(0.91), Aligned, ""},
+		"better, one seed":   {acc, full(0.95), Inconclusive, "better than claimed"},
+		"worse, one seed":    {acc, full(0.50), Inconclusive, "by one seed, which is no evidence"},
+		"worse, three seeds": {acc, full(0.50, 0.51, 0.49), Inconclusive, "the whole interval over 3 seeds; worse"},
+		"worse, deterministic": {acc, []Run{with(run("full", "recompute", 0.5), func(r *Run) {
+			r.Spec.Seeding = &spec.Seeding{By: "exempt", Reason: "it reads what is stored"}
+		})}, Inconclusive, "other seeds would give the same, since it reads what is stored"},
+		"worse, one seed passed": {acc, []Run{with(run("full", "recompute", 0.5), func(r *Run) {
+			r.Spec.Seeding = &spec.Seeding{By: "flag", Name: "--seed"}
+		})}, Inconclusive, "no evidence against the claim"},
 		"seeds straddle":            {acc, full(0.85, 0.93, 0.86), Inconclusive, "more seeds would decide"},
 		"mean within, three seeds":  {acc, full(0.89, 0.90, 0.91), Aligned, "within"},
 		"range, within":             {less, full(35), Aligned, "within the stated range"},

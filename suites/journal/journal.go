@@ -10,9 +10,12 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gofrs/flock"
 
@@ -26,9 +29,11 @@ type Config struct {
 	Hook   func(string) // called around every durable step; may be nil
 }
 
-// Journal is a [suites.Journal] in a file. A line is the CRC-32C of the record
-// in eight hex digits, a blank, the record as JSON and a line feed. One process
-// at a time has it open. It is safe for concurrent use.
+// Journal is a [suites.Journal] in a file. A line is the CRC-32C of what follows
+// it in eight hex digits, how many bytes of the file were known to be durable
+// when the line was written, and the record as JSON. One process at a time has it
+// open. It is safe for concurrent use: answers that arrive together are made
+// durable by one sync.
 type Journal struct {
 	c    Config
 	lock *flock.Flock
@@ -38,6 +43,9 @@ type Journal struct {
 	end  int64 // length of the whole records
 	seen map[suites.Key]bool
 	bad  error // a write failed and what is on disk is not known
+
+	syncing sync.Mutex   // held by whoever syncs for all that wait
+	durable atomic.Int64 // bytes that a sync covers
 }
 
 var _ suites.Journal = (*Journal)(nil)
@@ -50,7 +58,7 @@ func (e *InUseError) Error() string { return "another process writes " + e.Path 
 // UserError returns the fix.
 func (e *InUseError) UserError() string { return "wait for it to end, or stop it" }
 
-// DamageError says that a record before the last is not what was written: not
+// DamageError says that a record which was durable is not what was written: not
 // the work of a crash.
 type DamageError struct {
 	Path string
@@ -105,6 +113,7 @@ func (j *Journal) begin() error {
 	if err := j.f.Truncate(j.end); err != nil {
 		return fmt.Errorf("cut journal: %w", err)
 	}
+	j.durable.Store(j.end)
 	if j.c.NoSync {
 		return nil
 	}
@@ -130,30 +139,65 @@ func (j *Journal) Append(r suites.Record) error {
 	if err != nil {
 		return fmt.Errorf("append to journal: %w", err)
 	}
-	line := fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(body, table), body)
+	end, err := j.write(r.Key, body)
+	if err != nil {
+		return err
+	}
+	if err := j.sync(end); err != nil {
+		return err
+	}
+	j.hook("journal:append:after")
+	return nil
+}
+
+// write puts a record into the file and returns where it ends.
+func (j *Journal) write(k suites.Key, body []byte) (end int64, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.bad != nil {
-		return j.bad
+		return 0, j.bad
 	}
-	if j.seen[r.Key] {
-		return fmt.Errorf("append to journal: %w: %+v", ErrTwice, r.Key)
+	if j.seen[k] {
+		return 0, fmt.Errorf("append to journal: %w: %+v", ErrTwice, k)
 	}
+	rest := fmt.Appendf(make([]byte, 0, len(body)+24), "%d %s", j.durable.Load(), body)
+	line := fmt.Appendf(make([]byte, 0, len(rest)+10), "%08x %s\n", crc32.Checksum(rest, table), rest)
 	j.hook("journal:append:before")
 	if _, err := j.f.WriteAt(line, j.end); err != nil {
 		// The next record goes over what was written of this one.
-		return fmt.Errorf("append to journal: %w", err)
-	}
-	if !j.c.NoSync {
-		if err := j.f.Sync(); err != nil {
-			// After a failed sync nothing about the file's tail is certain.
-			j.bad = fmt.Errorf("sync journal: %w", err)
-			return j.bad
-		}
+		return 0, fmt.Errorf("append to journal: %w", err)
 	}
 	j.end += int64(len(line))
-	j.seen[r.Key] = true
-	j.hook("journal:append:after")
+	j.seen[k] = true
+	return j.end, nil
+}
+
+// sync returns once the file is durable up to end: of those who wait, the first
+// syncs for all.
+func (j *Journal) sync(end int64) error {
+	if j.c.NoSync {
+		j.durable.Store(end)
+		return nil
+	}
+	j.syncing.Lock()
+	defer j.syncing.Unlock()
+	if j.durable.Load() >= end {
+		return nil
+	}
+	j.mu.Lock()
+	upTo, bad := j.end, j.bad
+	j.mu.Unlock()
+	if bad != nil {
+		return bad
+	}
+	if err := j.f.Sync(); err != nil {
+		// After a failed sync nothing about the file's tail is certain.
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.bad = fmt.Errorf("sync journal: %w", err)
+		return j.bad
+	}
+	j.durable.Store(upTo)
 	return nil
 }
 
@@ -171,6 +215,21 @@ func (j *Journal) Replay(f func(suites.Record) error) error {
 	defer j.mu.Unlock()
 	_, err := j.scan(f)
 	return err
+}
+
+// Read calls f for every record of a journal that is not open, without taking it
+// or changing it. A file that is not there has none.
+func Read(path string, f func(suites.Record) error) error {
+	r, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	j := &Journal{c: Config{Path: path}, f: r}
+	_, err = j.scan(f)
+	return errors.Join(err, r.Close())
 }
 
 // scan calls f for every whole record and returns where the last one ends.
@@ -192,12 +251,9 @@ func (j *Journal) scan(f func(suites.Record) error) (end int64, err error) {
 		if err != nil {
 			return end, fmt.Errorf("read journal: %w", err)
 		}
-		r, ok := parse(line)
+		r, _, ok := parse(line)
 		if !ok {
-			if _, err := br.Peek(1); errors.Is(err, io.EOF) {
-				return end, nil // blocks of the last record may reach the disk in any order
-			}
-			return end, &DamageError{j.c.Path, n}
+			return end, j.tail(br, end, n)
 		}
 		if err := f(r); err != nil {
 			return end, err
@@ -206,12 +262,35 @@ func (j *Journal) scan(f func(suites.Record) error) (end int64, err error) {
 	}
 }
 
-func parse(line []byte) (r suites.Record, ok bool) {
-	sum, body, ok := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
-	if !ok || string(sum) != fmt.Sprintf("%08x", crc32.Checksum(body, table)) {
-		return r, false
+// tail decides about a record that is not whole: a crash of the machine may leave
+// any part of what was not durable yet. If a later record was written when this
+// one was durable, it was damaged.
+func (j *Journal) tail(br *bufio.Reader, at int64, n int) error {
+	for {
+		line, err := br.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read journal: %w", err)
+		}
+		if _, durable, ok := parse(line); ok && durable > at {
+			return &DamageError{j.c.Path, n}
+		}
 	}
-	return r, json.Unmarshal(body, &r) == nil
+}
+
+func parse(line []byte) (r suites.Record, durable int64, ok bool) {
+	sum, rest, ok := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
+	if !ok || string(sum) != fmt.Sprintf("%08x", crc32.Checksum(rest, table)) {
+		return r, 0, false
+	}
+	number, body, ok := bytes.Cut(rest, []byte(" "))
+	if !ok {
+		return r, 0, false
+	}
+	durable, err := strconv.ParseInt(string(number), 10, 64)
+	return r, durable, err == nil && json.Unmarshal(body, &r) == nil
 }
 
 // Close releases the journal. Nothing is buffered: a process that dies without

@@ -296,6 +296,7 @@ func (j *job) adopt(src source, r resolved, submodules bool) (*Checkout, error) 
 	case m.Bytes > l.TotalBytes:
 		return nil, &LimitError{Cap: CapTotal, Limit: l.TotalBytes, Got: m.Bytes}
 	}
+	j.c.touch(key)
 	co := j.result(key, m, r)
 	co.FromCache = true
 	return co, nil

@@ -236,13 +236,56 @@ func (o *repoObjects) object(h plumbing.Hash) (*openObject, error) {
 		} else if err != nil {
 			return nil, &damagedError{fmt.Errorf("read object %s: %w", h, err)}
 		}
-		r, err := e.Reader()
-		if err != nil {
+		var r io.ReadCloser
+		if e.Size() > streamedObject && isDelta(s, h) {
+			r = &wholeObject{store: s, hash: h}
+		} else if r, err = e.Reader(); err != nil {
 			return nil, &damagedError{fmt.Errorf("read object %s: %w", h, err)}
 		}
 		return &openObject{Reader: r, typ: e.Type(), size: e.Size(), close: r.Close}, nil
 	}
 	return nil, plumbing.ErrObjectNotFound
+}
+
+func isDelta(s *filesystem.Storage, h plumbing.Hash) bool {
+	o, err := s.DeltaObject(plumbing.AnyObject, h)
+	if err != nil {
+		return false
+	}
+	_, ok := o.(plumbing.DeltaObject)
+	return ok
+}
+
+// wholeObject is a large object that is stored as a delta, resolved in memory
+// when it is first read: go-git's reader that resolves deltas as a stream
+// (plumbing/format/packfile, ReaderFromDelta, v5.19.3) loses its place in the
+// base after a copy that goes backwards.
+type wholeObject struct {
+	store *filesystem.Storage
+	hash  plumbing.Hash
+	r     io.ReadCloser
+}
+
+func (w *wholeObject) Read(p []byte) (int, error) {
+	if w.r == nil {
+		whole := filesystem.NewStorage(w.store.Filesystem(), cache.NewObjectLRU(objectCache))
+		defer whole.Close()
+		e, err := whole.EncodedObject(plumbing.AnyObject, w.hash)
+		if err != nil {
+			return 0, &damagedError{fmt.Errorf("read object %s: %w", w.hash, err)}
+		}
+		if w.r, err = e.Reader(); err != nil {
+			return 0, &damagedError{fmt.Errorf("read object %s: %w", w.hash, err)}
+		}
+	}
+	return w.r.Read(p)
+}
+
+func (w *wholeObject) Close() error {
+	if w.r == nil {
+		return nil
+	}
+	return w.r.Close()
 }
 
 func (o *repoObjects) oversize(plumbing.Hash) (int64, bool) { return 0, false }

@@ -47,6 +47,28 @@ func TestLocalRepository(t *testing.T) {
 	})
 }
 
+// A large notebook that is saved again is stored as a delta whose copies go
+// back and forth in the version before.
+func TestLargeDelta(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t, filepath.Join(t.TempDir(), "proj"))
+	text := noise(1_500_000)
+	moved := text[100_000:150_000] + "x" + text[:50_000] + "y" + text[400_000:1_450_000]
+	r.write("data.bin", text)
+	r.commit("first")
+	r.write("data.bin", moved)
+	r.commit("second")
+	r.git("repack", "-a", "-d", "-f", "-q")
+	id := r.git("rev-parse", "HEAD:data.bin")
+	if base := r.gitIn(id, "cat-file", "--batch-check=%(deltabase)"); base == strings.Repeat("0", 40) {
+		t.Fatal("git stored no delta")
+	}
+	co := checkout(t, newCloner(t, localConfig(t, nil)), Request{Repo: r.dir})
+	if content(t, co.Dir, "data.bin") != moved {
+		t.Error("wrong content")
+	}
+}
+
 func TestLocalShapes(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()

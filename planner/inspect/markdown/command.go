@@ -35,7 +35,9 @@ var (
 		`(?:python[0-9.]*|pip[0-9]*|uv|uvx|poetry|pdm|pipenv|conda|mamba|micromamba|bash|sh|zsh|source|\.|cd|mkdir|wget|curl|git|unzip|tar|gunzip|make|cmake|export|sbatch|srun|salloc|torchrun|accelerate|deepspeed|horovodrun|mpirun|mpiexec|ray|jupyter|papermill|pytest|tox|nox|apt|apt-get|brew|docker|nvidia-docker|cog|huggingface-cli|hf|gsutil|aws|gdown|kaggle|streamlit|gradio|tensorboard|flask|uvicorn|gunicorn|wandb|Rscript|julia|matlab|ln|cp|mv|rm|for|while|if|module|lm_eval|vllm|just|snakemake|dvc|modal|xvfb-run|time|nohup|\./[\w./\-]+|[\w./\-]+\.(?:sh|py))(?:\s|$|;)`)
 	// shownRE matches a paragraph that is nothing but what a program printed: a
 	// dictionary, or one name and one number.
-	shownRE      = regexp.MustCompile(`^(?:\{[^{}]*\d[^{}]*\}|[A-Za-z][\w@/.\- ]{0,40}\s*[:=]\s*[-+]?\d+(?:\.\d+)?\s*%?)$`)
+	shownRE = regexp.MustCompile(`^(?:\{[^{}]*\d[^{}]*\}|[A-Za-z][\w@/.\- ]{0,40}\s*[:=]\s*[-+]?\d+(?:\.\d+)?\s*%?)$`)
+	// settingRE is a variable of the shell that is set for the commands to come.
+	settingRE    = regexp.MustCompile(`^(?:export )?[A-Z_][A-Z0-9_]*=(?:"[^"]*"|'[^']*')$`)
 	comparisonRE = regexp.MustCompile(`^(?:for|while|if)\b.*:\s*$`)
 )
 
@@ -129,6 +131,7 @@ func (b *Block) shell(n int, own func(string) bool) ([]Command, []Output) {
 			line = strings.TrimSpace(line[len(p):])
 		}
 		is := p != "" || !prompts && LooksLikeCommand(line) && !notShell[b.Lang] || !prompts && shellLang && shellish(line)
+		is = is || !prompts && !notShell[b.Lang] && b.Lang != "python" && b.Lang != "py" && settingRE.MatchString(line)
 		is = is || own != nil && !prompts && !notShell[b.Lang] && own(line)
 		if is && b.Lang == "python" && p == "" && !pythonBlockCommand(line) {
 			is = false
@@ -181,13 +184,19 @@ func gather(lines []string, i int, first string) (text string, next int, multi b
 		if next >= len(lines) || next-i >= maxGather {
 			break
 		}
+		// authors put comments between the lines of a command, where a shell
+		// would end it
+		after := next
+		for after < len(lines) && after-i < maxGather && strings.HasPrefix(strings.TrimSpace(lines[after]), "#") {
+			after++
+		}
+		if after >= len(lines) || after > next && LooksLikeCommand(strings.TrimSpace(lines[after])) {
+			break
+		}
+		next = after
 		more := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(lines[next]), "> "))
 		if more == "" {
 			break
-		}
-		if strings.HasPrefix(more, "#") { // a comment ends the continuation in a real shell too
-			next++
-			continue
 		}
 		text += " " + more
 		next++

@@ -56,6 +56,9 @@ type Table struct {
 	Header []string
 	Rows   []Row
 	Intro  string
+	// Heading is the innermost heading above it, and Title the first of the
+	// document.
+	Heading, Title string
 }
 
 // Row is one row with the line it stands on.
@@ -228,6 +231,15 @@ func (s *scanner) intro(line int) string {
 		}
 	}
 	return ""
+}
+
+// newTable is a table that starts at a line, with the words around it.
+func (s *scanner) newTable(line int) Table {
+	t := Table{Line: line, Intro: s.intro(line)}
+	if h := s.doc.Headings; len(h) > 0 {
+		t.Heading, t.Title = h[len(h)-1].Text, h[0].Text
+	}
+	return t
 }
 
 func (s *scanner) add(b Block) {

@@ -73,7 +73,8 @@ func links(l string) [][]string {
 
 func (s *scanner) table(i int) int {
 	s.flush()
-	t := Table{Line: i + 1, Header: cells(s.lines[i]), Intro: s.intro(i + 1)}
+	t := s.newTable(i + 1)
+	t.Header = cells(s.lines[i])
 	j := i + 2
 	for ; j < len(s.lines); j++ {
 		l := strings.TrimSpace(unquote(s.lines[j]))
@@ -124,7 +125,7 @@ var (
 func (s *scanner) htmlTable(i int) int {
 	s.flush()
 	end := s.until(i, "</table>")
-	t := Table{Line: i + 1, Intro: s.intro(i + 1)}
+	t := s.newTable(i + 1)
 	var row Row
 	var cell strings.Builder
 	inCell := false

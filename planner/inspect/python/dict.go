@@ -14,6 +14,9 @@ func (s *scanner) bind(name string, i, end int) {
 	if i >= end {
 		return
 	}
+	for end > i+1 && s.toks[end-1].Kind == Comment {
+		end--
+	}
 	value := s.toks[i:end]
 	s.m.Assigns[name] = Expr{Text: source(value), Line: value[0].Line, toks: value}
 	if d := display(value, 0); d != nil {

@@ -54,8 +54,32 @@ func (s *scanner) flag(t Token, name string, args []arg) {
 			}
 		}
 	}
+	if f.By == "absl" && strings.HasPrefix(f.Type, "config_file") && len(f.Names) == 0 {
+		return
+	}
 	if len(f.Names) > 0 && len(s.m.Flags) < 1000 {
 		s.m.Flags = append(s.m.Flags, f)
+	}
+}
+
+// requireFlags marks the options that absl's mark_flag_as_required and
+// mark_flags_as_required name.
+func (s *scanner) requireFlags(args []arg) {
+	for _, a := range args {
+		for _, t := range a.value {
+			if t.Kind != String {
+				continue
+			}
+			known := false
+			for i := range s.m.Flags {
+				if f := &s.m.Flags[i]; len(f.Names) > 0 && f.Names[0] == "--"+t.Text {
+					f.Required, known = true, true
+				}
+			}
+			if !known && len(s.m.Flags) < 1000 {
+				s.m.Flags = append(s.m.Flags, Flag{Names: []string{"--" + t.Text}, Required: true, Line: t.Line, By: "absl"})
+			}
+		}
 	}
 }
 

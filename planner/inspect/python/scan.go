@@ -20,6 +20,13 @@ type Module struct {
 	// Dicts holds the string keys of dictionaries by the name they are bound
 	// to; a function's returned dictionary is under its name followed by "()".
 	Dicts map[string]*Dict
+	// Hydra is the configuration that a program started by Hydra reads; nil
+	// where it is none.
+	Hydra *Hydra
+	// Rows are statements that load rows of data, with a form that loads a hundred.
+	Rows []Row
+	// Remarks are comments that hold a number, and lines of docstrings that do.
+	Remarks []Literal
 	// Paths are the string literals that look like a file with a suffix.
 	Paths []Literal
 }
@@ -31,6 +38,7 @@ type Import struct {
 	Level int      // leading dots of a relative import
 	Line  int
 	Guard bool // inside a try or an if, so it may be optional
+	Inner bool // inside a function, so it happens when that is called
 }
 
 // Flag is one command-line option or positional argument.
@@ -63,6 +71,7 @@ type Expr struct {
 func Scan(src string) *Module {
 	s := &scanner{toks: Lex(src), m: &Module{Calls: map[string]int{}, Assigns: map[string]Expr{}, Dicts: map[string]*Dict{}}}
 	s.run()
+	s.m.Rows = rows(src)
 	return s.m
 }
 
@@ -91,6 +100,7 @@ func (s *scanner) run() {
 			continue
 		}
 		if t.Kind == Comment {
+			s.remark(t.Text, t.Line)
 			continue
 		}
 		if start {
@@ -153,6 +163,9 @@ func (s *scanner) statement(i int) {
 	switch {
 	case t.Kind == String && i == 0 || t.Kind == String && s.m.Doc == "" && s.onlyTrivia(i):
 		s.m.Doc = t.Text
+		for i, l := range strings.Split(t.Text, "\n") {
+			s.remark(l, t.Line+i)
+		}
 	case t.Kind == Name && t.Text == "import":
 		s.importStmt(i)
 	case t.Kind == Name && t.Text == "from":
@@ -162,6 +175,18 @@ func (s *scanner) statement(i int) {
 	case t.Kind == Name:
 		s.assign(i)
 	}
+}
+
+const maxRemarks = 100
+
+// remark keeps a line of prose that may state a result: it holds a digit and a
+// word.
+func (s *scanner) remark(text string, line int) {
+	text = strings.TrimSpace(strings.TrimLeft(text, "#! "))
+	if len(text) < 8 || len(text) > 300 || len(s.m.Remarks) >= maxRemarks || !strings.ContainsAny(text, "0123456789") || !strings.Contains(text, " ") {
+		return
+	}
+	s.m.Remarks = append(s.m.Remarks, Literal{text, line})
 }
 
 func (s *scanner) onlyTrivia(i int) bool {
@@ -201,7 +226,7 @@ func (s *scanner) importStmt(i int) {
 		if name == "" {
 			return
 		}
-		s.m.Imports = append(s.m.Imports, Import{Name: name, Line: s.toks[i].Line, Guard: len(s.guard) > 0})
+		s.m.Imports = append(s.m.Imports, Import{Name: name, Line: s.toks[i].Line, Guard: len(s.guard) > 0, Inner: len(s.fn) > 0})
 		for j = next; j < end && s.toks[j].Text != ","; j++ {
 		}
 		j++
@@ -210,7 +235,7 @@ func (s *scanner) importStmt(i int) {
 
 func (s *scanner) fromStmt(i int) {
 	end := s.end(i)
-	im := Import{Line: s.toks[i].Line, Guard: len(s.guard) > 0}
+	im := Import{Line: s.toks[i].Line, Guard: len(s.guard) > 0, Inner: len(s.fn) > 0}
 	j := i + 1
 	for ; j < end && (s.toks[j].Text == "." || s.toks[j].Text == "..."); j++ {
 		im.Level += len(s.toks[j].Text)
@@ -260,6 +285,10 @@ func (s *scanner) token(i int) {
 	s.m.Calls[name]++
 	args := s.args(i + 1)
 	switch {
+	case t.Text == "mark_flag_as_required" || t.Text == "mark_flags_as_required":
+		s.requireFlags(args)
+	case name == "hydra.main" || name == "hydra_main":
+		s.hydra(args)
 	case t.Text == "getenv" || strings.HasSuffix(name, "environ.get"):
 		if len(args) > 0 && len(args[0].value) == 1 && args[0].value[0].Kind == String {
 			s.m.Env = append(s.m.Env, Literal{args[0].value[0].Text, t.Line})

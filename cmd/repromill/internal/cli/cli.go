@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/repromill/repromill/cmd/repromill/internal/config"
+	"github.com/repromill/repromill/suites/accuracy"
 )
 
 // Exit codes are a promise to scripts.
@@ -47,6 +48,7 @@ type app struct {
 	noColor bool
 	quiet   bool
 	mirror  string
+	serving accuracy.Serving // of suites, as this invocation says
 
 	shown atomic.Pointer[ui] // what progress goes to
 }
@@ -193,8 +195,27 @@ says how); 3 an outcome named with --fail-on; 130 interrupted.`,
 
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.resolveCmd(), a.planCmd(), a.runCmd(), a.submitCmd(), a.statusCmd(), a.watchCmd(), a.logsCmd(), a.cancelCmd(),
-		a.resultsCmd(), a.gradeCmd(), a.estimateCmd(), a.compareCmd(), a.powerCmd(), a.mirrorCmd(), a.configCmd(), a.doctorCmd(), a.versionCmd(),
+		a.resolveCmd(),
+		a.planCmd(),
+		a.runCmd(),
+		a.submitCmd(),
+		a.statusCmd(),
+		a.watchCmd(),
+		a.logsCmd(),
+		a.cancelCmd(),
+		a.resultsCmd(),
+		a.gradeCmd(),
+		a.compareCmd(),
+		a.powerCmd(),
+		a.loadCmd(),
+		a.inspectCmd(),
+		a.estimateCmd(),
+		a.mirrorCmd(),
+		a.imageCmd(),
+		a.cacheCmd(),
+		a.configCmd(),
+		a.doctorCmd(),
+		a.versionCmd(),
 	}
 }
 

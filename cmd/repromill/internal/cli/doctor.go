@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,8 +29,8 @@ func (a *app) doctorCmd() *cobra.Command {
 		Short:   "Say what this machine can do, and how to get what is missing",
 		Example: "  repromill doctor --json",
 		Args:    exactArgs(0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error {
-			checks, err := a.checks()
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			checks, err := a.checks(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -48,7 +49,7 @@ func (a *app) doctorCmd() *cobra.Command {
 	}
 }
 
-func (a *app) checks() ([]check, error) {
+func (a *app) checks(ctx context.Context) ([]check, error) {
 	sandboxInit, err := self(sandboxEntry)
 	if err != nil {
 		return nil, err
@@ -57,9 +58,11 @@ func (a *app) checks() ([]check, error) {
 		{What: "platform", Status: "ok", Found: fmt.Sprintf("%s/%s, %d cores", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())},
 		isolation(sandbox.Probe(sandbox.Config{Init: sandboxInit})),
 	}
-	out = append(out,
-		a.tool("python3", "python", "for papers' code: install Python 3.9 or newer"),
-		a.tool("uv", "uv", "optional, makes environments faster: pip install uv"))
+	out = append(out, a.engineChecks(ctx)...)
+	out = append(out, gpus(),
+		a.tool("python3", "python", "for papers' code without Docker: sudo apt-get install python3 python3-venv"),
+		a.tool("uv", "uv", "optional, makes environments without Docker faster: pip install uv"),
+		a.conda())
 	for _, p := range []string{"paths.cache", "paths.state", "paths.results"} {
 		out = append(out, a.folder(p))
 	}

@@ -33,12 +33,14 @@ type estimateFlags struct {
 	requests    int
 	terms       string
 	calibration string
+	layouts     int
 }
 
 func (a *app) estimateCmd() *cobra.Command {
 	var f estimateFlags
+	var file string
 	cmd := &cobra.Command{
-		Use:   "estimate MODEL",
+		Use:   "estimate MODEL | TARGET | -f PLAN",
 		Short: "GPUs, hours and money before anything is spent, with intervals",
 		Long: `Say for every GPU of the catalogue whether a model fits, on how many, how fast it
 answers, and what a number of requests takes in GPU-hours and money.
@@ -48,15 +50,29 @@ config.json (paths start with ./, ../, / or ~/). Intervals run from the 10 % to
 the 90 % quantile; they come from errors on GPUs and models that the fit had not
 seen. GPU-hours are reserved ones: they hold the start of the server.
 
-Queueing, image pulls, grading and retries are not counted.`,
+A paper, a repository or a plan document is estimated as a whole: its runs and
+suites with image pulls, starts, early stopping and retries, on-demand and owned
+prices apart. What cannot be known is null, with the reason. Queueing is left
+out.`,
 		Example: `  repromill estimate nvidia/Qwen3.6-27B-NVFP4 --mirror examples/mirror
   repromill estimate ./config.json --sku b200,h200 --isl 8192 --osl 1024 --concurrency 64
   repromill estimate Qwen/Qwen3-32B --precision fp8 --requests 12000 --json
+  repromill estimate 2604.08075 --sku a100,h100
+  repromill estimate -f plan.json --json
   repromill estimate backtest measured.csv --configs configs/ --leave-out sku`,
-		Args: exactArgs(1, "one model"),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.estimateModel(cmd.Context(), &f, args[0]) },
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case file != "" && len(args) == 0:
+				return a.estimateFile(cmd.Context(), &f, file)
+			case len(args) == 1 && file == "":
+				return a.estimateOne(cmd.Context(), &f, args[0])
+			}
+			return usererrf("see `repromill estimate --help`", "estimate takes one of a model, a target and -f PLAN")
+		},
 	}
 	fl := cmd.Flags()
+	fl.StringVarP(&file, "file", "f", "", "estimate the plan document in `PLAN`; - is standard input")
 	fl.StringSliceVar(&f.skus, "sku", nil, "only these `GPUs`, by id or as drivers name them")
 	fl.IntVar(&f.gpus, "gpus", 0, "this many GPUs instead of as few as hold the model")
 	fl.StringVar(&f.precision, "precision", "", "serve in this `FORMAT` instead of the checkpoint's: bf16, fp8, nvfp4, nvfp4/nvfp4/fp8, …")
@@ -68,7 +84,8 @@ Queueing, image pulls, grading and retries are not counted.`,
 	fl.IntVar(&f.requests, "requests", 1000, "`NUMBER` of requests of the job")
 	fl.StringVar(&f.terms, "terms", string(sku.OnDemand), "how GPUs are paid for: on_demand or owned")
 	fl.StringVar(&f.calibration, "calibration", "", "use the calibration in `FILE` instead of the one that comes with the program")
-	cmd.AddCommand(a.estimateSKUsCmd(), a.estimateRowsCmd(), a.estimateBacktestCmd(), a.estimateCalibrateCmd())
+	fl.IntVar(&f.layouts, "layouts", 0, "show every layout of at most `N` GPUs: TP, PP, experts, servers")
+	cmd.AddCommand(a.estimateTrainingCmd(), a.estimateSKUsCmd(), a.estimateRowsCmd(), a.estimateBacktestCmd(), a.estimateCalibrateCmd())
 	return cmd
 }
 
@@ -81,8 +98,15 @@ type estimated struct {
 	Load        serving.Workload  `json:"load"`
 	Requests    int               `json:"requests"`
 	Offers      []calibrate.Offer `json:"offers"`
+	Hosted      *hostedCost       `json:"hosted,omitempty"`
 	Warnings    []string          `json:"warnings,omitempty"`
 	Calibration calibrationInfo   `json:"calibration"`
+}
+
+// hostedCost is what a host that bills by token asks for the same requests.
+type hostedCost struct {
+	Price sku.TokenPrice `json:"price"`
+	USD   float64        `json:"usd"`
 }
 
 type calibrationInfo struct {
@@ -103,6 +127,8 @@ func (f *estimateFlags) check() (serving.Workload, error) {
 		return w, usererrf("give the requests in flight, or 0 to send all at once", "--concurrency is %d", f.concurrency)
 	case !(f.rate >= 0 && f.rate <= most):
 		return w, usererrf("give requests per second", "--rate is %v", f.rate)
+	case f.layouts < 0 || f.layouts > 1024:
+		return w, usererrf("give the most GPUs of a layout, up to 1024", "--layouts is %d", f.layouts)
 	case f.gpus < 0 || f.gpus > 4096:
 		return w, usererrf("give a number of GPUs, or 0 for as few as hold the model", "--gpus is %d", f.gpus)
 	case f.terms != string(sku.OnDemand) && f.terms != string(sku.Owned):
@@ -112,6 +138,26 @@ func (f *estimateFlags) check() (serving.Workload, error) {
 		w.Concurrency = 0
 	}
 	return w, nil
+}
+
+// estimateOne tells a model from what has to be planned first: papers, code.
+func (a *app) estimateOne(ctx context.Context, f *estimateFlags, name string) error {
+	if p := a.expand(name); filepath.IsAbs(p) {
+		if info, err := os.Stat(filepath.Join(p, "config.json")); err != nil || info.IsDir() {
+			if info, err := os.Stat(p); err == nil && info.IsDir() {
+				return a.estimateTarget(ctx, f, name)
+			}
+		}
+		return a.estimateModel(ctx, f, name)
+	}
+	t, err := target.Parse(name)
+	if err != nil {
+		return err
+	}
+	if t.Kind != target.HFModel {
+		return a.estimateTarget(ctx, f, name)
+	}
+	return a.estimateModel(ctx, f, name)
 }
 
 func (a *app) estimateModel(ctx context.Context, f *estimateFlags, name string) error {
@@ -135,16 +181,25 @@ func (a *app) estimateModel(ctx context.Context, f *estimateFlags, name string) 
 	if err != nil {
 		return err
 	}
-	price, err := a.prices(sku.Terms(f.terms))
+	prices, err := a.prices()
 	if err != nil {
 		return err
 	}
+	price := func(id string) (sku.Price, bool) { return prices(id, sku.Terms(f.terms)) }
+	hosted, err := a.hostedPrices()
+	if err != nil {
+		return err
+	}
+	ask := calibrate.Ask{Shape: shape, Load: load, Requests: f.requests, Framework: f.engine, GPUs: f.gpus, Price: price, Now: a.now()}
+	if f.layouts > 0 {
+		return a.printLayouts(cal, ask, skus, f.layouts)
+	}
 	out := estimated{
 		Model: m.ID, Precision: shape.Precision.String(), Parameters: shape.Total, Engine: f.engine, Load: load, Requests: f.requests,
-		Offers: cal.Offers(calibrate.Ask{
-			Shape: shape, Load: load, Requests: f.requests, Framework: f.engine, GPUs: f.gpus, Price: price, Now: a.now(),
-		}, skus),
-		Warnings: shape.Warnings, Calibration: calibrationInfo{cal.Rows, cal.Sources},
+		Offers: cal.Offers(ask, skus), Warnings: shape.Warnings, Calibration: calibrationInfo{cal.Rows, cal.Sources},
+	}
+	if p, ok := hosted(m.ID, shape.Total); ok {
+		out.Hosted = &hostedCost{p, float64(f.requests) * (float64(f.isl)*p.In + float64(f.osl)*p.Out) / 1e6}
 	}
 	if a.jsonOut {
 		return a.printJSON(out)
@@ -257,32 +312,10 @@ func findSKUs(names []string) ([]*sku.SKU, error) {
 	return out, nil
 }
 
-// prices gives the user's price of a GPU, and the range of public pages where
-// there is none.
-func (a *app) prices(terms sku.Terms) (func(string) (sku.Price, bool), error) {
-	own := map[string]sku.Price{}
-	for id, v := range a.cfg.Group("prices") {
-		usd, err := strconv.ParseFloat(v.Value, 64)
-		if err != nil {
-			return nil, usererrf("write USD per GPU-hour", "prices.%s is %q (%s)", id, v.Value, v.Source)
-		}
-		s, err := sku.Find(id)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", v.Source, err)
-		}
-		if own[s.ID], err = sku.UserPrice(s.ID, usd, v.Source); err != nil {
-			return nil, err
-		}
-	}
-	return func(id string) (sku.Price, bool) {
-		if p, ok := own[id]; ok {
-			return p, true
-		}
-		return sku.DefaultPrice(id, terms)
-	}, nil
-}
-
 func (a *app) calibration(path string) (*calibrate.Calibration, error) {
+	if path == "" {
+		path = a.expand(a.cfg.String("calibration"))
+	}
 	if path == "" {
 		return calibrate.Shipped()
 	}
@@ -358,6 +391,10 @@ func (a *app) explainOffers(e *estimated) {
 	}
 	if len(unpriced) > 0 {
 		say("\nNo price is known for %s; set `prices: {%s: 3.50}` in config.yaml.", strings.Join(unpriced, ", "), unpriced[0])
+	}
+	if h := e.Hosted; h != nil {
+		say("\nBilled by token the same requests cost %s USD: %s, %g USD a million tokens in and %g out%s (%s).", sig(h.USD), clean(firstOf(h.Price.Host, "host")), h.Price.In, h.Price.Out,
+			since(h.Price.AsOf), h.Price.Kind)
 	}
 	say("\nFitted to %d measured rows of %s.", e.Calibration.Rows, clean(strings.Join(e.Calibration.Sources, ", ")))
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"text/tabwriter"
@@ -67,16 +68,19 @@ func (f *rowsFlags) read(file string) ([]calibrate.Row, *calibrate.Configs, erro
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", file, err)
 	}
-	configs := &calibrate.Configs{}
-	if f.configs != "" {
-		if info, err := os.Stat(f.configs); err != nil || !info.IsDir() {
-			return nil, nil, usererrf("name a folder of config.json files", "--configs %q is no folder", f.configs)
-		}
-		if configs, err = calibrate.ReadConfigs(os.DirFS(f.configs)); err != nil {
-			return nil, nil, err
-		}
+	configs, err := f.folder()
+	return rows, configs, err
+}
+
+// folder reads the configurations of --configs, none where it is not given.
+func (f *rowsFlags) folder() (*calibrate.Configs, error) {
+	if f.configs == "" {
+		return &calibrate.Configs{}, nil
 	}
-	return rows, configs, nil
+	if info, err := os.Stat(f.configs); err != nil || !info.IsDir() {
+		return nil, usererrf("name a folder of config.json files", "--configs %q is no folder", f.configs)
+	}
+	return calibrate.ReadConfigs(os.DirFS(f.configs))
 }
 
 func (a *app) estimateRowsCmd() *cobra.Command {
@@ -122,19 +126,30 @@ func (a *app) estimateBacktestCmd() *cobra.Command {
 	var leaveOut []string
 	var calibration string
 	var predictions bool
+	var from string
 	cmd := &cobra.Command{
-		Use:   "backtest FILE.csv",
+		Use:   "backtest FILE.csv | --from DIR",
 		Short: "Score the estimates against measured rows that they had not seen",
 		Long: `Predict each row from rows of other GPUs (--leave-out sku) or of other models
 (--leave-out model), fitting everything from scratch for each fold. Given both,
 each is reported, and then both pooled. Without --leave-out the rows are scored
 with the calibration that comes with the program, or with --calibration.
 
+With --from, the estimates that earlier runs were given are scored against what
+those runs measured, and the calibration against the load cells among them.
+
 Errors are per cent of the measured output tokens per second.`,
 		Example: `  repromill estimate backtest measured.csv --configs configs/ --leave-out sku
-  repromill estimate backtest measured.csv --configs configs/ --leave-out sku,model --json`,
-		Args: exactArgs(1, "one file"),
-		RunE: func(_ *cobra.Command, args []string) error {
+  repromill estimate backtest measured.csv --configs configs/ --leave-out sku,model --json
+  repromill estimate backtest --from ~/.local/share/repromill`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (from != "") == (len(args) == 1) {
+				return usererrf("see `repromill estimate backtest --help`", "backtest takes one of a file and --from DIR")
+			}
+			if from != "" {
+				return a.backtestResults(cmd.Context(), &f, from, calibration)
+			}
 			rows, configs, err := f.read(args[0])
 			if err != nil {
 				return err
@@ -164,6 +179,7 @@ Errors are per cent of the measured output tokens per second.`,
 	f.add(cmd)
 	cmd.Flags().StringSliceVar(&leaveOut, "leave-out", nil, "what a fold leaves out: sku, model, or both as sku,model")
 	cmd.Flags().StringVar(&calibration, "calibration", "", "without --leave-out: score the calibration in `FILE`")
+	cmd.Flags().StringVar(&from, "from", "", "score the estimates in the results of `DIR`")
 	cmd.Flags().BoolVar(&predictions, "predictions", false, "with --json: every row's prediction")
 	return cmd
 }
@@ -246,21 +262,26 @@ func (a *app) printReportTable(r *calibrate.Report) {
 
 func (a *app) estimateCalibrateCmd() *cobra.Command {
 	var f rowsFlags
-	var out string
+	var out, from, base string
 	cmd := &cobra.Command{
-		Use:   "calibrate FILE.csv",
+		Use:   "calibrate FILE.csv | --from DIR",
 		Short: "Fit the estimates to measured rows",
 		Long: `Fit the time model to measured rows and write the fitted constants, with the
 sources of the rows and the intervals that errors on left-out rows give. The
-calibration that comes with the program was written by this command.`,
-		Example: "  repromill estimate calibrate measured.csv --configs configs/ -o calibration.json\n  repromill estimate Qwen/Qwen3-32B --calibration calibration.json",
-		Args:    exactArgs(1, "one file"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			rows, configs, err := f.read(args[0])
-			if err != nil {
-				return err
+calibration that comes with the program was written by this command.
+
+With --from, learn from the results of this site on top of the calibration that
+comes with the program: closed-loop load cells give throughputs, accuracy suites
+give the lengths of answers. A row tells most of its own model, GPU and format,
+less of what shares one of them. Name the file as calibration in config.yaml, and
+every estimate uses it.`,
+		Example: "  repromill estimate calibrate measured.csv --configs configs/ -o calibration.json\n  repromill estimate calibrate --from ~/.local/share/repromill -o site.json\n  repromill estimate Qwen/Qwen3-32B --calibration site.json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (from != "") == (len(args) == 1) {
+				return usererrf("see `repromill estimate calibrate --help`", "calibrate takes one of a file and --from DIR")
 			}
-			cal, err := calibrate.Fit(rows, configs)
+			cal, err := a.fit(cmd.Context(), &f, args, from, base)
 			if err != nil {
 				return err
 			}
@@ -281,5 +302,23 @@ calibration that comes with the program was written by this command.`,
 	}
 	f.add(cmd)
 	cmd.Flags().StringVarP(&out, "output", "o", "", "write to `FILE` instead of standard output")
+	cmd.Flags().StringVar(&from, "from", "", "learn from the results in `DIR`")
+	cmd.Flags().StringVar(&base, "calibration", "", "with --from: learn on top of the calibration in `FILE`")
 	return cmd
+}
+
+// fit makes a calibration from a file of rows, or from the results of a site.
+func (a *app) fit(ctx context.Context, f *rowsFlags, args []string, from, base string) (*calibrate.Calibration, error) {
+	if from != "" {
+		cal, o, err := a.learn(ctx, f, from, base)
+		if err == nil {
+			a.learnt(o, cal)
+		}
+		return cal, err
+	}
+	rows, configs, err := f.read(args[0])
+	if err != nil {
+		return nil, err
+	}
+	return calibrate.Fit(rows, configs)
 }

@@ -17,14 +17,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/repromill/repromill/suites"
-	"github.com/repromill/repromill/suites/aime"
+	"github.com/repromill/repromill/suites/catalog"
 	"github.com/repromill/repromill/suites/mmlupro"
 	"github.com/repromill/repromill/suites/samples"
 )
 
 // graders is every rule this program knows.
 func graders() (suites.Registry, error) {
-	return suites.NewRegistry(slices.Concat(mmlupro.Graders(), aime.Graders())...)
+	return catalog.All().Graders()
 }
 
 // gradedLine is what `grade --json` prints for one row.
@@ -93,6 +93,9 @@ score is the draw's expected value.`,
 }
 
 func pickGraders(reg suites.Registry, suite string, names []string) ([]suites.Grader, error) {
+	if d, err := catalog.All().Find(suite); err == nil && len(d.Graders) > 0 {
+		suite = d.Graders[0].Rule().Suite // examinations of several years share their rules
+	}
 	if len(names) == 0 {
 		names = []string{""}
 	}

@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"github.com/repromill/repromill/planner/fetch/git"
+	"github.com/repromill/repromill/runner/docker"
+	"github.com/repromill/repromill/runner/docker/supervisor"
 	"github.com/repromill/repromill/runner/local"
 	"github.com/repromill/repromill/runner/pod"
 	"github.com/repromill/repromill/runner/sandbox"
@@ -15,8 +17,11 @@ const (
 	workerEntry  = "__worker"
 	sandboxEntry = "__sandbox-init"
 	gitEntry     = "__git-unpack"
-	probeEntry   = "__probe"
-	podEntry     = "worker" // in pods, where people see it
+	// The first process of a container, and the proxy beside it.
+	containerEntry = "__container-init"
+	proxyEntry     = "__container-proxy"
+	probeEntry     = "__probe"
+	podEntry       = "worker" // in pods, where people see it
 )
 
 // hidden dispatches them. They come before everything else because they run
@@ -27,10 +32,16 @@ func hidden(args []string) (code int, ok bool) {
 		return 0, false
 	}
 	switch args[1] {
+	case nullEntry:
+		return nullMain(args[2:]), true
 	case workerEntry:
 		return local.WorkerMain(args[2:]), true
 	case sandboxEntry:
 		return sandbox.InitMain(args[2:]), true
+	case containerEntry:
+		return supervisor.Main(), true
+	case proxyEntry:
+		return docker.ProxyMain(args[2:]), true
 	case podEntry:
 		exe, err := os.Executable()
 		if err != nil {

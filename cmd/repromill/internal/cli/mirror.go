@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/repromill/repromill/planner/fetch/git"
+	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/planner/target"
 	"github.com/repromill/repromill/runner"
 )
 
@@ -56,6 +58,23 @@ there is none, and use it there with --mirror DIR or REPROMILL_MIRROR.`,
 	return cmd
 }
 
+// mirrorModel adds what `inspect` reads of a model: its small files and the
+// headers of its weights. What cannot be had is no failure: plans need none of it.
+func (a *app) mirrorModel(ctx context.Context, dir string, t spec.Target) string {
+	s, err := a.hubSubject(ctx, dir, t.ID, t.Revision)
+	if err != nil {
+		return "without the headers of its weights: " + clean(oneLine(err.Error()))
+	}
+	r, err := s.facts(ctx, false)
+	switch {
+	case err != nil:
+		return "without the headers of its weights: " + clean(oneLine(err.Error()))
+	case r.shards == nil:
+		return "no safetensors headers"
+	}
+	return fmt.Sprintf("headers of %d files of weights", len(r.shards.Shards))
+}
+
 func (a *app) mirrorAdd(ctx context.Context, dir string, items []batchItem, repo, commit string) error {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -77,6 +96,9 @@ func (a *app) mirrorAdd(ctx context.Context, dir string, items []batchItem, repo
 			return
 		}
 		it.Status, it.Detail = "added", "no code"
+		if t, err := target.Parse(it.Target); err == nil && t.Kind == target.HFModel {
+			it.Detail = a.mirrorModel(ctx, abs, t)
+		}
 		if p.Source.Repo != "" && !filepath.IsAbs(p.Source.Repo) {
 			e, err := pl.Cloner.AddToMirror(ctx, abs, git.Request{Repo: p.Source.Repo, Ref: firstOf(p.Source.Ref, p.Source.Commit)})
 			if err != nil {

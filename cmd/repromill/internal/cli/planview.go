@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -21,30 +22,16 @@ func (v planView) print(p *spec.Plan) {
 	p = printable(p)
 	v.head(p)
 	v.environment(&p.Environment)
-	v.runs(p.Runs)
-	v.claims(p.Claims)
+	main := mainRun(p)
+	v.main(p, main)
+	v.bindings(p.Bindings)
+	v.preflight(p.Preflight)
+	v.others(p, main)
+	v.claims(p, main)
 	v.suites(p)
-	for _, e := range p.Estimates {
-		v.row("cost", fmt.Sprintf("%s ×%d: %.3g GPU-hours (%.3g–%.3g), $%.2f ($%.2f–%.2f), %s",
-			e.SKU, e.GPUs, e.GPUHours.P50, e.GPUHours.P10, e.GPUHours.P90, e.USD.P50, e.USD.P10, e.USD.P90, e.Kind))
-	}
-	for i, d := range p.Decisions {
-		text := fmt.Sprintf("%s: %s, because %s", d.What, d.Chosen, d.Because)
-		if len(d.Over) > 0 {
-			text += "; instead of " + strings.Join(d.Over[:min(3, len(d.Over))], ", ")
-			if n := len(d.Over) - 3; n > 0 {
-				text += fmt.Sprintf(" and %d more", n)
-			}
-		}
-		if i == 8 {
-			v.row("", fmt.Sprintf("… %d more with --json", len(p.Decisions)-i))
-			break
-		}
-		v.row(label(i, "why"), text)
-	}
-	for i, w := range p.Warnings {
-		v.row(label(i, "warning"), v.paint.yellow(w.Message))
-	}
+	v.costs(p.Estimates)
+	v.decisions(p, main)
+	v.warnings(p.Warnings)
 	v.row("hash", p.Hash)
 }
 
@@ -72,7 +59,7 @@ func (v planView) head(p *spec.Plan) {
 			text += "  (stated by: " + strings.ReplaceAll(p.Source.StatedBy, "_", " ") + ")"
 		}
 		v.row("code", text)
-	case p.Model == nil:
+	case p.Model == nil && p.Target.Kind != "hf_model":
 		v.row("code", v.paint.yellow("none found"))
 	}
 	if n := len(p.Source.Candidates); n > 1 {
@@ -109,78 +96,156 @@ func (v planView) environment(e *spec.Environment) {
 		parts[0] = "nothing to install"
 	}
 	v.row("environment", strings.Join(parts, " · "))
+	v.skus(e)
 }
 
-func (v planView) runs(runs []spec.Run) {
-	shown := 0
-	for _, r := range runs {
-		if !r.Selected {
-			continue
+// skus says on which GPU models the environment works, those with the same
+// answer together; of the one that was asked for, all that moves.
+func (v planView) skus(e *spec.Environment) {
+	if e.SKU != "" {
+		fit := e.SKUs[e.SKU]
+		text := "made for " + e.SKU + ": " + strings.ReplaceAll(fit.Status, "_", " ")
+		if fit.BaseImage != "" {
+			text += ", " + fit.BaseImage
 		}
-		shown++
-		v.row("run", v.paint.bold(oneLine(r.Command))+where(r.Evidence))
-		detail := []string{r.Kind, strings.ReplaceAll(r.Route, "_", " "), "status " + r.Status}
-		if r.Cwd != "" && r.Cwd != "." {
-			detail = append(detail, "in "+r.Cwd)
+		v.row("", text)
+		for _, d := range fit.Deviations {
+			v.row("", fmt.Sprintf("changed %s  %s → %s  (%s)", d.What, firstOf(d.Declared, "not stated"), d.Used, d.Reason))
 		}
-		detail = append(detail, fmt.Sprintf("%d GPUs", r.GPUs.Min), fmt.Sprintf("at most %d s", r.TimeoutS))
-		v.row("", strings.Join(detail, " · "))
-		for _, s := range r.Setup {
-			v.row("", "first: "+strings.Join(s.Argv, " "))
-		}
-		for _, p := range r.Patches {
-			v.row("", fmt.Sprintf("changed %s:%d  %s → %s  (%s)", p.File, p.Line, p.Before, p.After, p.Reason))
-		}
-		v.collects(r.Collect)
+		return
 	}
-	others := 0
-	for _, r := range runs {
-		if r.Selected {
-			continue
-		}
-		others++
-		if others > 4 {
-			continue
-		}
-		text := r.Kind + " · " + r.Status + " · " + oneLine(r.Command) + where(r.Evidence)
-		if len(r.Reasons) > 0 {
-			text += ": " + strings.Join(r.Reasons, "; ")
-		}
-		v.row(label(others-1, "not run"), text)
-	}
-	if others > 4 {
-		v.row("", fmt.Sprintf("… %d more with --json", others-4))
-	}
-	if shown == 0 {
-		v.row("run", v.paint.yellow("nothing can be run"))
-	}
-}
-
-// collects says for each metric where it is read, the first place first.
-func (v planView) collects(rules []spec.Collect) {
 	var order []string
-	from := map[string][]string{}
-	for _, c := range rules {
-		at := strings.TrimSpace(c.Path + " " + c.Pointer)
-		if c.Kind == "stdout_regex" {
-			at = "its output"
+	by := map[string][]string{}
+	for _, id := range slices.Sorted(maps.Keys(e.SKUs)) {
+		status := strings.ReplaceAll(e.SKUs[id].Status, "_", " ")
+		if by[status] == nil {
+			order = append(order, status)
 		}
-		if from[c.Metric] == nil {
-			order = append(order, c.Metric)
-		}
-		if !slices.Contains(from[c.Metric], at) {
-			from[c.Metric] = append(from[c.Metric], at)
-		}
+		by[status] = append(by[status], id)
 	}
-	for _, m := range order {
-		v.row("", "reads "+m+" from "+strings.Join(from[m], ", else "))
+	for _, status := range order {
+		ids := by[status]
+		text := status + ": " + strings.Join(ids[:min(4, len(ids))], ", ")
+		if len(ids) > 4 {
+			text += fmt.Sprintf(" and %d more", len(ids)-4)
+		}
+		if fit := e.SKUs[ids[0]]; len(fit.Deviations) > 0 {
+			d := fit.Deviations[0]
+			text += fmt.Sprintf("  (%s %s → %s)", d.What, firstOf(d.Declared, "not stated"), d.Used)
+		}
+		v.row("", text)
 	}
 }
 
-func (v planView) claims(claims []spec.Claim) {
-	for i, c := range claims {
-		if i == 10 {
-			v.row("", fmt.Sprintf("… %d more with --json", len(claims)-i))
+// others are the runs beside the main one, each on a line or two.
+func (v planView) others(p *spec.Plan, main *spec.Run) {
+	n := 0
+	for i := range p.Runs {
+		r := &p.Runs[i]
+		if r == main {
+			continue
+		}
+		if n++; n > 4 {
+			continue
+		}
+		status := strings.ReplaceAll(r.Status, "_", " ")
+		if r.Selected {
+			status = "runs too"
+		}
+		text := r.Kind + " · " + status + " · " + ellipsis(oneLine(p.Shown(r.Command)), 100) + where(r.Evidence)
+		var why []string
+		for _, x := range r.Needs {
+			if x.Flag != "" {
+				x.Reason += ", give " + quoteFlag(x.Flag)
+			}
+			why = append(why, x.Reason)
+		}
+		if len(r.Needs) == 0 && r.Status != "auto" {
+			why = r.Reasons
+		}
+		if len(why) > 0 {
+			text += ": " + strings.Join(why, "; ")
+		}
+		v.row(label(n-1, "also"), text)
+	}
+	if n > 4 {
+		v.row("", fmt.Sprintf("… %d more with --json", n-4))
+	}
+}
+
+func ellipsis(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return strings.TrimSpace(string(r[:n-1])) + "…"
+	}
+	return s
+}
+
+// decisions tell why, those about the main run and the environment first; what
+// is shown above already is not said again.
+func (v planView) decisions(p *spec.Plan, main *spec.Run) {
+	kind := ""
+	if main != nil {
+		kind = main.Kind
+	}
+	rank := func(d spec.Decision) int {
+		switch {
+		case d.What == kind+" run":
+			return 0
+		case strings.HasPrefix(d.What, "metric of "):
+			return 2
+		case strings.HasSuffix(d.What, " run"), strings.HasPrefix(d.What, "claim "):
+			return 3
+		}
+		return 1
+	}
+	list := slices.Clone(p.Decisions)
+	slices.SortStableFunc(list, func(a, b spec.Decision) int { return rank(a) - rank(b) })
+	for i, d := range list {
+		if i == 6 {
+			v.row("", fmt.Sprintf("… %d more with --json; --explain FIELD tells all of one", len(list)-i))
+			return
+		}
+		text := d.What
+		if r := rank(d); r == 1 || r == 3 {
+			text += ": " + ellipsis(oneLine(p.Shown(d.Chosen)), 80)
+		}
+		text += ", because " + d.Because
+		for j, o := range d.Over {
+			if j == 2 {
+				text += fmt.Sprintf(" and %d more", len(d.Over)-j)
+				break
+			}
+			text += map[bool]string{true: "; instead of ", false: ", "}[j == 0] + ellipsis(oneLine(o), 110)
+		}
+		v.row(label(i, "why"), text)
+	}
+}
+
+func (v planView) warnings(list []spec.Warning) {
+	n := 0
+	for _, w := range list {
+		if w.Code == "nothing_selected" { // what is missing says it
+			continue
+		}
+		if n++; n <= 6 {
+			v.row(label(n-1, "warning"), v.paint.yellow(w.Message))
+		}
+	}
+	if n > 6 {
+		v.row("", fmt.Sprintf("… %d more with --json", n-6))
+	}
+}
+
+// claims lists those that the main run checks first.
+func (v planView) claims(p *spec.Plan, main *spec.Run) {
+	list := slices.Clone(p.Claims)
+	checked := func(c spec.Claim) bool { return main != nil && slices.Contains(main.ClaimIDs, c.ID) }
+	slices.SortStableFunc(list, func(a, b spec.Claim) int {
+		return map[bool]int{true: 0, false: 1}[checked(a)] - map[bool]int{true: 0, false: 1}[checked(b)]
+	})
+	for i, c := range list {
+		if i == 6 && len(list) > 7 {
+			v.row("", fmt.Sprintf("… %d more with --json", len(list)-i))
 			return
 		}
 		at := c.Where.Paper
@@ -191,7 +256,18 @@ func (v planView) claims(claims []spec.Claim) {
 		if c.Dataset != "" {
 			text += " on " + c.Dataset
 		}
-		text += fmt.Sprintf("  (%s, %s)", at, strings.ReplaceAll(c.Checkable, "_", " "))
+		text += "  [" + at + "]"
+		switch {
+		case checked(c):
+			text += "  checked by this run"
+			if c.Tolerance != nil {
+				text += toleranceWords(c.Tolerance)
+			}
+		case c.Checkable == "numeric":
+			text += "  not checked by this run"
+		default:
+			text += "  " + strings.ReplaceAll(c.Checkable, "_", " ")
+		}
 		v.row(label(i, "claims"), text)
 	}
 }
@@ -211,10 +287,21 @@ func claimValue(c spec.Claim) string {
 	}
 }
 
-func (v planView) suites(p *spec.Plan) {
-	for i, s := range p.Suites {
-		v.row(label(i, "suites"), fmt.Sprintf("%s  %s, %d questions × %d, %d arms", s.ID, s.Kind, s.Questions, s.Repeats, len(s.Arms)))
+// indented prints a text that wraps under itself, after a lead.
+func (v planView) indented(lead, text string) {
+	for _, line := range wrap(text, max(v.width-len(lead), 30)) {
+		fmt.Fprintf(v.w, "%s%s\n", lead, line)
+		lead = strings.Repeat(" ", len(lead))
 	}
+}
+
+// evidenceLine is one place with its words.
+func evidenceLine(e spec.Evidence) string {
+	at := strings.TrimSpace(strings.Trim(where([]spec.Evidence{e}), " []") + " " + e.Field)
+	if e.Quote != "" {
+		at += "  “" + oneLine(e.Quote) + "”"
+	}
+	return at
 }
 
 // row prints one label and a text that wraps under itself.

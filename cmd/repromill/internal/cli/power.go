@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/repromill/repromill/suites"
+	"github.com/repromill/repromill/suites/catalog"
 	"github.com/repromill/repromill/suites/compare"
 )
 
@@ -62,7 +63,7 @@ type powerFlags struct {
 func (a *app) powerCmd() *cobra.Command {
 	var f powerFlags
 	var known []string
-	for _, s := range suites.Known() {
+	for _, s := range catalog.All() {
 		known = append(known, s.Suite)
 	}
 	cmd := &cobra.Command{
@@ -199,14 +200,8 @@ func (f *powerFlags) plan() (compare.Plan, error) {
 }
 
 func findFacts(suite string) (suites.Facts, error) {
-	var names []string
-	for _, k := range suites.Known() {
-		if k.Suite == suite {
-			return k, nil
-		}
-		names = append(names, k.Suite)
-	}
-	return suites.Facts{}, &suites.UnknownError{What: "suite", Name: suite, Known: names}
+	d, err := catalog.All().Find(suite)
+	return d.Facts, err
 }
 
 func (f *powerFlags) suitePower(k suites.Facts, p compare.Plan, changed func(string) bool) (*suitePower, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,8 +25,10 @@ import (
 // runFlags are the options of `run`.
 type runFlags struct {
 	planFlags
+	serveFlags
 	planFile    string
 	executor    string
+	image       string
 	resume      string
 	yes         bool
 	noSandbox   bool
@@ -54,7 +57,11 @@ what is left.`,
 		Example: `  repromill run 2604.08075
   repromill run --yes --max-wall 1h https://autoarxiv.org/abs/2604.08075
   repromill run ./my-checkout --yes
+  repromill run ./my-checkout --data imagenet=/data/imagenet --seeds 3 --sku h200
+  repromill run --executor docker 2604.08075
   repromill plan 2604.08075 -o plan.json && repromill run -f plan.json
+  repromill run nvidia/Qwen3.6-27B-NVFP4 --baseline Qwen/Qwen3.6-27B-FP8 --margin 1pt \
+      --endpoint nvfp4=http://host:8001/v1 --endpoint fp8=http://host:8002/v1
   repromill run --from papers.txt --yes --max-usd 20
   repromill run --resume 01K9…`,
 		Args: cobra.MaximumNArgs(1),
@@ -67,8 +74,10 @@ what is left.`,
 	}
 	fl := cmd.Flags()
 	f.planFlags.add(fl)
+	f.serveFlags.add(fl)
 	fl.StringVarP(&f.planFile, "file", "f", "", "run the plan in `PLAN` (- is standard input) instead of planning")
-	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto, local, kueue, or kueue:PURPOSE for another of the queues of the configuration")
+	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto, local, docker, kueue, or kueue:PURPOSE for another of the queues of the configuration")
+	fl.StringVar(&f.image, "image", "", "with docker: run in the image `REF` as it is and install nothing; it is recorded")
 	fl.StringVar(&f.resume, "resume", "", "take up run `ID` where it stood")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "approve in advance")
 	fl.BoolVar(&f.noSandbox, "no-sandbox", false, "run the code without isolation where none is possible; it is recorded")
@@ -102,7 +111,7 @@ func (f *runFlags) defaults(a *app, cmd *cobra.Command) error {
 		v, _ := a.cfg.Float("concurrency")
 		f.workers = int(v)
 	}
-	known := []string{"aligned", "partially_aligned", "inconclusive", "not_attempted", "not_checkable", "worse", "regression", "undecided"}
+	known := []string{"aligned", "partially_aligned", "inconclusive", "not_attempted", "not_checkable", "equivalent", "worse", "better", "not_worse", "regression", "undecided"}
 	for _, v := range f.failOn {
 		if !slices.Contains(known, v) {
 			return usererrf("verdicts are "+strings.Join(known, ", "), "--fail-on %q is no verdict", v)
@@ -111,10 +120,10 @@ func (f *runFlags) defaults(a *app, cmd *cobra.Command) error {
 	return nil
 }
 
-func (f *runFlags) request(a *app, target string) runner.Request {
+func (f *runFlags) request(a *app, target string, w runner.Wishes) runner.Request {
 	return runner.Request{
-		Target: target, Repo: f.repo, Commit: f.commit, Mirror: a.cfg.String("mirror"),
-		Executor: f.executor, Yes: f.yes, By: firstOf(a.env["USER"], a.env["LOGNAME"], "unknown"),
+		Serving: a.serving, Target: target, Wishes: w, Repo: f.repo, Commit: f.commit, Mirror: a.cfg.String("mirror"),
+		Executor: f.executor, Image: f.image, Yes: f.yes, By: firstOf(a.env["USER"], a.env["LOGNAME"], "unknown"),
 		NoSandbox: f.noSandbox, KeepWork: f.keepWork, Key: f.key,
 		Caps: runner.Caps{GPUHours: f.maxGPUHours, USD: f.maxUSD, Wall: f.maxWall},
 	}
@@ -131,6 +140,10 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 		return usererrf("see `repromill run --help`", "run takes one of TARGET, -f PLAN, --resume ID and --from FILE")
 	}
 	if err := a.checkFolder("paths.results"); err != nil {
+		return err
+	}
+	var err error
+	if a.serving, err = f.serving(f.judge); err != nil {
 		return err
 	}
 	st, err := a.open(ctx)
@@ -153,6 +166,11 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	if _, err := st.outside(); err != nil {
 		return err
 	}
+	if f.resume == "" {
+		if err := a.chooseExecutor(ctx, f); err != nil {
+			return err
+		}
+	}
 	if err := a.clusterReady(ctx, f.executor); err != nil {
 		return err
 	}
@@ -160,7 +178,7 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 		return a.runBatch(ctx, st, f)
 	}
 	if id == "" {
-		req, err := a.newRequest(f, args)
+		req, err := a.newRequest(ctx, f, args)
 		if err != nil {
 			return err
 		}
@@ -180,15 +198,17 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	return failOn(f.failOn, out)
 }
 
-func (a *app) newRequest(f *runFlags, args []string) (runner.Request, error) {
+func (a *app) newRequest(ctx context.Context, f *runFlags, args []string) (runner.Request, error) {
+	f.preflight = true // before anything is spent
 	if f.planFile == "" {
-		return f.request(a, a.expand(args[0])), nil
+		w, err := f.wishes(ctx, a)
+		return f.request(a, a.expand(args[0]), w), err
 	}
-	p, err := a.readPlan(f.planFile)
+	p, err := a.makePlan(ctx, &f.planFlags, "", f.planFile)
 	if err != nil {
 		return runner.Request{}, err
 	}
-	req := f.request(a, p.Target.Input)
+	req := f.request(a, p.Target.Input, runner.Wishes{})
 	req.Plan = p
 	return req, nil
 }
@@ -321,13 +341,22 @@ func (a *app) runBatch(ctx context.Context, st *stack, f *runFlags) error {
 	if err != nil {
 		return err
 	}
+	f.preflight = true
+	w, err := f.wishes(ctx, a)
+	if err != nil {
+		return err
+	}
+	wishes, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
 	salt := ""
 	if f.again {
 		salt = a.now().UTC().Format(time.RFC3339Nano)
 	}
 	batch(ctx, items, f.workers, func(ctx context.Context, it *batchItem) {
-		req := f.request(a, a.expand(it.Target))
-		sum := sha256.Sum256(fmt.Appendf(nil, "batch\x00%s\x00%s\x00%s\x00%s", it.Target, f.repo, f.commit, salt))
+		req := f.request(a, a.expand(it.Target), w)
+		sum := sha256.Sum256(fmt.Appendf(nil, "batch\x00%s\x00%s\x00%s\x00%s\x00%s", it.Target, f.repo, f.commit, salt, wishes))
 		req.Key = hex.EncodeToString(sum[:])
 		run, created, err := st.runner.Create(ctx, req)
 		if err != nil {

@@ -24,8 +24,12 @@ import (
 	"github.com/repromill/repromill/results/report"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/local"
+	"github.com/repromill/repromill/runner/pip"
 	"github.com/repromill/repromill/runner/sandbox"
 	"github.com/repromill/repromill/runner/store"
+	"github.com/repromill/repromill/suites/accuracy"
+	"github.com/repromill/repromill/suites/catalog"
+	"github.com/repromill/repromill/suites/data"
 )
 
 // stack is everything that a command on runs works with.
@@ -81,7 +85,7 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	// address; the index is the user's choice, so those hosts may have one.
 	private := a.cfg.List("indexes.hosts")
 	if u, err := url.Parse(a.cfg.String("indexes.url")); err == nil {
-		private = append(private, runner.IndexHosts(u)...)
+		private = append(private, pip.Hosts(u)...)
 	}
 	executor, err := local.New(local.Config{
 		Dir: filepath.Join(state, "attempts"), Self: worker, Sandbox: sandbox.Config{Init: sandboxInit},
@@ -90,21 +94,39 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	if err != nil {
 		return err
 	}
+	containers, err := a.dockerExecutor(state, private, hook)
+	if err != nil {
+		return err
+	}
 	executors, places := a.clusterExecutors(hook)
 	executors["local"] = executor
+	executors["docker"] = containers
 	s.outside = sync.OnceValues(a.pipeline)
 	prices := map[string]float64{}
 	for sku, v := range a.cfg.Group("prices") {
 		prices[sku], _ = strconv.ParseFloat(v.Value, 64)
 	}
 	s.runner, err = runner.New(runner.Config{
-		Store: s.store, Executors: executors, Places: places, Planner: s.outside,
-		Source: s.outside, Results: runner.InDataset(s.data), Dir: state,
+		Store: s.store, Executors: executors, Places: places,
+		Images: map[string]runner.Images{"docker": images{a}}, Planner: s.outside,
+		Source: s.outside, Assets: s.outside, Results: runner.InDataset(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
-		PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
-		Version: createdBy(),
+		GPUs: len(gpuDevices()), PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
+		Version: createdBy(), Serving: a.serving,
+		Suites: &accuracy.Bench{Catalog: catalog.All(), Hub: s.hub(a), Getenv: a.getenv, Now: a.now, Hook: hook},
 	})
 	return err
+}
+
+// hub is the way to data sets, through the same client as plans.
+func (s *stack) hub(a *app) func() (*data.Hub, error) {
+	return func() (*data.Hub, error) {
+		pl, err := s.outside()
+		if err != nil {
+			return nil, err
+		}
+		return data.New(data.Config{Client: pl.Client, Cache: data.CacheDir(a.getenv)}), nil
+	}
 }
 
 // indexEnv is the environment that preparing may see: where packages come from.
@@ -149,14 +171,33 @@ func (o outside) Checkout(ctx context.Context, repo, commit string, submodules b
 	return runner.Cloned(pl.Cloner).Checkout(ctx, repo, commit, submodules)
 }
 
+// The bounds of a checkpoint that is fetched by URL.
+const (
+	maxAssetBytes = 256 << 30
+	maxAssetTime  = 12 * time.Hour
+)
+
+// Fetch gets a file into the cache by content; see runner.Assets.
+func (o outside) Fetch(ctx context.Context, url string) (path, sha256 string, bytes int64, err error) {
+	pl, err := o()
+	if err != nil {
+		return "", "", 0, err
+	}
+	res, err := pl.Client.Get(ctx, fetch.Request{URL: url, NoBody: true, MaxBytes: maxAssetBytes, Timeout: maxAssetTime})
+	if err != nil {
+		return "", "", 0, err
+	}
+	return res.Path, res.SHA256, res.Size, nil
+}
+
 // pipeline builds the way from a target to a plan.
 func (a *app) pipeline() (*pipeline.Pipeline, error) { return a.pipelineInto("") }
 
-// pipelineInto is pipeline, with every answer also written to a mirror.
-func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
+// fetchConfig is how this invocation reaches the outside.
+func (a *app) fetchConfig(record string) (fetch.Config, error) {
 	cfg, err := fetch.ConfigFromEnv(a.getenv)
 	if err != nil {
-		return nil, err
+		return cfg, err
 	}
 	cfg.CacheDir = a.cfg.String("paths.cache")
 	cfg.Mirror = a.cfg.String("mirror")
@@ -174,8 +215,17 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	cfg.Endpoints, cfg.Limits = a.endpoints()
 	if cfg.Mirror != "" {
 		if info, err := os.Stat(cfg.Mirror); err != nil || !info.IsDir() {
-			return nil, usererrf("name a folder filled by `repromill mirror add TARGET`", "the mirror %q is not a folder", cfg.Mirror)
+			return cfg, usererrf("name a folder filled by `repromill mirror add TARGET`", "the mirror %q is not a folder", cfg.Mirror)
 		}
+	}
+	return cfg, nil
+}
+
+// pipelineInto is pipeline, with every answer also written to a mirror.
+func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
+	cfg, err := a.fetchConfig(record)
+	if err != nil {
+		return nil, err
 	}
 	client, err := fetch.New(cfg)
 	if err != nil {
@@ -206,7 +256,11 @@ func (a *app) pipelineInto(record string) (*pipeline.Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Cloner: cloner, CreatedBy: createdBy()}, nil
+	costs, err := a.costs()
+	if err != nil {
+		return nil, err
+	}
+	return &pipeline.Pipeline{Intake: intake.New(intake.Config{Client: client}), Client: client, Now: a.now, Cloner: cloner, CreatedBy: createdBy(), Costs: costs}, nil
 }
 
 // useMirrorOf makes a resumed run use the mirror it was made with, unless

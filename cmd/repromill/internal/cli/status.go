@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -115,7 +116,7 @@ func (a *app) statusOne(ctx context.Context, st *stack, id string) error {
 		fmt.Fprintf(w, "reason\t%s\n", clean(oneLine(run.Error)))
 	}
 	fmt.Fprintf(w, "created\t%s\n", run.Created.UTC().Format(time.RFC3339))
-	for _, name := range runner.Stages() {
+	for _, name := range stagesOf(s.Stages) {
 		if sg, ok := s.Stages[name]; ok {
 			took := ""
 			if !sg.Finished.IsZero() {
@@ -280,4 +281,16 @@ func (a *app) cancelCmd() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// stagesOf lists the stages of a run in their order, with its suites before what
+// is committed of them.
+func stagesOf(begun map[string]store.Stage) []string {
+	out := slices.DeleteFunc(runner.Stages(), func(s string) bool { return s == runner.StageCommit })
+	for _, name := range sortedKeys(begun) {
+		if !slices.Contains(runner.Stages(), name) {
+			out = append(out, name)
+		}
+	}
+	return append(out, runner.StageCommit)
 }

@@ -55,6 +55,16 @@ func Keys() []Key {
 		{Name: "indexes.url", Env: []string{"UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"}, Default: "https://pypi.org/simple", Help: "package index for prepared environments", check: checkURL},
 		{Name: "indexes.hosts", Help: "further host:port pairs that installing may reach, comma separated (a file host of the index)"},
 		{Name: "indexes.ca_bundle", Env: []string{"PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}, Help: "CA bundle for the package index"},
+		{Name: "executor", Env: []string{"REPROMILL_EXECUTOR"}, Default: "auto", Help: "default for --executor: auto, local, docker or kueue", check: checkExecutor},
+		{Name: "indexes.extra", Env: []string{"UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL"}, Help: "further package indexes for images, comma separated"},
+		{Name: "indexes.torch", Help: "index of PyTorch's builds by CUDA version, for images", check: checkURL},
+		{Name: "indexes.python", Env: []string{"UV_PYTHON_INSTALL_MIRROR"}, Help: "mirror of standalone Python interpreters, for images", check: checkURL},
+		{Name: "indexes.debian", Help: "mirror of the distribution's packages, for images", check: checkURL},
+		{Name: "indexes.conda", Env: []string{"CONDA_CHANNEL_ALIAS"}, Help: "mirror of the conda channels, for images", check: checkURL},
+		{Name: "images.bases", Env: []string{"REPROMILL_IMAGE_BASES"}, Help: "base images to try in order, comma separated; {python} is each acceptable version (docker.io/library/python:{python}-slim)"},
+		{Name: "images.interpreters", Help: "where a Python is taken from, in order: base, uv, apt"},
+		{Name: "images.uv", Env: []string{"REPROMILL_UV"}, Help: "path of the uv program for images; otherwise it is fetched from the package index"},
+		{Name: "images.micromamba", Env: []string{"MAMBA_EXE"}, Help: "path of the micromamba program, for conda environments"},
 		{Name: "registry", Env: []string{"REPROMILL_REGISTRY"}, Help: "container registry for built images"},
 		{Name: "queues.*", Help: "Kueue LocalQueue by purpose (small, reserved); `run --executor kueue:PURPOSE` uses it"},
 		{Name: "cluster.context", Help: "context of the kubeconfig (KUBECONFIG); the current one when empty"},
@@ -68,7 +78,11 @@ func Keys() []Key {
 		{Name: "cluster.product", Help: "label nvidia.com/gpu.product of the nodes for runs with GPUs"},
 		{Name: "cluster.gpus", Default: "8", Help: "most GPUs that one run may ask for", check: checkCount},
 		{Name: "cluster.cpu", Default: "1", Help: "CPUs of a pod"},
-		{Name: "prices.*", Help: "USD per GPU-hour by SKU id", check: checkNumber},
+		{Name: "prices.*", Help: "USD per GPU-hour on demand, by SKU id", check: checkNumber},
+		{Name: "prices_owned.*", Help: "USD per GPU-hour of owned or contracted GPUs, by SKU id", check: checkNumber},
+		{Name: "prices_as_of", Help: "month of the prices above, such as 2026-11"},
+		{Name: "hosted_prices", Help: "CSV file with prices per million tokens: model, input_usd_per_m, output_usd_per_m, host, as_of, source"},
+		{Name: "calibration", Env: []string{"REPROMILL_CALIBRATION"}, Help: "file written by `repromill estimate calibrate`, for every estimate"},
 		{Name: "caps.gpu_hours", Help: "default for --max-gpu-hours", check: checkNumber},
 		{Name: "caps.usd", Help: "default for --max-usd", check: checkNumber},
 		{Name: "caps.wall", Help: "default for --max-wall, such as 2h", check: checkDuration},
@@ -313,6 +327,13 @@ func checkURL(s string) error {
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok || !slices.Contains([]string{"https", "http"}, scheme) || rest == "" {
 		return errors.New("not an http(s) URL")
+	}
+	return nil
+}
+
+func checkExecutor(s string) error {
+	if kind, _, _ := strings.Cut(s, ":"); !slices.Contains([]string{"auto", "local", "docker", "kueue"}, kind) {
+		return errors.New("not auto, local, docker or kueue")
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	costs "github.com/repromill/repromill/estimators/job"
 	"github.com/repromill/repromill/planner"
 	"github.com/repromill/repromill/planner/fetch"
 	"github.com/repromill/repromill/planner/fetch/git"
@@ -23,8 +24,11 @@ import (
 // Pipeline makes plans. It is safe for concurrent use.
 type Pipeline struct {
 	Intake    *intake.Intake
+	Client    *fetch.Client // that Intake asks through
 	Cloner    *git.Cloner
 	CreatedBy string
+	Costs     costs.Config     // prices and GPUs of estimates
+	Now       func() time.Time // nil means time.Now
 }
 
 // Emit reports progress; see runner.Planner.
@@ -64,6 +68,8 @@ type job struct {
 	target   spec.Target
 	in       planner.Input
 	checkout *git.Checkout
+	// candidate is the model that is the target.
+	candidate *intake.Model
 }
 
 func (j *job) stage(name string, fn func() (string, error)) error {
@@ -139,7 +145,7 @@ func (j *job) model(ctx context.Context) (string, error) {
 		return "", outside(ctx, j.notInMirror(err))
 	}
 	j.target.Revision = m.Revision
-	j.in.Model = &m.Model
+	j.in.Model, j.candidate = &m.Model, m
 	j.in.Warnings = append(j.in.Warnings, m.Warnings...)
 	return m.ID + " @ " + m.Revision, nil
 }
@@ -302,14 +308,31 @@ func (j *job) plan(ctx context.Context) (*spec.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, nil
+	if err := j.suites(ctx, p); err != nil {
+		return nil, err
+	}
+	w := j.req.Wishes
+	w.Compare = nil // the suites have it
+	if err := j.Apply(ctx, p, w, j.emit); err != nil {
+		return nil, err
+	}
+	return p, j.Estimate(ctx, p)
 }
 
 func summary(p *spec.Plan) string {
 	for _, r := range p.Runs {
 		if r.Selected {
-			return r.Command
+			return p.Shown(r.Command)
 		}
+	}
+	var chosen []string
+	for _, s := range p.Suites {
+		if s.Selected {
+			chosen = append(chosen, s.ID)
+		}
+	}
+	if chosen != nil {
+		return "suites " + strings.Join(chosen, ", ")
 	}
 	return "nothing can be run"
 }

@@ -1,4 +1,7 @@
-package local
+// Package capture keeps what a command prints, up to a limit over both
+// streams: each stream in its own file, and both in one in the order in which
+// they arrived.
+package capture
 
 import (
 	"errors"
@@ -9,11 +12,21 @@ import (
 	"time"
 )
 
-// capture keeps what a command prints, up to a limit over both streams: each
-// stream in its own file, and both in one in the order in which they arrived.
-type capture struct {
+// The files of a capture.
+const (
+	Output = "output" // both streams in the order in which they arrived
+	Stdout = "stdout"
+	Stderr = "stderr"
+)
+
+// Capture is the output of one command.
+type Capture struct {
+	// Stdout and Stderr are the write ends for the command.
+	Stdout, Stderr *os.File
+	// Full is closed when the limit is passed.
+	Full chan struct{}
+
 	stdout, stderr *stream
-	full           chan struct{} // closed when the limit is passed
 
 	mu       sync.Mutex
 	combined *os.File
@@ -31,18 +44,20 @@ type stream struct {
 // drainGrace is how long the last words may take after the last process ended.
 const drainGrace = 5 * time.Second
 
-func newCapture(dir string, limit int64) (*capture, error) {
-	c := &capture{full: make(chan struct{}), left: limit}
+// New makes the files in dir and begins to read.
+func New(dir string, limit int64) (*Capture, error) {
+	c := &Capture{Full: make(chan struct{}), left: limit}
 	var err error
-	if c.combined, err = create(dir, fileOutput); err != nil {
+	if c.combined, err = create(dir, Output); err != nil {
 		return nil, err
 	}
-	if c.stdout, err = newStream(dir, fileStdout); err != nil {
+	if c.stdout, err = newStream(dir, Stdout); err != nil {
 		return nil, err
 	}
-	if c.stderr, err = newStream(dir, fileStderr); err != nil {
+	if c.stderr, err = newStream(dir, Stderr); err != nil {
 		return nil, err
 	}
+	c.Stdout, c.Stderr = c.stdout.w, c.stderr.w
 	for _, s := range []*stream{c.stdout, c.stderr} {
 		c.wg.Add(1)
 		go c.pump(s)
@@ -72,7 +87,7 @@ func newStream(dir, name string) (*stream, error) {
 
 // pump copies until every writer is gone. Behind the limit it reads on and
 // drops, so that nothing hangs on a full pipe before it is killed.
-func (c *capture) pump(s *stream) {
+func (c *Capture) pump(s *stream) {
 	defer c.wg.Done()
 	buf := make([]byte, 64<<10)
 	for {
@@ -86,7 +101,7 @@ func (c *capture) pump(s *stream) {
 	}
 }
 
-func (c *capture) keep(s *stream, b []byte) {
+func (c *Capture) keep(s *stream, b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	over := int64(len(b)) > c.left
@@ -102,21 +117,21 @@ func (c *capture) keep(s *stream, b []byte) {
 	if over || errors.Join(err, err2) != nil {
 		c.left = 0
 		select {
-		case <-c.full:
+		case <-c.Full:
 		default:
-			close(c.full)
+			close(c.Full)
 		}
 	}
 }
 
-// started lets go of the write ends, which the command holds from here on.
-func (c *capture) started() {
+// Started lets go of the write ends, which the command holds from here on.
+func (c *Capture) Started() {
 	c.stdout.w.Close()
 	c.stderr.w.Close()
 }
 
-// finish waits for the last words and returns how many bytes were kept.
-func (c *capture) finish() int64 {
+// Finish waits for the last words and returns how many bytes were kept.
+func (c *Capture) Finish() int64 {
 	for _, s := range []*stream{c.stdout, c.stderr} {
 		s.r.SetReadDeadline(time.Now().Add(drainGrace))
 	}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/repromill/repromill/results/schema/schematest"
+	"github.com/repromill/repromill/suites/catalog"
+	"github.com/repromill/repromill/suites/endpoint/endpointtest"
+)
+
+// The questions of the data set that modelMirror makes name their own answer, so
+// that a server can be right on a known share of them.
+var (
+	askedRE = regexp.MustCompile(`Question number (\d+): which of these is ([A-J])\?`)
+	sumRE   = regexp.MustCompile(`Problem (\d+): what is (\d+) \+ 1\?`)
+)
+
+func share(parts ...any) float64 {
+	h := fnv.New64a()
+	fmt.Fprint(h, parts...)
+	return float64(h.Sum64()%1_000_000) / 1_000_000
+}
+
+// modelServer speaks the protocol of a model server that is right on a share of
+// the questions of modelMirror.
+func modelServer(model, salt string, right float64, slots int, delay time.Duration) *endpointtest.Server {
+	return endpointtest.New(endpointtest.Config{Model: model, Version: "0.14.0", Started: time.Unix(1_790_000_000, 0), KVDtype: "fp8", MaxLen: 32768, Slots: slots,
+		Answer: func(a endpointtest.Asked) endpointtest.Reply {
+			r := endpointtest.Reply{Delay: delay}
+			var seed int64
+			if a.Seed != nil {
+				seed = *a.Seed
+			}
+			if m := sumRE.FindStringSubmatch(a.Prompt); m != nil {
+				var n int
+				fmt.Sscan(m[2], &n)
+				if share(salt, m[1], seed) < right {
+					n++
+				}
+				r.Text = fmt.Sprintf("The sum is \\boxed{%d}.", n)
+				return r
+			}
+			m := askedRE.FindAllStringSubmatch(a.Prompt, -1)
+			if m == nil {
+				r.Text = "What?"
+				return r
+			}
+			last := m[len(m)-1] // examples come before
+			letter := last[2]
+			switch u := share(salt, last[1], seed); {
+			case u < right:
+			case u > 0.99:
+				r.Text, r.Finish = "Let me think about it", "length"
+				return r
+			default:
+				letter = string("ABCDEFGHIJ"[(strings.Index("ABCDEFGHIJ", letter)+1)%10])
+			}
+			r.Reasoning = "It says so."
+			r.Text = fmt.Sprintf("It says so.\n\nAnswer: \\boxed{%s}", letter)
+			if !a.Chat {
+				r.Text = fmt.Sprintf(" The answer is (%s).\n\n", letter)
+			}
+			return r
+		}})
+}
+
+// modelMirror makes a mirror with the models org/tiny-NVFP4 and org/tiny-FP8, and
+// with data sets of the shape of MMLU-Pro and AIME.
+func modelMirror(dir string, questions int) error {
+	put := func(name string, body []byte) error {
+		path := filepath.Join(dir, "huggingface.co", filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(path, body, 0o644)
+	}
+	for name, quant := range map[string]string{"tiny-NVFP4": "NVFP4", "tiny-FP8": "FP8"} {
+		sha := strings.Repeat(map[string]string{"NVFP4": "a", "FP8": "b"}[quant], 40)
+		body, err := json.Marshal(map[string]any{"id": "org/" + name, "sha": sha, "pipeline_tag": "text-generation",
+			"siblings": []any{map[string]any{"rfilename": "config.json"}, map[string]any{"rfilename": "model.safetensors"}}})
+		if err != nil {
+			return err
+		}
+		if err := put("api/models/org/"+name, body); err != nil {
+			return err
+		}
+		config := fmt.Sprintf(`{"architectures":["LlamaForCausalLM"],"model_type":"llama","torch_dtype":"bfloat16","quantization_config":{"quant_method":"modelopt","quant_algo":%q}}`, quant)
+		if err := put("org/"+name+"/resolve/"+sha+"/config.json", []byte(config)); err != nil {
+			return err
+		}
+	}
+	for _, d := range catalog.All() {
+		for i, f := range d.Data {
+			var body []byte
+			var err error
+			switch {
+			case d.Suite == "mmlu-pro":
+				body, err = letters(questions, i == 1)
+			case d.Suite == "aime-2025":
+				body = sums(30)
+			default:
+				continue
+			}
+			if err == nil {
+				err = put("datasets/"+f.Repo+"/resolve/"+f.Commit+"/"+f.Path, body)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// letters is a data set of the shape of MMLU-Pro.
+func letters(n int, shots bool) ([]byte, error) {
+	var ids []int64
+	var question, answer, category, cot []string
+	var options [][]string
+	for i := range n {
+		letter := string("ABCDEFGHIJ"[i%10])
+		ids = append(ids, int64(i+1))
+		question = append(question, fmt.Sprintf("Question number %d: which of these is %s?", i+1, letter))
+		answer, category = append(answer, letter), append(category, []string{"math", "law"}[i%2])
+		cot = append(cot, "A: Let's think step by step. It says so. The answer is ("+letter+").")
+		options = append(options, []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"})
+		if shots && i == 19 {
+			break
+		}
+	}
+	var b strings.Builder
+	err := schematest.Write(&b, schematest.Column{Name: "question_id", Values: ids}, schematest.Column{Name: "question", Values: question}, schematest.Column{Name: "options", Values: options},
+		schematest.Column{Name: "answer", Values: answer}, schematest.Column{Name: "cot_content", Values: cot}, schematest.Column{Name: "category", Values: category})
+	return []byte(b.String()), err
+}
+
+// sums is a data set of the shape of AIME's.
+func sums(n int) []byte {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "{\"id\":\"%d\",\"problem\":\"Problem %d: what is %d + 1?\",\"answer\":\"%d\"}\n", i, i, 7*i, 7*i+1)
+	}
+	return []byte(b.String())
+}

@@ -1,0 +1,232 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/verdict"
+	"github.com/repromill/repromill/suites/accuracy"
+	"github.com/repromill/repromill/suites/compare"
+	"github.com/repromill/repromill/suites/harness"
+)
+
+// StageSuite is the stage that carries out a suite of the plan.
+func StageSuite(id string) string { return "suite/" + id }
+
+// Suites carries out the accuracy suites of a plan; [*accuracy.Bench] does.
+type Suites interface {
+	// Refusal says why a suite is not attempted, "" if nothing stands against it.
+	Refusal(s spec.Suite, at accuracy.Serving) string
+	// Run asks what is left to ask, and may be called again after any error.
+	Run(ctx context.Context, j accuracy.Job) (harness.Result, error)
+	// Answers calls f for every answer that a result rests on.
+	Answers(ctx context.Context, j accuracy.Job, res harness.Result, f func(harness.Answer) error) error
+}
+
+// SuiteOutcome is what came of one suite of the plan.
+type SuiteOutcome struct {
+	Suite   string          `json:"suite"`
+	Refused string          `json:"refused,omitempty"` // why it was not attempted
+	Result  *harness.Result `json:"result,omitempty"`
+}
+
+// wanted are the suites that the plan selects.
+func (d *drive) wanted() (out []spec.Suite) {
+	for _, s := range d.plan.Suites {
+		if s.Selected {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// serving is where this run's arms are served: as the request says, and over it
+// whatever this process was told.
+func (d *drive) serving() accuracy.Serving {
+	s := d.req.Serving
+	more := d.cfg.Serving
+	s.Endpoints = merged(s.Endpoints, more.Endpoints)
+	s.Prices = merged(s.Prices, more.Prices)
+	if more.Judge != "" {
+		s.Judge, s.JudgeModel = more.Judge, more.JudgeModel
+	}
+	return s
+}
+
+// endpoints are the URLs of the arms by their names.
+func (d *drive) endpoints() map[string]string {
+	at, out := d.serving(), map[string]string{}
+	for _, s := range d.wanted() {
+		for _, a := range s.Arms {
+			if u := at.URL(a); u != "" {
+				out[a.Name] = u
+			}
+		}
+	}
+	return out
+}
+
+func merged[V any](a, b map[string]V) map[string]V {
+	out := map[string]V{}
+	for _, m := range []map[string]V{a, b} {
+		for k, v := range m {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// suiteRefusal says why a suite is not attempted.
+func (d *drive) suiteRefusal(s spec.Suite) string {
+	if d.cfg.Suites == nil {
+		return "this program carries out no suites"
+	}
+	return d.cfg.Suites.Refusal(s, d.serving())
+}
+
+// servable is an error where suites would be carried out and nobody says where
+// their models are served.
+func (d *drive) servable() error {
+	var list []spec.Suite
+	for _, s := range d.wanted() {
+		if d.suiteRefusal(s) == "" {
+			list = append(list, s)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return d.serving().Missing(list)
+}
+
+// attemptable reports whether any suite would be carried out.
+func (d *drive) attemptable() bool {
+	return slices.ContainsFunc(d.wanted(), func(s spec.Suite) bool { return d.suiteRefusal(s) == "" })
+}
+
+// suites carries out the plan's suites, each a stage of its own.
+func (d *drive) suites(ctx context.Context) (out []SuiteOutcome, err error) {
+	for _, s := range d.wanted() {
+		one, err := stage(ctx, d, StageSuite(s.ID), func(ctx context.Context) (SuiteOutcome, string, error) { return d.suite(ctx, s, out) })
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, one)
+	}
+	return out, nil
+}
+
+func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome) (out SuiteOutcome, skipped string, err error) {
+	out.Suite = s.ID
+	if out.Refused = d.suiteRefusal(s); out.Refused != "" {
+		return out, out.Refused, nil
+	}
+	j := d.job(s)
+	if out.Refused = d.allowance(&j, before); out.Refused != "" {
+		return out, out.Refused, nil
+	}
+	var told time.Time
+	begun := d.cfg.Now()
+	j.Progress = func(p harness.Progress) {
+		// A run of days need not tell of every second.
+		now := d.cfg.Now()
+		if now.Sub(told) < max(time.Second, now.Sub(begun)/500) {
+			return
+		}
+		told = now
+		_ = d.cfg.Store.Append(ctx, d.run.ID, event(StageSuite(s.ID), Progress, progressOf(p))) // what is lost is only seen later
+	}
+	res, err := d.cfg.Suites.Run(ctx, j)
+	if err != nil {
+		return out, "", err
+	}
+	out.Result = &res
+	for _, c := range res.Comparisons {
+		d.pending = append(d.pending, event(StageSuite(s.ID), VerdictGiven, c))
+	}
+	if res.Paid.USD > 0 {
+		d.pending = append(d.pending, event(StageSuite(s.ID), CostSeen, res.Paid))
+	}
+	return out, "", nil
+}
+
+func (d *drive) job(s spec.Suite) accuracy.Job {
+	return accuracy.Job{Suite: s, Serving: d.serving(), Dir: filepath.Join(d.answers(), safeName(s.ID))}
+}
+
+// answers is the folder of what the models answered.
+func (d *drive) answers() string { return filepath.Join(d.dir, "answers") }
+
+// allowance sets the bounds of a suite to what the caps of the run leave.
+func (d *drive) allowance(j *accuracy.Job, before []SuiteOutcome) (refused string) {
+	spent := d.total()
+	for _, b := range before {
+		if b.Result != nil {
+			spent.USD += b.Result.Paid.USD
+			spent.WallSeconds += b.Result.Paid.Seconds
+		}
+	}
+	if c := d.req.Caps.USD; c > 0 {
+		if j.USD = c - spent.USD; j.USD <= 0 {
+			return fmt.Sprintf("the cap of %g USD is used up", c)
+		}
+	}
+	if c := d.req.Caps.Wall; c > 0 {
+		if j.Wall = c - time.Duration(spent.WallSeconds*float64(time.Second)); j.Wall <= 0 {
+			return fmt.Sprintf("the cap of %s wall time is used up", c)
+		}
+	}
+	return ""
+}
+
+// progressOf is a harness's progress as an event has it.
+func progressOf(p harness.Progress) map[string]any {
+	msg := fmt.Sprintf("%d questions complete", p.Questions)
+	if p.Rate > 0 {
+		msg += fmt.Sprintf(", %.3g answers/s, at most %s to go", p.Rate, p.ETA.Round(time.Second))
+	}
+	if p.Tokens > 0 {
+		msg += fmt.Sprintf(", %.3g M tokens", float64(p.Tokens)/1e6)
+	}
+	if p.USD > 0 {
+		msg += fmt.Sprintf(", $%.2f", p.USD)
+	}
+	return map[string]any{"done": p.Done, "total": p.Total, "unit": "answers", "message": msg,
+		"questions": p.Questions, "rate": p.Rate, "eta_s": p.ETA.Seconds(), "tokens": p.Tokens, "usd": p.USD, "in_flight": p.InFlight, "limits": p.Limits}
+}
+
+// judgeSuites is the verdict on the candidates over all suites that were
+// compared; false if none was.
+func judgeSuites(plan *spec.Plan, list []SuiteOutcome) (verdict.Verdict, string, bool) {
+	var named []compare.Named
+	var words []string
+	alpha := 0.05
+	for _, o := range list {
+		if o.Result == nil {
+			words = append(words, fmt.Sprintf("%s not attempted: %s", o.Suite, o.Refused))
+			continue
+		}
+		for _, c := range o.Result.Comparisons {
+			name := o.Suite
+			if len(o.Result.Comparisons) > 1 {
+				name += " of " + c.Candidate
+			}
+			named = append(named, compare.Named{Suite: name, Result: c.Result})
+			words = append(words, fmt.Sprintf("%s %s", name, strings.ReplaceAll(string(c.Result.Verdict), "_", " ")))
+			alpha = c.Result.Alpha
+		}
+	}
+	if len(named) == 0 {
+		return "", strings.Join(words, "; "), false
+	}
+	j, err := compare.All(named, alpha)
+	if err != nil { // the verdicts are those of the methods
+		return verdict.Verdict(compare.Undecided), err.Error(), true
+	}
+	return verdict.Verdict(j.Verdict), strings.Join(words, "; "), true
+}
