@@ -246,7 +246,10 @@ func (rec *Record) rerun(planFile string) string {
 	fromFile := q.Plan != nil || len(rec.Outcome.Suites) > 0
 	if fromFile {
 		argv = append(argv, "-f", word(planFile))
-		q.Mirror, q.Repo, q.Commit = "", "", ""
+		q.Repo, q.Commit = "", ""
+		if len(rec.Outcome.Suites) == 0 { // suites read their data sets again
+			q.Mirror = ""
+		}
 		for _, arm := range slices.Sorted(maps.Keys(rec.Outcome.Endpoints)) {
 			argv = append(argv, "--endpoint", word(arm+"="+rec.Outcome.Endpoints[arm]))
 		}
