@@ -132,6 +132,10 @@ func (e *Executor) podSpec(at pod.Folder, a runner.Attempt) (*corev1.PodSpec, er
 		selector[labelProduct] = c.Product
 	}
 	uid, gid := e.user(a.Key.RunID)
+	image := c.Image
+	if a.Image != "" {
+		image = a.Image
+	}
 	field := func(path string) *corev1.EnvVarSource {
 		return &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}
 	}
@@ -142,7 +146,7 @@ func (e *Executor) podSpec(at pod.Folder, a runner.Attempt) (*corev1.PodSpec, er
 			RunAsNonRoot: ptr(true), RunAsUser: ptr(int64(uid)), RunAsGroup: ptr(int64(gid)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		Containers: []corev1.Container{{
-			Name: container, Image: c.Image, Command: []string{c.Worker, "worker", string(at)},
+			Name: container, Image: image, Command: []string{c.Worker, "worker", string(at)},
 			Env:       []corev1.EnvVar{{Name: "POD_UID", ValueFrom: field("metadata.uid")}, {Name: "NODE_NAME", ValueFrom: field("spec.nodeName")}, {Name: "HOME", Value: "/tmp"}},
 			Resources: corev1.ResourceRequirements{Requests: resources, Limits: resources}, VolumeMounts: mounts,
 			SecurityContext: &corev1.SecurityContext{

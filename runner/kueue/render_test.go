@@ -39,7 +39,7 @@ func TestJobGolden(t *testing.T) {
 		"job-gpus.yaml": {func(c *Config) {
 			c.Queue, c.NodeSelector, c.RuntimeClass = "repromill-reserved", map[string]string{"pool": "bench"}, "nvidia"
 		},
-			func(a *runner.Attempt) { a.GPUs = 8 }},
+			func(a *runner.Attempt) { a.GPUs, a.Image = 8, "registry.example/vllm@sha256:1111" }},
 		"job-install.yaml": {func(c *Config) { c.Worker = "/usr/bin/repromill" },
 			func(a *runner.Attempt) { a.Network.Hosts = []string{"pypi.org:443"} }},
 	} {

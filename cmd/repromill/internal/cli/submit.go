@@ -60,6 +60,7 @@ anything.`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.repo, "repo", "", "use the code at `URL or DIR` instead of the links that are found")
 	fl.StringVar(&f.commit, "commit", "", "use this commit, branch or tag of the code")
+	f.wishFlags.add(fl)
 	fl.StringVarP(&f.planFile, "file", "f", "", "submit the plan in `PLAN` (- is standard input) instead of planning")
 	fl.StringVar(&purpose, "queue", "", "`PURPOSE` of the queue in the configuration, such as small (the default) or reserved")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "approve in advance")
@@ -169,7 +170,11 @@ func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, asYAM
 	if err != nil {
 		return err
 	}
-	p, err := a.planFor(ctx, f, args)
+	target := ""
+	if len(args) > 0 {
+		target = args[0]
+	}
+	p, err := a.makePlan(ctx, &f.planFlags, target, f.planFile)
 	if err != nil {
 		return err
 	}
@@ -205,20 +210,6 @@ func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, asYAM
 	}
 	a.printPreviews(list)
 	return nil
-}
-
-func (a *app) planFor(ctx context.Context, f *runFlags, args []string) (*spec.Plan, error) {
-	if f.planFile != "" {
-		return a.readPlan(f.planFile)
-	}
-	pl, err := a.pipeline()
-	if err != nil {
-		return nil, err
-	}
-	ui := a.ui()
-	p, err := pl.Plan(ctx, runner.PlanRequest{Target: a.expand(args[0]), Repo: a.expand(f.repo), Commit: f.commit}, ui.emit)
-	ui.abandon()
-	return p, err
 }
 
 // exampleAttempt is an attempt of a run that does not exist yet: the Job of a
