@@ -39,21 +39,19 @@ lint: ## gofmt, go vet, staticcheck, go.mod
 e2e: build ## kill the command and the runner at every durable step and resume
 	@go test -count=1 -json -tags e2e -run Kill -timeout 40m ./cmd/repromill ./runner | go run ./cmd/testreport
 
-<<<<<<< HEAD
 .PHONY: e2e-cluster
 e2e-cluster: ## runs on a real Kubernetes with Kueue, which is built and started for it (Linux, root)
 	@go build -o bin/devcluster ./cmd/devcluster
 	@bin/devcluster up && trap 'bin/devcluster down' EXIT && bin/devcluster image && eval "$$(bin/devcluster env)" && export CGO_ENABLED=0 && \
 	  { go test -count=1 -json -tags cluster -timeout 20m ./runner/kueue && \
 	    go test -count=1 -json -tags cluster -timeout 20m -run 'Cluster|DemoPaper|TestSubmit' ./cmd/repromill; } | go run ./cmd/testreport
-=======
+
 .PHONY: e2e-docker
 e2e-docker: build ## papers, hostile programs and faults in Docker, which is installed and started where it lacks
 	@vars=$$(.ci/docker.sh up) || { code=$$?; [ $$code = 75 ] && exit 0; exit $$code; }; eval "$$vars"; \
 	  trap '.ci/docker.sh down' EXIT; \
 	  go test -count=1 -json -tags e2e -timeout 14m -run 'Docker|Conformance|Kill|Daemon|Build|Container|Info|Move|Save|Environment|Image' \
 	    ./runner/docker/... ./runner/image/... ./cmd/repromill | go run ./cmd/testreport
->>>>>>> main
 
 .PHONY: bench
 bench: ## benchmarks of the hot paths
