@@ -68,6 +68,9 @@ func (c *cluster) emptyNode(ctx context.Context) {
 	c.kubectl(ctx, nil, "delete", "pods", "--all", "-A", "--grace-period=1", "--timeout=30s")
 }
 
+// detach is MNT_DETACH of umount2(2), which other systems' syscall packages lack.
+const detach = 2
+
 // sweep removes mounts, network interfaces and cgroups that are left.
 func (c *cluster) sweep() error {
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -78,7 +81,7 @@ func (c *cluster) sweep() error {
 	for i := len(lines) - 1; i >= 0; i-- {
 		f := strings.Fields(lines[i])
 		if len(f) > 1 && strings.HasPrefix(unescape(f[1]), c.dir+"/") {
-			syscall.Unmount(unescape(f[1]), syscall.MNT_DETACH)
+			syscall.Unmount(unescape(f[1]), detach)
 		}
 	}
 	// Interfaces of pods hang on the bridge and go with their namespaces.

@@ -144,8 +144,3 @@ func (p *Process) Placement() Placement {
 		"limits on memory, processes and file size do not hold, and a process that leaves its session outlives the command",
 	}}
 }
-
-// HandOver needs what only Linux has here.
-func HandOver(path string, _, _ int) error {
-	return fmt.Errorf("hand over %s: not supported on this system", path)
-}
