@@ -73,6 +73,16 @@ make_base() {
   docker import -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8' -c 'CMD ["bash"]' "$cache/$suite.tar" "$base" >/dev/null
 }
 
+# An engine that answers may still be unable to run a container, or to let one
+# reach the package indexes, which the tests need.
+probe() {
+  docker run --rm --network none "$base" true >"$cache/probe.log" 2>&1 || skip "containers do not run here; see $cache/probe.log"
+  docker run --rm "$base" python3 -c '
+import urllib.request
+for u in "https://pypi.org/simple/numpy/", "http://deb.debian.org/debian/dists/bookworm/InRelease":
+    urllib.request.urlopen(u, timeout=30).read(100)' >"$cache/probe.log" 2>&1 || skip "containers do not reach the package indexes; see $cache/probe.log"
+}
+
 start_registry() {
   if ! curl -fs "http://localhost:$port/v2/" >/dev/null 2>&1; then
     mkdir -p "$cache/registry"
@@ -107,6 +117,7 @@ up)
   install_packages
   start_engine
   make_base
+  probe
   start_registry
   echo "export REPROMILL_TEST_DOCKER_BASE=$base"
   echo "export REPROMILL_TEST_REGISTRY=localhost:$port"

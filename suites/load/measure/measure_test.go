@@ -2,7 +2,6 @@ package measure_test
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -103,38 +102,6 @@ func TestQuantilesThatASampleSupports(t *testing.T) {
 		if (q.P == 99) == q.Supported || q.P == 99 && q.Needs != 368 {
 			t.Errorf("%+v", q)
 		}
-	}
-}
-
-// TestIntervals: over many samples of a process whose neighbours resemble each
-// other, the interval for the mean holds the truth about as often as it says.
-func TestIntervals(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	const runs, n = 300, 2000
-	held, naive := 0, 0
-	for run := range runs {
-		recs := make([]*load.Record, n)
-		x := 0.0
-		for i := range recs {
-			x = 0.6*x + r.NormFloat64()
-			recs[i] = record(i, 2)
-			recs[i].FirstText = recs[i].Sent + int64(1e9*(5+0.1*x))
-			recs[i].LastText = recs[i].FirstText + 20*ms
-			recs[i].End = recs[i].LastText
-		}
-		d := measure.Sum(&load.Result{Schedule: load.Schedule{Mode: load.Closed, Concurrency: 1, Requests: make([]load.Request, n)}, Records: recs}, measure.Config{Seed: uint64(run)}).Whole.TTFT
-		if d.MeanLo <= 5 && 5 <= d.MeanHi {
-			held++
-		}
-		if half := 1.96 * d.Std / math.Sqrt(n); math.Abs(d.Mean-5) <= half {
-			naive++
-		}
-	}
-	if share := float64(held) / runs; share < 0.86 || share > 0.99 {
-		t.Errorf("the interval held the mean in %.1f %% of samples, want about 92 (the blocks are finite)", 100*share)
-	}
-	if naive >= held {
-		t.Errorf("neighbours made no difference: %d against %d", naive, held)
 	}
 }
 
