@@ -33,6 +33,8 @@ func (d *drive) refusal(r *spec.Run) string {
 		return "the code asks for secrets, which untrusted code is never given: " + strings.Join(r.Secrets, ", ")
 	case r.GPUs.Min > 0 && d.req.Caps.USD > 0 && d.dearest() == 0:
 		return "its cost cannot be capped, since no price of a GPU-hour is known"
+	case beyondCaps(d.plan, d.req.Caps) != "":
+		return beyondCaps(d.plan, d.req.Caps)
 	case r.GPUs.Min > d.cfg.GPUs:
 		return fmt.Sprintf("it needs %d GPUs and there are %d", r.GPUs.Min, d.cfg.GPUs)
 	}
