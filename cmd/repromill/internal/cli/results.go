@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -56,6 +58,8 @@ func (a *app) resultsListCmd() *cobra.Command {
 					target, verdict := "-", "-"
 					if rep, err := readReport(ds, m.RunID); err == nil {
 						target, verdict = firstOf(rep.Target.Input, "-"), firstOf(rep.Verdict, "-")
+					} else if b, err := readBare(cmd.Context(), ds, m.RunID); err == nil {
+						target = firstOf(b.Run.TargetInput, "-")
 					}
 					var rows int64
 					for _, f := range m.Files {
@@ -88,6 +92,9 @@ func (a *app) resultsShowCmd() *cobra.Command {
 				id = run.ID
 			}
 			rep, err := st.report(id)
+			if errors.Is(err, fs.ErrNotExist) {
+				return a.showBare(cmd.Context(), st.data, id)
+			}
 			if err != nil {
 				return err
 			}
