@@ -34,6 +34,7 @@ type engine struct {
 	free    int // KV blocks
 	prefix  map[uint64]bool
 	wake    chan struct{}
+	stopped bool
 	stats   Stats
 }
 
@@ -53,6 +54,11 @@ func newEngine(cfg Config) *engine {
 
 func (e *engine) submit(s *sequence) {
 	e.mu.Lock()
+	if e.stopped {
+		e.mu.Unlock()
+		close(s.out)
+		return
+	}
 	e.stats.PrefixQueries += int64(s.prompt)
 	if e.cfg.PrefixCache {
 		for i, h := range s.prefix {
@@ -109,6 +115,7 @@ func (e *engine) run(ctx context.Context) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.stopped = true
 	for _, s := range append(e.running, e.waiting...) {
 		close(s.out)
 	}

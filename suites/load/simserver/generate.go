@@ -36,7 +36,14 @@ func (g *generation) run(w http.ResponseWriter, r *http.Request, prefix []uint64
 		seq := &sequence{prompt: g.prompt, want: g.want, prefix: prefix, out: make(chan int, g.want+1), left: r.Context()}
 		g.s.engine.submit(seq)
 		g.cached = seq.cached
-		next = func() bool { _, ok := <-seq.out; return ok }
+		next = func() bool {
+			select {
+			case _, ok := <-seq.out:
+				return ok
+			case <-r.Context().Done():
+				return false
+			}
+		}
 	}
 	if !g.q.Stream {
 		n := 0
