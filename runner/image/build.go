@@ -78,7 +78,7 @@ func (b *Builder) room() error {
 	if err := unix.Statfs(b.cfg.Dir, &st); err != nil {
 		return fmt.Errorf("look for free space: %w", err)
 	}
-	if free := int64(st.Bavail) * st.Bsize; free < b.cfg.Limits.FreeBytes {
+	if free := int64(st.Bavail) * int64(st.Bsize); free < b.cfg.Limits.FreeBytes {
 		return &UserError{fmt.Sprintf("%s has %.1f GiB free, and an environment may need %.1f", b.cfg.Dir, gib(free), gib(b.cfg.Limits.FreeBytes)),
 			"make room, for example with `repromill image prune --keep 10GiB`, or set paths.cache (REPROMILL_CACHE) to a larger disk"}
 	}
