@@ -18,6 +18,7 @@ import (
 // refusal says why a run of the plan is not executed, empty when nothing
 // stands against it.
 func (d *drive) refusal(r *spec.Run) string {
+	beyond := beyondCaps(d.plan, d.req.Caps)
 	switch {
 	case d.plan.Source.Repo == "":
 		return "no code was found"
@@ -33,8 +34,8 @@ func (d *drive) refusal(r *spec.Run) string {
 		return "the code asks for secrets, which untrusted code is never given: " + strings.Join(r.Secrets, ", ")
 	case r.GPUs.Min > 0 && d.req.Caps.USD > 0 && d.dearest() == 0:
 		return "its cost cannot be capped, since no price of a GPU-hour is known"
-	case beyondCaps(d.plan, d.req.Caps) != "":
-		return beyondCaps(d.plan, d.req.Caps)
+	case beyond != "":
+		return beyond
 	case r.GPUs.Min > d.cfg.GPUs:
 		return fmt.Sprintf("it needs %d GPUs and there are %d", r.GPUs.Min, d.cfg.GPUs)
 	}

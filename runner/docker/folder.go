@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/capture"
 	"github.com/repromill/repromill/runner/docker/supervisor"
@@ -106,7 +107,7 @@ func (at folder) write(name string, v any, hook func(string)) error {
 		err = os.Rename(path+tmpSuffix, path)
 	}
 	if err == nil {
-		err = syncDir(at.dir)
+		err = atomicfile.SyncDir(at.dir)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
@@ -123,22 +124,13 @@ func (at folder) mark(name string, hook func(string)) error {
 	hook("docker:" + name + ":before")
 	f, err := os.OpenFile(at.path(name), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err == nil {
-		err = errors.Join(f.Close(), syncDir(at.dir))
+		err = errors.Join(f.Close(), atomicfile.SyncDir(at.dir))
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	hook("docker:" + name + ":after")
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // status reads the final status; ok is false while there is none.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/capture"
 )
@@ -100,22 +101,13 @@ func (at folder) write(name string, v any, durable bool, hook func(string)) erro
 		err = os.Rename(path+tmpSuffix, path)
 	}
 	if err == nil && durable {
-		err = syncDir(at.dir)
+		err = atomicfile.SyncDir(at.dir)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	hook("local:" + name + ":after")
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // exit reads the final status; ok is false while there is none.

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/repromill/repromill/suites/load/wire"
 )
 
 // Health is what the load generator did to itself during a cell.
@@ -29,7 +27,7 @@ type health struct {
 	from time.Time
 }
 
-func startHealth(clock wire.Clock) *health {
+func startHealth() *health {
 	h := &health{quit: make(chan struct{}), from: time.Now()}
 	h.gc, _, h.cpu = runtimeNow()
 	h.wg.Add(1)

@@ -25,8 +25,11 @@ type Split struct {
 	next [2]int
 }
 
-// least past lengths before a percentile is believed.
-const leastPast = 20
+// Past lengths before a percentile is believed, and kept at most.
+const (
+	leastPast = 20
+	mostPast  = 1000
+)
 
 // Expect is the total of tokens expected of a request.
 func (s *Split) Expect(r Request) int {
@@ -70,8 +73,9 @@ func (s *Split) Done(r Request, rec *Record) {
 	past := s.past[r.Class]
 	i, _ := slices.BinarySearch(past, rec.OSL)
 	past = slices.Insert(past, i, rec.OSL)
-	if const1k := 1000; len(past) > const1k {
-		past = slices.Delete(past, (i+const1k/2)%len(past), (i+const1k/2)%len(past)+1)
+	if len(past) > mostPast {
+		far := (i + mostPast/2) % len(past) // from the one that came, so that neither end wears away
+		past = slices.Delete(past, far, far+1)
 	}
 	s.past[r.Class] = past
 }

@@ -77,7 +77,7 @@ func Run(ctx context.Context, cfg Config, s Schedule) (*Result, error) {
 	if cfg.MaxOpen > 0 {
 		c.slots = make(chan struct{}, cfg.MaxOpen)
 	}
-	watch := startHealth(cfg.Clock)
+	watch := startHealth()
 	began := time.Now()
 	c.epoch = cfg.Clock.At(began)
 	reqCtx, stop := context.WithCancelCause(ctx)

@@ -220,7 +220,7 @@ func (b *Bench) Cell(ctx context.Context, spec load.Spec, repeat int) (*Cell, er
 	c.After = b.identify(context.WithoutCancel(ctx))
 	c.Result, c.Began = res, res.Began
 	b.finish(c, before, after, peaks)
-	if c.Check != nil && ctx.Err() == nil && c.Summary.Events > unproven*c.Check.EventsPerS {
+	if c.Check != nil && ctx.Err() == nil && c.Summary.Events > measure.Unproven*c.Check.EventsPerS {
 		// The server was faster than the check: prove this pace, too.
 		itl := c.Summary.Whole.ITL.P(50)
 		if again, err := b.check(ctx, sched, time.Duration(0.9e9*itl)); itl > 0 && err == nil {
@@ -230,9 +230,6 @@ func (b *Bench) Cell(ctx context.Context, spec load.Spec, repeat int) (*Cell, er
 	}
 	return c, nil
 }
-
-// unproven is how many more events than the self-check's may come.
-const unproven = 1.05
 
 func (b *Bench) finish(c *Cell, before, after []Counters, p peaks) {
 	cfg := measure.Config{SLO: b.cfg.SLO, Seed: c.Spec.Seed}

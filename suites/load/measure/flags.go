@@ -39,9 +39,12 @@ const (
 	lagOfTTFT  = 0.01 // sending lag, p99, over median TTFT
 	lagOfITL   = 0.05 // reading lag, p99, over median ITL
 	lagIgnored = 0.001
-	unproven   = 1.05 // events over the self-check's
 	sleepFloor = 2 * time.Second
 )
+
+// Unproven is how many times the self-check's events may come before its finding
+// says nothing of the cell.
+const Unproven = 1.05
 
 // flags applies the gates of the field's better tools.
 func flags(res *load.Result, recs []*load.Record, s *Summary, cfg Config) []Flag {
@@ -110,7 +113,7 @@ func clientFlags(s *Summary, cfg Config, add func(code string, void bool, n int,
 	if lag := cfg.ProvenLag; lag > lagOfITL*itl {
 		add(ClientLimited, true, 0, "in the self-check events were read late: p99 %.2f ms, over 5 %% of the median ITL of %.2f ms", 1e3*lag, 1e3*itl)
 	}
-	if cfg.Proven > 0 && s.Events > unproven*cfg.Proven {
+	if cfg.Proven > 0 && s.Events > Unproven*cfg.Proven {
 		add(ClientUnproven, false, 0, "%.0f events/s came, and the self-check went to %.0f events/s only", s.Events, cfg.Proven)
 	}
 }

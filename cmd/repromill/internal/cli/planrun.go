@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/repromill/repromill/cmd/repromill/internal/pipeline"
 	"github.com/repromill/repromill/planner/spec"
 )
 
@@ -190,7 +191,7 @@ func (v planView) bindings(list []spec.Binding) {
 			}
 			text = b.Name + " = " + at
 			if b.SHA256 != "" {
-				text += fmt.Sprintf("  (%s, %s, sha256 %s)", count(b.Files, "file"), sizeWords(b.Bytes), short(b.SHA256))
+				text += fmt.Sprintf("  (%s, %s, sha256 %s)", pipeline.Count(b.Files, "file"), pipeline.Size(b.Bytes), short(b.SHA256))
 			}
 		}
 		if b.For != "" && b.For != b.Name {
@@ -214,7 +215,7 @@ func (v planView) preflight(list []spec.Preflight) {
 			text += "  " + f.URL
 		}
 		if f.Bytes > 0 {
-			text += "  " + sizeWords(f.Bytes)
+			text += "  " + pipeline.Size(f.Bytes)
 		}
 		if f.Reason != "" {
 			text += "  (" + f.Reason + ")"

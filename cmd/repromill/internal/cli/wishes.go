@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/repromill/repromill/cmd/repromill/internal/pipeline"
 	"github.com/repromill/repromill/planner"
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner"
@@ -92,7 +93,7 @@ func (a *app) binding(ctx context.Context, kind, word string) (spec.Binding, err
 		return b, fmt.Errorf("--%s %s: %w", kind, name, err)
 	}
 	b.Path, b.SHA256, b.Bytes, b.Files = path, sum.SHA256, sum.Bytes, sum.Files
-	ui.finish(fmt.Sprintf("%s, %s, sha256 %s", count(sum.Files, "file"), sizeWords(sum.Bytes), sum.SHA256[:12]))
+	ui.finish(fmt.Sprintf("%s, %s, sha256 %s", pipeline.Count(sum.Files, "file"), pipeline.Size(sum.Bytes), sum.SHA256[:12]))
 	return b, nil
 }
 
@@ -102,25 +103,4 @@ func (a *app) home(p string) string {
 		return filepath.Join(a.env["HOME"], rest)
 	}
 	return p
-}
-
-// count is a number of things in words.
-func count(n int64, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// sizeWords is a number of bytes the way a person reads it.
-func sizeWords(n int64) string {
-	switch {
-	case n >= 1e9:
-		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
-	case n >= 1e6:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	case n >= 1e3:
-		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
-	}
-	return fmt.Sprintf("%d bytes", n)
 }

@@ -246,19 +246,19 @@ func (j *job) take(ctx context.Context, c *spec.Candidate, t spec.Target) (strin
 		src.CommitDate = &d
 	}
 	j.sourceFacts(co)
-	return fmt.Sprintf("%s @ %s, %s, %s", co.Repo, co.Commit[:12], count(co.Files, "file"), size(co.Bytes)), nil
+	return fmt.Sprintf("%s @ %s, %s, %s", co.Repo, co.Commit[:12], Count(int64(co.Files), "file"), Size(co.Bytes)), nil
 }
 
-// count is a number of things in words.
-func count(n int, what string) string {
+// Count is a number of things in words.
+func Count(n int64, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// size is a number of bytes the way a person reads them.
-func size(n int64) string {
+// Size is a number of bytes the way a person reads them.
+func Size(n int64) string {
 	switch {
 	case n >= 1e9:
 		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
@@ -284,10 +284,10 @@ func (j *job) sourceFacts(co *git.Checkout) {
 		fact("lfs_pointer", fmt.Sprintf("%d bytes, sha256 %s", l.Size, l.OID), l.Path)
 	}
 	if n := len(co.Skipped); n > 0 {
-		j.warn("files_skipped", "not checked out of the commit: %s (links, unsafe names, submodules); see source.facts", count(n, "path"))
+		j.warn("files_skipped", "not checked out of the commit: %s (links, unsafe names, submodules); see source.facts", Count(int64(n), "path"))
 	}
 	if n := len(co.LFS); n > 0 {
-		j.warn("lfs_pointers", "not fetched: the content of %s that git LFS keeps elsewhere", count(n, "file"))
+		j.warn("lfs_pointers", "not fetched: the content of %s that git LFS keeps elsewhere", Count(int64(n), "file"))
 	}
 	if co.Dirty {
 		j.warn("dirty_worktree", "the folder has changes that are not committed; what runs is commit %s", co.Commit[:12])
