@@ -5,6 +5,7 @@ import (
 	"github.com/repromill/repromill/suites"
 	"github.com/repromill/repromill/suites/aime"
 	"github.com/repromill/repromill/suites/mmlupro"
+	"github.com/repromill/repromill/suites/synthetic"
 )
 
 // All returns every suite, those that model cards report first. Counts of
@@ -20,5 +21,7 @@ func All() suites.Catalog {
 		mmlupro.Definition(),
 		aime.Definition(2025),
 		aime.Definition(2024),
+		synthetic.Choice(),
+		synthetic.Lookup(),
 	}, later()...)
 }
