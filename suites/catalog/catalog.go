@@ -4,6 +4,7 @@ package catalog
 import (
 	"github.com/repromill/repromill/suites"
 	"github.com/repromill/repromill/suites/aime"
+	"github.com/repromill/repromill/suites/gpqa"
 	"github.com/repromill/repromill/suites/mmlupro"
 )
 
@@ -20,5 +21,6 @@ func All() suites.Catalog {
 		mmlupro.Definition(),
 		aime.Definition(2025),
 		aime.Definition(2024),
+		gpqa.Definition(),
 	}, later()...)
 }
