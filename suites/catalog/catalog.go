@@ -4,6 +4,7 @@ package catalog
 import (
 	"github.com/repromill/repromill/suites"
 	"github.com/repromill/repromill/suites/aime"
+	"github.com/repromill/repromill/suites/gpqa"
 	"github.com/repromill/repromill/suites/mmlupro"
 	"github.com/repromill/repromill/suites/synthetic"
 )
@@ -21,7 +22,4 @@ func All() suites.Catalog {
 		mmlupro.Definition(),
 		aime.Definition(2025),
 		aime.Definition(2024),
-		synthetic.Choice(),
-		synthetic.Lookup(),
-	}, later()...)
-}
+		gpqa.Definition(),
