@@ -131,3 +131,15 @@ func BenchmarkParseLog(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkExplain(b *testing.B) {
+	var all strings.Builder
+	for _, text := range logs(b, "logs") {
+		all.WriteString(text)
+	}
+	text := strings.Repeat(all.String(), 50)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		explain(strings.NewReader(text))
+	}
+}

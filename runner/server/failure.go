@@ -150,7 +150,7 @@ func explain(r io.Reader) (cause, fix string, tell []string) {
 }
 
 // tailBytes is how much of the end of a log is searched for why a server failed.
-const tailBytes = 8 << 20
+const tailBytes = 2 << 20
 
 // startError makes the error of a server that did not come up.
 func startError(arm string, c *command, log string, from int64, how string) *StartError {

@@ -422,4 +422,3 @@ func TestSweepLeavesTheLiving(t *testing.T) {
 		t.Error(err)
 	}
 }
-
