@@ -31,22 +31,19 @@ func Scores(scores []float32, stride int, queries, keys []float32, n, group, dim
 	}
 }
 
-// Softmax turns scores into weights that sum to one, after multiplying them with
-// scale.
-func Softmax(s []float32, scale float32) {
+// Exps replaces scores by the exponentials of scale times their distance from
+// the largest, and returns the sum of those: divided by it they are the softmax.
+func Exps(s []float32, scale float32) (sum float32) {
 	top := float32(math.Inf(-1))
 	for _, v := range s {
 		top = max(top, v)
 	}
-	var sum float32
 	for i, v := range s {
 		e := exp((v - top) * scale)
 		s[i] = e
 		sum += e
 	}
-	for i := range s {
-		s[i] /= sum
-	}
+	return sum
 }
 
 // exp is e to the x, for x ≤ 0, within 2 units in the last place: a power of two
