@@ -23,3 +23,7 @@ func All() suites.Catalog {
 		aime.Definition(2025),
 		aime.Definition(2024),
 		gpqa.Definition(),
+		synthetic.Choice(),
+		synthetic.Lookup(),
+	}, later()...)
+}
