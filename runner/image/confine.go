@@ -207,7 +207,7 @@ func (j *job) hosts() (allow, private []string) {
 		*list = append(*list, pip.Hosts(u)...)
 		*list = append(*list, elsewhere[u.Hostname()]...)
 	}
-	for _, s := range append([]string{index.String(), j.b.cfg.Index.Torch, j.b.cfg.Index.Python}, j.b.cfg.Index.Extra...) {
+	for _, s := range append([]string{index.String(), j.b.cfg.Index.Torch, j.b.cfg.Index.Python, j.b.cfg.Index.Conda}, j.b.cfg.Index.Extra...) {
 		add(&private, s)
 	}
 	private = append(private, j.b.cfg.Index.Hosts...)
@@ -218,6 +218,11 @@ func (j *job) hosts() (allow, private []string) {
 	for _, l := range j.r.inputs.Lines {
 		for _, s := range urlRE.FindAllString(l.Text, -1) {
 			add(&allow, s)
+		}
+	}
+	if c := j.r.inputs.Conda; c != nil {
+		for _, ch := range j.b.channels(c) {
+			add(&allow, ch.url)
 		}
 	}
 	if j.r.backend != "" {

@@ -86,7 +86,11 @@ type Config struct {
 	Program     string
 	ProgramArgs []string
 	UV          string // path of the uv program; empty: fetched from the index, see runner/image/tool
-	Limits      Limits
+	// Micromamba is the path of a static micromamba, or of a program with its
+	// command line, for conda environments. Empty means a solver of the same
+	// kind, rattler's, from the package index.
+	Micromamba string
+	Limits     Limits
 
 	HTTP     *http.Client // to the package index; nil for one made of Index
 	Now      func() time.Time
@@ -104,6 +108,7 @@ type Index struct {
 	NoProxy  string
 	Torch    string // index of PyTorch's builds by CUDA version; empty for download.pytorch.org
 	Python   string // mirror of standalone interpreters (UV_PYTHON_INSTALL_MIRROR)
+	Conda    string // mirror of the conda channels, in place of conda.anaconda.org and repo.anaconda.com/pkgs
 	Debian   string // mirror of the distribution's packages, in place of the base image's
 }
 
@@ -158,6 +163,9 @@ func New(cfg Config) (*Builder, error) {
 		if u, err := url.Parse(cfg.Index.URL); err != nil || u.Host == "" {
 			return nil, &UserError{fmt.Sprintf("indexes.url is %q", cfg.Index.URL), "write a URL such as https://pypi.example.org/simple"}
 		}
+	}
+	if p := cfg.Micromamba; p != "" && (!filepath.IsAbs(p) || !exists(p)) {
+		return nil, &UserError{fmt.Sprintf("images.micromamba is %q, where there is no program", p), "write the absolute path of a static micromamba, or leave it out"}
 	}
 	l := &cfg.Limits
 	l.Wall = or(l.Wall, time.Hour)

@@ -115,6 +115,7 @@ func (b *Builder) writeSettings(dir string, r *recipe, st *state) error {
 		return err
 	}
 	st.files(r, files, env)
+	b.condaSettings(r, st, files, env)
 	late := map[string]string{}
 	for name, until := range st.later {
 		late[name] = until.UTC().Format(time.RFC3339)

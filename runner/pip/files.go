@@ -47,6 +47,7 @@ type Inputs struct {
 	Pre         bool              // --pre stands in a file
 	Files       map[string]string // what decides how projects of the checkout are built, with its SHA-256
 	Deviations  []spec.Deviation
+	Conda       *Conda // a conda environment beside Lines; nil without one
 }
 
 // UnreadableError is a dependency file that cannot be used.
@@ -100,7 +101,7 @@ func Read(fsys fs.FS, env spec.Environment) (*Inputs, error) {
 	if err := r.lock(env.DependencySources); err != nil {
 		return nil, err
 	}
-	if len(r.in.Lines) == 0 {
+	if len(r.in.Lines) == 0 && r.in.Conda == nil {
 		r.in.Lines = slices.Clone(r.in.Locked)
 	}
 	return r.in, nil
