@@ -35,6 +35,9 @@ func (l Line) Where() string {
 	if l.File == "" {
 		return "the plan"
 	}
+	if l.At == 0 {
+		return l.File
+	}
 	return fmt.Sprintf("%s:%d", l.File, l.At)
 }
 
@@ -90,7 +93,7 @@ func Read(fsys fs.FS, env spec.Environment) (*Inputs, error) {
 				return nil, err
 			}
 		default:
-			r.add(Line{Text: a}, false)
+			r.add(written(a, env.Requirements), false)
 		}
 	}
 	if want.Conda != "" {
@@ -105,6 +108,17 @@ func Read(fsys fs.FS, env spec.Environment) (*Inputs, error) {
 		r.in.Lines = slices.Clone(r.in.Locked)
 	}
 	return r.in, nil
+}
+
+// written is a requirement with the place that the plan read it at.
+func written(text string, list []spec.Requirement) Line {
+	l := Line{Text: text}
+	for _, q := range list {
+		if strings.TrimSpace(q.Spec) == text && len(q.Evidence) > 0 {
+			l.File, l.At = q.Evidence[0].File, q.Evidence[0].Line
+		}
+	}
+	return l
 }
 
 // bytes reads a small file.

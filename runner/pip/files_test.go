@@ -136,6 +136,16 @@ odd <odd> env/environment.yml:12`
 	}
 }
 
+// TestPlaces: a requirement that a document states is told with its place.
+func TestPlaces(t *testing.T) {
+	e := env("numpy==1.15.4", "six")
+	e.Requirements[0].Evidence = []spec.Evidence{{File: "README.md", Line: 53}}
+	in, err := pip.Read(fsys(nil), e)
+	if want := "numpy==1.15.4 <numpy> README.md:53\nsix <six> the plan"; err != nil || show(in.Lines) != want {
+		t.Errorf("%v, got\n%s", err, show(in.Lines))
+	}
+}
+
 func FuzzConda(f *testing.F) {
 	f.Add("dependencies:\n  - numpy=1.2\n  - pip:\n    - x==1\n")
 	f.Add("dependencies: [a=1=b, '::', {pip: [-e .]}]")
