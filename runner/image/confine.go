@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/repromill/repromill/runner/capture"
 	"github.com/repromill/repromill/runner/docker/engine"
 	"github.com/repromill/repromill/runner/docker/supervisor"
@@ -98,8 +100,10 @@ func (j *job) verdict(out outcome) (outcome, error) {
 		out.flood = true
 	case supervisor.Memory:
 		out.oom = true
-	case supervisor.Disk, supervisor.DiskFull:
+	case supervisor.Disk:
 		out.disk = true
+	case supervisor.DiskFull:
+		return out, fmt.Errorf("install packages: %w", unix.ENOSPC)
 	case supervisor.LostProxy:
 		return out, errors.New("run build: its way to the package index broke")
 	}
