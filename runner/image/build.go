@@ -298,7 +298,7 @@ func (j *job) try(ctx context.Context) (outcome, string, error) {
 	}
 	w := &phases{w: j.log, tell: j.b.cfg.Progress}
 	var out outcome
-	if j.b.cfg.Program != "" && j.b.cfg.Index.Proxy == "" {
+	if j.b.cfg.Program != "" {
 		out, err = j.confined(ctx, c, w)
 	} else {
 		out, err = j.b.run(ctx, c, w)

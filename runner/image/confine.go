@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/http/httpproxy"
 	"golang.org/x/sys/unix"
 
 	"github.com/repromill/repromill/runner/capture"
@@ -167,7 +168,11 @@ func (j *job) openWay() (*way, error) {
 	}()
 	allow, private := j.hosts()
 	log := &refusals{to: j.log}
-	return &way{dir, proxy.Serve(sock, proxy.Config{Allow: allow, AllowPrivate: private, Log: log.add, MaxConns: 256}), leash}, nil
+	cfg := proxy.Config{Allow: allow, AllowPrivate: private, Log: log.add, MaxConns: 256}
+	if x := &j.b.cfg.Index; x.Proxy != "" {
+		cfg.Upstream = (&httpproxy.Config{HTTPProxy: x.Proxy, HTTPSProxy: x.Proxy, NoProxy: x.NoProxy}).ProxyFunc()
+	}
+	return &way{dir, proxy.Serve(sock, cfg), leash}, nil
 }
 
 // refusals notes in the build log what the proxy did not let pass.

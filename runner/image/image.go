@@ -81,8 +81,7 @@ type Config struct {
 	// Program is the path of a static Linux binary that runs supervisor.Main
 	// (runner/docker/supervisor) when it is called with ProgramArgs. With it,
 	// builds reach the package indexes and nothing else, and their disk is
-	// bounded. Without it, or where the site has an HTTP proxy that ours cannot
-	// go through, they have the engine's default network.
+	// bounded. Without it they have the engine's default network.
 	Program     string
 	ProgramArgs []string
 	UV          string // path of the uv program; empty: fetched from the index, see runner/image/tool
