@@ -6,6 +6,7 @@ import (
 	"github.com/repromill/repromill/suites/aime"
 	"github.com/repromill/repromill/suites/gpqa"
 	"github.com/repromill/repromill/suites/mmlupro"
+	"github.com/repromill/repromill/suites/ruler"
 )
 
 // All returns every suite, those that model cards report first. Counts of
@@ -22,5 +23,6 @@ func All() suites.Catalog {
 		aime.Definition(2025),
 		aime.Definition(2024),
 		gpqa.Definition(),
+		ruler.Definition(),
 	}, later()...)
 }
