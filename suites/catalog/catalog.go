@@ -7,6 +7,7 @@ import (
 	"github.com/repromill/repromill/suites/gpqa"
 	"github.com/repromill/repromill/suites/mmlupro"
 	"github.com/repromill/repromill/suites/synthetic"
+	"github.com/repromill/repromill/suites/ruler"
 )
 
 // All returns every suite, those that model cards report first. Counts of
@@ -25,5 +26,6 @@ func All() suites.Catalog {
 		gpqa.Definition(),
 		synthetic.Choice(),
 		synthetic.Lookup(),
+		ruler.Definition(),
 	}, later()...)
 }
