@@ -21,8 +21,9 @@ func tCDF(t, df float64) float64 {
 	return 1 - tail
 }
 
-// tQuantile inverts tCDF by bisection.
-func tQuantile(p, df float64) float64 {
+// TQuantile is the inverse of Student's t distribution function with df degrees
+// of freedom, by bisection.
+func TQuantile(p, df float64) float64 {
 	lo, hi := -1.0, 1.0
 	for tCDF(lo, df) > p {
 		lo *= 2

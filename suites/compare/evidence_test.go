@@ -227,7 +227,7 @@ func TestQuestionsSaved(t *testing.T) {
 
 func TestQuantiles(t *testing.T) {
 	for _, c := range []struct{ p, df, want float64 }{{.95, 29, 1.6991270265}, {.975, 1, 12.7062047362}, {.9, 3, 1.6377443537}, {.05, 10, -1.8124611228}, {.95, 1e6, 1.6448551}} {
-		if got := tQuantile(c.p, c.df); math.Abs(got-c.want) > 1e-6 {
+		if got := TQuantile(c.p, c.df); math.Abs(got-c.want) > 1e-6 {
 			t.Errorf("t(%v, %v) = %v, want %v", c.p, c.df, got, c.want)
 		}
 	}

@@ -76,7 +76,7 @@ func pairedT(r *Result, _ []Pair, o Options) error {
 		return nil
 	}
 	df := float64(r.Clusters - 1)
-	half := tQuantile(1-o.Alpha, df) * r.StdErr
+	half := TQuantile(1-o.Alpha, df) * r.StdErr
 	if r.StdErr == 0 {
 		// Nothing varied, so the t test has no scale. The share of questions that
 		// differ by something else than this is below 1-α^(1/n), and each differs by

@@ -2,17 +2,18 @@ package ifeval
 
 import (
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/abadojack/whatlanggo"
 
-	"github.com/repromill/repromill/suites/instruct/pytext"
+	"github.com/repromill/repromill/suites/pytext"
 )
 
-// detectable are the languages of the library that langdetect knows as well, so
-// that none it has never heard of wins.
-var detectable = func() map[whatlanggo.Lang]bool {
+// detectable returns the languages of the library that langdetect knows as well,
+// so that none it has never heard of wins.
+var detectable = sync.OnceValue(func() map[whatlanggo.Lang]bool {
 	out := map[whatlanggo.Lang]bool{}
 	for lang := range whatlanggo.Langs {
 		switch code := iso(lang); code {
@@ -22,7 +23,7 @@ var detectable = func() map[whatlanggo.Lang]bool {
 		}
 	}
 	return out
-}()
+})
 
 func iso(lang whatlanggo.Lang) string {
 	switch lang {
@@ -47,7 +48,7 @@ func known(code string) bool {
 	if code == swahili {
 		return true
 	}
-	for lang := range detectable {
+	for lang := range detectable() {
 		if iso(lang) == code {
 			return true
 		}
@@ -73,7 +74,7 @@ func speaks(text, code string) bool {
 	if isSwahili(lower) {
 		return code == swahili
 	}
-	info := whatlanggo.DetectWithOptions(lower, whatlanggo.Options{Whitelist: detectable})
+	info := whatlanggo.DetectWithOptions(lower, whatlanggo.Options{Whitelist: detectable()})
 	return info.Lang >= 0 && iso(info.Lang) == code
 }
 

@@ -8,7 +8,7 @@ import (
 
 	"github.com/repromill/repromill/suites/instruct"
 	"github.com/repromill/repromill/suites/instruct/punkt"
-	"github.com/repromill/repromill/suites/instruct/pytext"
+	"github.com/repromill/repromill/suites/pytext"
 )
 
 // verifiers are the 25 kinds of instructions.

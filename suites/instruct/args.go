@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/repromill/repromill/suites/instruct/pytext"
+	"github.com/repromill/repromill/suites/pytext"
 )
 
 func (a Args) has(name string) bool {

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/suites"
-	"github.com/repromill/repromill/suites/instruct/pytext"
+	"github.com/repromill/repromill/suites/pytext"
 )
 
 // Verifier reports whether a text follows an instruction. It takes time linear in

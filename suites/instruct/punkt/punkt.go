@@ -16,7 +16,7 @@ import (
 	"github.com/neurosnap/sentences"
 	"github.com/neurosnap/sentences/data"
 
-	"github.com/repromill/repromill/suites/instruct/pytext"
+	"github.com/repromill/repromill/suites/pytext"
 )
 
 // Orthographic contexts in which a word was seen.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/repromill/repromill/suites/instruct/pytext"
+	"github.com/repromill/repromill/suites/pytext"
 )
 
 func isDigit(r rune) bool { return unicode.IsDigit(r) }

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/repromill/repromill/suites/instruct/pytext"
+	"github.com/repromill/repromill/suites/pytext"
 )
 
 // step replaces what a pattern matches, in the order in which the tokenizer does.
