@@ -20,7 +20,7 @@ var languages = map[string][]string{
 	"bn": {"সমস্ত মানুষ স্বাধীনভাবে সমান মর্যাদা এবং অধিকার নিয়ে জন্মগ্রহণ করে।", "তাঁদের বিবেক এবং বুদ্ধি আছে।"},
 	"de": {"Alle Menschen sind frei und gleich an Würde und Rechten geboren.", "Sie sind mit Vernunft und Gewissen begabt und sollen einander im Geist der Brüderlichkeit begegnen."},
 	"en": {"All human beings are born free and equal in dignity and rights.", "They are endowed with reason and conscience and should act towards one another in a spirit of brotherhood."},
-	"fa": {"تمام افراد بشر آزاد به دنیا می‌آیند و از لحاظ حیثیت و حقوق با هم برابرند.", "همه دارای عقل و وجدان هستند و باید نسبت به یکدیگر با روح برادری رفتار کنند."},
+	"fa": {"تمام افراد بشر آزاد به دنیا می\u200cآیند و از لحاظ حیثیت و حقوق با هم برابرند.", "همه دارای عقل و وجدان هستند و باید نسبت به یکدیگر با روح برادری رفتار کنند."},
 	"fi": {"Kaikki ihmiset syntyvät vapaina ja tasavertaisina arvoltaan ja oikeuksiltaan.", "Heille on annettu järki ja omatunto, ja heidän on toimittava toisiaan kohtaan veljeyden hengessä."},
 	"gu": {"પ્રતિષ્ઠા અને અધિકારોની દૃષ્ટિએ સર્વ માનવો જન્મથી સ્વતંત્ર અને સમાન હોય છે.", "તેમનામાં વિચારશક્તિ અને અંતઃકરણ હોય છે."},
 	"hi": {"सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतंत्रता और समानता प्राप्त है।", "उन्हें बुद्धि और अन्तरात्मा की देन प्राप्त है और परस्पर उन्हें भाईचारे के भाव से बर्ताव करना चाहिए।"},
@@ -117,8 +117,10 @@ func kinds() []instructtest.Kind {
 	}
 }
 
+type caseOf = instructtest.Case
+
 // fill gives arguments that vary one thing the others that they need.
-func fill(list []instructtest.Case) []instructtest.Case {
+func fill(list []caseOf) []caseOf {
 	for i, c := range list {
 		add := map[string]string{"keywords:frequency": `"keyword": "it", `, "keywords:letter_frequency": `"letter": "` + []string{"e", "I", "s", "k"}[i%4] + `", `}[c.ID]
 		if add != "" && !strings.Contains(string(c.Args), `"keyword":`) {
