@@ -18,8 +18,9 @@ import (
 // The questions of the data set that modelMirror makes name their own answer, so
 // that a server can be right on a known share of them.
 var (
-	askedRE = regexp.MustCompile(`Question number (\d+): which of these is ([A-J])\?`)
-	sumRE   = regexp.MustCompile(`Problem (\d+): what is (\d+) \+ 1\?`)
+	askedRE  = regexp.MustCompile(`Question number (\d+): which of these is ([A-J])\?`)
+	sumRE    = regexp.MustCompile(`Problem (\d+): what is (\d+) \+ 1\?`)
+	optionRE = regexp.MustCompile(`(?m)^([A-D])\) right option of (\d+)$`)
 )
 
 func share(parts ...any) float64 {
@@ -45,6 +46,14 @@ func modelServer(model, salt string, right float64, slots int, delay time.Durati
 					n++
 				}
 				r.Text = fmt.Sprintf("The sum is \\boxed{%d}.", n)
+				return r
+			}
+			if m := optionRE.FindStringSubmatch(a.Prompt); m != nil {
+				letter := m[1]
+				if share(salt, m[2], seed) >= right {
+					letter = string("ABCD"[(strings.Index("ABCD", letter)+1)%4])
+				}
+				r.Text = "By elimination.\n\nAnswer: " + letter
 				return r
 			}
 			m := askedRE.FindAllStringSubmatch(a.Prompt, -1)
@@ -105,6 +114,8 @@ func modelMirror(dir string, questions int) error {
 				body, err = letters(questions, i == 1)
 			case d.Suite == "aime-2025":
 				body = sums(30)
+			case d.Suite == "gpqa-diamond":
+				body = options(40)
 			default:
 				continue
 			}
@@ -139,6 +150,16 @@ func letters(n int, shots bool) ([]byte, error) {
 	err := schematest.Write(&b, schematest.Column{Name: "question_id", Values: ids}, schematest.Column{Name: "question", Values: question}, schematest.Column{Name: "options", Values: options},
 		schematest.Column{Name: "answer", Values: answer}, schematest.Column{Name: "cot_content", Values: cot}, schematest.Column{Name: "category", Values: category})
 	return []byte(b.String()), err
+}
+
+// options is a data set of the shape of GPQA's.
+func options(n int) []byte {
+	var b strings.Builder
+	b.WriteString("Record ID,Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3,High-level domain\n")
+	for i := range n {
+		fmt.Fprintf(&b, "rec%03d,\"Experiment %d, which holds?\",right option of %d,first,second,third,%s\n", i, i, i, []string{"Physics", "Biology"}[i%2])
+	}
+	return []byte(b.String())
 }
 
 // sums is a data set of the shape of AIME's.

@@ -169,7 +169,23 @@ func Suite(t *testing.T, s suites.Suite) {
 			t.Errorf("prompt of %s is not the same twice (%v)", it.ID, err)
 		}
 	}
+	reordered(t, s, items[0])
 	Sound(t, s.Grader(), items[0], "text")
+}
+
+// reordered checks that repeats of a question mean the same.
+func reordered(t *testing.T, s suites.Suite, it suites.Item) {
+	t.Helper()
+	want := it.Vote(it.Reference)
+	for repeat := range 8 {
+		asked := suites.AskedAs(s, it, repeat)
+		if again := suites.AskedAs(s, it, repeat); again.SHA() != asked.SHA() {
+			t.Errorf("repeat %d of %s is not the same twice", repeat, it.ID)
+		}
+		if got := asked.Vote(asked.Reference); got != want {
+			t.Errorf("repeat %d of %s has the right answer %q, want %q", repeat, it.ID, got, want)
+		}
+	}
 }
 
 // Journal runs the conformance test of a journal. open opens the same journal

@@ -238,6 +238,8 @@ type armSum struct {
 	right    map[string]int
 	answers  map[string][]string
 	refs     map[string]string
+	asked    map[string]string // the reference by item
+	moved    bool              // it differs between repeats: the same letter stands for several options
 }
 
 func newGradeSum(r suites.Rule) *gradeSum { return &gradeSum{r, map[string]*armSum{}} }
@@ -245,7 +247,7 @@ func newGradeSum(r suites.Rule) *gradeSum { return &gradeSum{r, map[string]*armS
 func (g *gradeSum) add(s samples.Sample, grade suites.Grade) {
 	a := g.arms[s.Arm]
 	if a == nil {
-		a = &armSum{0, map[suites.Outcome]int{}, map[int]int{}, map[string][]float64{}, map[string]int{}, map[string][]string{}, map[string]string{}}
+		a = &armSum{0, map[suites.Outcome]int{}, map[int]int{}, map[string][]float64{}, map[string]int{}, map[string][]string{}, map[string]string{}, map[string]string{}, false}
 		g.arms[s.Arm] = a
 	}
 	id := s.Item.ID
@@ -253,6 +255,10 @@ func (g *gradeSum) add(s samples.Sample, grade suites.Grade) {
 	a.outcomes[grade.Outcome]++
 	a.stages[grade.Stage]++
 	a.scores[id] = append(a.scores[id], grade.Score)
+	if was, ok := a.asked[id]; ok && was != s.Item.Reference {
+		a.moved = true
+	}
+	a.asked[id] = s.Item.Reference
 	a.answers[id] = append(a.answers[id], grade.Extracted)
 	if grade.Score == 1 {
 		a.right[id]++
@@ -327,7 +333,11 @@ func (a *armSum) printRepeats(out io.Writer, rule, name string) {
 		}
 	}
 	n := float64(len(a.scores))
-	fmt.Fprintf(out, "%s %s: avg@%d %.2f %%, maj@%d %.2f %%, pass@%d %.2f %%\n", rule, clean(firstOf(name, "-")), k, 100*a.mean(), k, 100*maj/n, k, 100*pass/n)
+	fmt.Fprintf(out, "%s %s: avg@%d %.2f %%, ", rule, clean(firstOf(name, "-")), k, 100*a.mean())
+	if !a.moved {
+		fmt.Fprintf(out, "maj@%d %.2f %%, ", k, 100*maj/n)
+	}
+	fmt.Fprintf(out, "pass@%d %.2f %%\n", k, 100*pass/n)
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
