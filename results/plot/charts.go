@@ -7,16 +7,17 @@ import (
 
 // Stated is a claim's value beside what was measured, in the claim's unit.
 type Stated struct {
-	Name     string // the metric
-	Verdict  string // in words
-	Ink      Ink    // of the verdict
-	Unit     string
+	Name     string  // the metric
+	Verdict  string  // in words
+	Ink      Ink     // of the verdict
 	Lo, Hi   float64 // the reported value or range
 	TolLo    float64 // with its tolerance
 	TolHi    float64
 	Measured *float64
 	MLo, MHi *float64 // interval of the measured value
-	Href     string
+	// MeasuredText is the measured value with its unit.
+	MeasuredText string
+	Href         string
 }
 
 // Claims draws every claim on a scale of its own: the reported value with its
@@ -63,23 +64,11 @@ func Claims(list []Stated) *Figure {
 			whisker(f, Red, s.at(*c.MLo), s.at(*c.MHi), y-3, 5)
 		}
 		f.diamond(Red, s.at(*c.Measured), y-3, 7).title = "measured"
-		unit := c.Unit
-		if unit != "" {
-			unit = " " + unit
-		}
-		m := f.text(Text, right+16, y, 14, "start", short(round(*c.Measured))+unit)
+		m := f.text(Text, right+16, y, 14, "start", clip(c.MeasuredText, 20))
 		m.bold = true
 		f.text(Muted, right+16, y+15, 11, "start", "measured")
 	}
 	return f
-}
-
-func round(v float64) float64 {
-	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
-		return v
-	}
-	p := math.Pow(10, 3-math.Floor(math.Log10(math.Abs(v))))
-	return math.Round(v*p) / p
 }
 
 func whisker(f *Figure, ink Ink, x, x2, y, h float64) {

@@ -237,7 +237,7 @@ func (s scale) ticks(n int) (out []float64) {
 		}
 	}
 	for v := math.Ceil(s.lo/step-1e-9) * step; v <= s.hi+step*1e-9; v += step {
-		out = append(out, math.Round(v/step)*step)
+		out = append(out, math.Round(v/step)*step+0)
 	}
 	return out
 }
@@ -253,6 +253,9 @@ func widened(lo, hi, share float64) (float64, float64) {
 
 // short is a number as a tick says it.
 func short(v float64) string {
+	if v == 0 {
+		return "0" // and not −0
+	}
 	s := strconv.FormatFloat(v, 'g', 4, 64)
 	if a := math.Abs(v); a >= 1e4 && a < 1e15 {
 		s = strconv.FormatFloat(v, 'f', 0, 64)

@@ -54,7 +54,7 @@ func (r *Report) claimsFigure() *plot.Figure {
 		if q == nil || len(list) == maxClaims {
 			continue
 		}
-		s := plot.Stated{Name: clean(c.name()), Verdict: words(c.Verdict), Ink: InkOf(c.Verdict), Unit: clean(c.Unit), Href: "#claim-" + clean(c.ID)}
+		s := plot.Stated{Name: words(clean(c.name())), Verdict: words(c.Verdict), Ink: InkOf(c.Verdict), Href: "#claim-" + clean(c.ID)}
 		switch {
 		case q.Lo != nil && q.Hi != nil:
 			s.Lo, s.Hi = *q.Lo, *q.Hi
@@ -72,7 +72,7 @@ func (r *Report) claimsFigure() *plot.Figure {
 			s.TolLo, s.TolHi = s.Lo-lo, s.Hi+hi
 		}
 		if m := c.Measured.finite(); m != nil {
-			s.Measured, s.MLo, s.MHi = m.Value, m.Lo, m.Hi
+			s.Measured, s.MLo, s.MHi, s.MeasuredText = m.Value, m.Lo, m.Hi, clean(c.short())
 		}
 		list = append(list, s)
 	}
@@ -104,6 +104,14 @@ func (r *Report) costFigure() *plot.Figure {
 		return nil
 	}
 	return plot.Cost(list)
+}
+
+// short is the measured value without its interval, which is drawn.
+func (c *Claim) short() string {
+	if c.Measured == nil || c.Measured.Value == nil {
+		return ""
+	}
+	return WithUnit(Number(*c.Measured.Value, 4), c.Unit)
 }
 
 func points(p *float64) *float64 {
@@ -154,7 +162,7 @@ func (r *Report) Card() *plot.Figure {
 		if x.Measured != nil && x.Measured.Simulated {
 			m += " simulated"
 		}
-		c.Lines = append(c.Lines, [3]string{clean(x.name()), "stated " + clean(x.reported()), clean(m)})
+		c.Lines = append(c.Lines, [3]string{words(clean(x.name())), "stated " + clean(x.reported()), clean(m)})
 	}
 	for _, s := range r.Suites {
 		for _, x := range s.Comparisons {

@@ -94,7 +94,7 @@ func (r *Report) view() *view {
 	}
 	for _, c := range r.ordered() {
 		v.Claims = append(v.Claims, htmlClaim{
-			Claim: c, Name: clean(c.name()), ReportedText: clean(c.reported()), MeasuredText: clean(c.measured()), Notes: clean(c.Measured.notes()),
+			Claim: c, Name: words(clean(c.name())), ReportedText: clean(c.reported()), MeasuredText: clean(c.measured()), Notes: clean(c.Measured.notes()),
 			ToleranceText: clean(c.tolerance()), VersusText: clean(c.versus()),
 			Query: query(schema.Metrics, "metric, value, unit, seed, file, line, plan_run", ""),
 		})

@@ -172,7 +172,7 @@ type runView struct {
 // wallBar is how long a run runs, beside how long it was expected to.
 type wallBar struct {
 	Used, Expected, Text string
-	Percent, Lo, Hi      int
+	Percent, Lo, Width   int
 }
 
 // Live reports whether the page is to be loaded again.
@@ -332,8 +332,9 @@ func (v *runView) wall() {
 	b := &wallBar{Used: report.Seconds(used), Text: "no estimate to compare with"}
 	if e != nil && e.WallS != nil {
 		most := max(e.WallS.P90, used)
-		b.Percent, b.Lo, b.Hi = percentOf(used, most), percentOf(e.WallS.P10, most), percentOf(e.WallS.P90, most)
-		b.Expected, b.Text = report.Seconds(e.WallS.P50), "expected "+secondsInterval(e.WallS)
+		b.Percent, b.Lo = percentOf(used, most), percentOf(e.WallS.P10, most)
+		b.Width = percentOf(e.WallS.P90, most) - b.Lo
+		b.Expected, b.Text = report.Seconds(e.WallS.P50), secondsInterval(e.WallS)
 	}
 	v.Wall = b
 }
