@@ -67,7 +67,7 @@ func readPart(b json.RawMessage) (*part, error) {
 }
 
 // maxTokens bounds the vocabulary.
-const maxTokens = 4 << 20
+const maxTokens = 1 << 20
 
 func (f *definition) fill(t *Tokenizer) error {
 	vocab := map[string]int{}
