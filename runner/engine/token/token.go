@@ -94,6 +94,15 @@ func (t *Tokenizer) Token(id int32) string {
 	return t.tokens[id]
 }
 
+// Bytes are those of the text that a token stands for.
+func (t *Tokenizer) Bytes(id int32) []byte {
+	s := t.Token(id)
+	if t.byteLevel {
+		return fromByteLevel(s)
+	}
+	return []byte(s)
+}
+
 // Special tells whether a token is left out of text.
 func (t *Tokenizer) Special(id int32) bool { return t.special[id] }
 

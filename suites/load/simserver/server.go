@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/repromill/repromill/suites/endpoint/openai"
 	"github.com/repromill/repromill/suites/load/wire"
 )
 
@@ -114,7 +115,9 @@ func New(cfg Config) *Server {
 	s.mux.HandleFunc("POST /v1/completions", s.completions)
 	s.mux.HandleFunc("GET /v1/models", s.models)
 	s.mux.HandleFunc("POST /tokenize", s.tokenize)
-	s.mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]string{"version": cfg.Version}) })
+	s.mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		openai.Reply(w, map[string]string{"version": cfg.Version})
+	})
 	s.mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	s.mux.HandleFunc("GET /metrics", s.metrics)
 	return s

@@ -209,6 +209,7 @@ func (a *app) commands() []*cobra.Command {
 		a.powerCmd(),
 		a.loadCmd(),
 		a.inspectCmd(),
+		a.engineCmd(),
 		a.estimateCmd(),
 		a.mirrorCmd(),
 		a.imageCmd(),
