@@ -63,7 +63,7 @@ func (b *Builder) build(ctx context.Context, r *recipe) (*Environment, error) {
 	}
 	if fail != nil {
 		fail.Log = j.log.Name()
-		return &Environment{Key: r.key, Base: r.base.pin, Deviations: append(r.devs, j.st.devs...), Log: j.log.Name(), Failure: fail}, nil
+		return &Environment{Key: r.key, Base: r.base.pin, Deviations: slices.Concat(r.devs, j.st.devs, j.datesDeviation()), Log: j.log.Name(), Failure: fail}, nil
 	}
 	env, err := j.finish(ctx)
 	if err != nil {
@@ -193,6 +193,11 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 			return nil, err
 		}
 		if out.code == 0 && !out.timeout && !out.flood && !out.disk {
+			if again, err := j.boundByDates(ctx); err != nil {
+				return nil, err
+			} else if again {
+				continue
+			}
 			return nil, j.complete(ctx)
 		}
 		if fail := j.hopeless(out, text); fail != nil {
@@ -216,6 +221,9 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 			if fixed, err = j.repair(ctx, text); err != nil {
 				return nil, err
 			}
+		}
+		if !fixed && j.dropDates(text) {
+			fixed = true
 		}
 		if !fixed {
 			return j.failure(text), nil
@@ -364,7 +372,7 @@ func (j *job) finish(ctx context.Context) (*Environment, error) {
 		return nil, err
 	}
 	rec.Lock = fromChannels + string(lock)
-	rec.Deviations = slices.Concat(rec.Deviations, j.bridged(rec.Lock), j.unboundedConda())
+	rec.Deviations = slices.Concat(rec.Deviations, j.bridged(rec.Lock), j.unboundedConda(), j.datesDeviation())
 	text, err := readFrom(j.log.Name(), 0)
 	if err != nil {
 		return nil, err
