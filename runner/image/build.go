@@ -19,6 +19,7 @@ import (
 
 	"github.com/repromill/repromill/runner/docker/engine"
 	"github.com/repromill/repromill/runner/image/layer"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 func errNoEngine() error {
@@ -152,25 +153,14 @@ func (j *job) close() {
 	}
 	for _, d := range []string{j.dir, j.set} {
 		if d != "" {
-			removeTree(d)
+			discard(d)
 		}
 	}
 }
 
-// removeTree removes a folder in which foreign code may have taken away its
-// own permissions. What cannot be removed is found by [Builder.Prune].
-func removeTree(dir string) {
-	if os.RemoveAll(dir) == nil {
-		return
-	}
-	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, _ error) error {
-		if e != nil && e.IsDir() {
-			_ = os.Chmod(path, 0o700)
-		}
-		return nil
-	})
-	_ = os.RemoveAll(dir)
-}
+// discard removes a folder that builds wrote in. What cannot be removed is found
+// by [Builder.Prune].
+func discard(dir string) { _ = tree.Remove(dir) }
 
 // tries installs, and repairs what can be repaired until nothing can.
 func (j *job) tries(ctx context.Context) (*Failure, error) {
