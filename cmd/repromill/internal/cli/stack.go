@@ -109,7 +109,7 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	s.runner, err = runner.New(runner.Config{
 		Store: s.store, Executors: executors, Places: places,
 		Images: map[string]runner.Images{"docker": images{a}}, Planner: s.outside,
-		Source: s.outside, Assets: s.outside, Results: runner.InDataset(s.data), Dir: state,
+		Source: s.outside, Assets: s.outside, Results: a.results(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
 		GPUs: len(gpuDevices()), PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
 		Version: createdBy(), Serving: a.serving,
