@@ -49,11 +49,11 @@ e2e-docker: build ## papers, hostile programs and faults in Docker, which is ins
 	    go test -count=1 -json -tags e2e -timeout 10m -run '^TestDocker' ./cmd/repromill; } | go run ./cmd/testreport
 
 .PHONY: e2e-cluster
-e2e-cluster: ## runs on a real Kubernetes with Kueue, which is built and started for it (Linux, root)
+e2e-cluster: build ## runs on a real Kubernetes with Kueue, which is built and started for it (Linux, root)
 	@go build -o bin/devcluster ./cmd/devcluster
-	@bin/devcluster up && trap 'bin/devcluster down' EXIT && bin/devcluster image && eval "$$(bin/devcluster env)" && export CGO_ENABLED=0 && \
-	  { go test -count=1 -json -tags cluster -timeout 20m ./runner/kueue && \
-	    go test -count=1 -json -tags cluster -timeout 20m -run 'Cluster|DemoPaper|TestSubmit' ./cmd/repromill; } | go run ./cmd/testreport
+	@bin/devcluster up && trap 'bin/devcluster down' EXIT && bin/devcluster image && eval "$$(bin/devcluster env)" && export CGO_ENABLED=0 REPROMILL_BINARY=$(CURDIR)/$(BIN) && \
+	  { go test -count=1 -json -tags cluster -timeout 30m ./runner/kueue && \
+	    go test -count=1 -json -tags cluster -timeout 30m -run 'Cluster|DemoPaper|TestSubmit' ./cmd/repromill; } | go run ./cmd/testreport
 
 .PHONY: bench
 bench: ## benchmarks of the hot paths

@@ -24,14 +24,14 @@ func (c *cluster) startObjectStore(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, dir := range []string{"objects/" + objectBucket, "objects-meta"} {
+	for _, dir := range []string{"objects/" + objectBucket, "object-attributes"} {
 		if err := os.MkdirAll(c.path(dir), 0o700); err != nil {
 			return fmt.Errorf("make folder: %w", err)
 		}
 	}
 	_, key, secret := c.bucket()
 	err := c.startWith([]string{"ROOT_ACCESS_KEY_ID=" + key, "ROOT_SECRET_ACCESS_KEY=" + secret}, "objects", c.bin(c.Versions.objectStore()),
-		"--port", c.objects(), "--region", "us-east-1", "posix", "--sidecar", c.path("objects-meta"), c.path("objects"))
+		"--port", c.objects(), "--region", "us-east-1", "posix", "--sidecar", c.path("object-attributes"), c.path("objects"))
 	if err != nil {
 		return err
 	}

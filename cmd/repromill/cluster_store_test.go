@@ -3,13 +3,17 @@
 package main
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -159,4 +163,74 @@ func TestClusterOutage(t *testing.T) {
 		t.Errorf("watch: %v\n%s", err, &out)
 	}
 	s.committed(t)
+}
+
+// TestClusterInstall: a pod installs what a paper requires from an index, and
+// the pod that runs the paper has no network and finds it installed.
+func TestClusterInstall(t *testing.T) {
+	ip := kubectl(t, "get", "nodes", "-o", `jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}`)
+	l, err := net.Listen("tcp", ip+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fetched atomic.Int64
+	index := &http.Server{Handler: tinyIndex(t, &fetched)}
+	go index.Serve(l)
+	t.Cleanup(func() { index.Close() })
+	s := newSite(t, "")
+	s.env = append(s.env, "UV_DEFAULT_INDEX=", "UV_INDEX_URL=", "PIP_INDEX_URL=http://"+l.Addr().String()+"/simple")
+	paper := t.TempDir()
+	for name, body := range map[string]string{
+		"README.md":        "# Tiny\n\n```bash\npip install -r requirements.txt\npython run.py\n```\n\nThis should give an accuracy of 95.0 %, within 1.0.\n",
+		"requirements.txt": "tinypkg==1.0\n",
+		"run.py": "import socket, tinypkg\ntry:\n    socket.create_connection((\"" + ip + "\", " + strings.TrimPrefix(l.Addr().String(), ip+":") + "), 2)\n    print(\"the network is open\")\n" +
+			"except OSError:\n    print(\"accuracy: %.2f %%\" % tinypkg.value)\n",
+	} {
+		if err := os.WriteFile(filepath.Join(paper, name), []byte(body), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out struct {
+		Verdict  string
+		Executor string
+	}
+	s.json(t, &out, "run", "--yes", "-q", "--executor", "kueue", paper)
+	if out.Verdict != "aligned" || out.Executor != "kueue" || fetched.Load() == 0 {
+		t.Errorf("the run gave %+v, %d files were fetched", out, fetched.Load())
+	}
+}
+
+// tinyIndex is a package index as PEP 503 has it, with one package of one value.
+func tinyIndex(t *testing.T, fetched *atomic.Int64) http.Handler {
+	t.Helper()
+	const file = "tinypkg-1.0-py3-none-any.whl"
+	var wheel bytes.Buffer
+	z := zip.NewWriter(&wheel)
+	for name, body := range map[string]string{
+		"tinypkg.py":                     "value = 95.2\n",
+		"tinypkg-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tinypkg\nVersion: 1.0\n",
+		"tinypkg-1.0.dist-info/WHEEL":    "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+		"tinypkg-1.0.dist-info/RECORD":   "tinypkg.py,,\ntinypkg-1.0.dist-info/METADATA,,\ntinypkg-1.0.dist-info/WHEEL,,\ntinypkg-1.0.dist-info/RECORD,,\n",
+	} {
+		w, err := z.Create(name)
+		if err == nil {
+			_, err = w.Write([]byte(body))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /simple/tinypkg/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, `<!DOCTYPE html><html><body><a href="/files/%s">%s</a></body></html>`, file, file)
+	})
+	mux.HandleFunc("GET /files/"+file, func(w http.ResponseWriter, _ *http.Request) {
+		fetched.Add(1)
+		w.Write(wheel.Bytes())
+	})
+	return mux
 }

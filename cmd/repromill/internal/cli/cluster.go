@@ -81,7 +81,8 @@ func (a *app) kueue(queue string, hook func(string)) (*kueue.Executor, error) {
 	return kueue.New(kueue.Config{
 		Kubeconfig: a.env["KUBECONFIG"], Context: a.cfg.String("cluster.context"), Namespace: a.cfg.String("cluster.namespace"),
 		Queue: queue, Priority: a.cfg.String("cluster.priority"), Root: volume, Dir: filepath.Join(dir, "attempts"), Claim: a.cfg.String("cluster.claim"),
-		Image: image, Worker: worker, CPU: a.cfg.String("cluster.cpu"), Product: a.cfg.String("cluster.product"), SKUOf: skuOf, Now: a.now, Hook: hook,
+		Image: image, Worker: worker, CPU: a.cfg.String("cluster.cpu"), Product: a.cfg.String("cluster.product"), SKUOf: skuOf,
+		AllowPrivate: a.indexHosts(), Now: a.now, Hook: hook,
 	})
 }
 

@@ -81,12 +81,7 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	if err != nil {
 		return err
 	}
-	// Sites that are cut off often answer for the index's own names at a private
-	// address; the index is the user's choice, so those hosts may have one.
-	private := a.cfg.List("indexes.hosts")
-	if u, err := url.Parse(a.cfg.String("indexes.url")); err == nil {
-		private = append(private, pip.Hosts(u)...)
-	}
+	private := a.indexHosts()
 	executor, err := local.New(local.Config{
 		Dir: filepath.Join(state, "attempts"), Self: worker, Sandbox: sandbox.Config{Init: sandboxInit},
 		AllowPrivate: private, Now: a.now, Hook: hook,
@@ -116,6 +111,17 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 		Suites: &accuracy.Bench{Catalog: catalog.All(), Hub: s.hub(a), Getenv: a.getenv, Now: a.now, Hook: hook},
 	})
 	return err
+}
+
+// indexHosts are those that installing may reach at a private address too:
+// sites that are cut off often answer for the index's own names there, and the
+// index is the user's choice.
+func (a *app) indexHosts() []string {
+	hosts := a.cfg.List("indexes.hosts")
+	if u, err := url.Parse(a.cfg.String("indexes.url")); err == nil {
+		hosts = append(hosts, pip.Hosts(u)...)
+	}
+	return hosts
 }
 
 // hub is the way to data sets, through the same client as plans.
