@@ -3,6 +3,7 @@ package catalog
 
 import (
 	"github.com/repromill/repromill/suites"
+	"github.com/repromill/repromill/suites/aalcr"
 	"github.com/repromill/repromill/suites/aime"
 	"github.com/repromill/repromill/suites/gpqa"
 	"github.com/repromill/repromill/suites/mmlupro"
@@ -24,5 +25,6 @@ func All() suites.Catalog {
 		aime.Definition(2024),
 		gpqa.Definition(),
 		ruler.Definition(),
+		aalcr.Definition(),
 	}, later()...)
 }
