@@ -42,7 +42,7 @@ func Answers(ctx context.Context, c Config, res Result, f func(Answer) error) er
 
 // each calls f for every valid answer, graded.
 func each(c *Config, l *layout, f func(t task, a Answer) error) (looks []Look, void int, err error) {
-	dirs := c.from
+	dirs := c.From
 	if dirs == nil {
 		dirs = []string{c.Dir}
 	}
@@ -82,7 +82,7 @@ type tally struct {
 // summarise makes the result from the answers.
 func summarise(c *Config, l *layout, stopped string) (Result, error) {
 	res := Result{Suite: c.Name, Variant: c.Variant, Rule: c.Suite.Grader().Rule().String(), DatasetSHA: l.sha, Seed: c.Seed,
-		Questions: l.total, Repeats: l.repeats, Stopped: stopped, Arms: []ArmResult{}, Comparisons: []Compared{}}
+		Questions: l.total, Repeats: l.repeats, Shard: c.Shard, Stopped: stopped, Arms: []ArmResult{}, Comparisons: []Compared{}}
 	cells := l.units() * len(c.Arms)
 	t := &tally{c, l, make([]bool, cells), make([]float64, cells), make([]suites.Outcome, cells), make([]string, cells), make([][3]int64, cells)}
 	var err error
@@ -126,7 +126,8 @@ func summarise(c *Config, l *layout, stopped string) (Result, error) {
 // compare decides, and takes off the result what comes after the decision.
 func (t *tally) compare(res *Result) error {
 	c, l := t.c, t.l
-	if len(c.Arms) < 2 || !(c.Terms.Margin > 0) || res.Units == 0 {
+	// What a shard alone comes to decides nothing: that is for all of them.
+	if len(c.Arms) < 2 || !(c.Terms.Margin > 0) || res.Units == 0 || c.Shard.Of > 1 {
 		return nil
 	}
 	m, err := compare.Find(c.Terms.Method)
@@ -210,7 +211,7 @@ func (t *tally) arm(a, units int) ArmResult {
 
 // paid counts the requests.
 func (t *tally) paid(res *Result) error {
-	dirs := t.c.from
+	dirs := t.c.From
 	if dirs == nil {
 		dirs = []string{t.c.Dir}
 	}

@@ -198,6 +198,8 @@ func (a *app) commands() []*cobra.Command {
 		a.resolveCmd(),
 		a.planCmd(),
 		a.runCmd(),
+		a.shardCmd(),
+		a.mergeCmd(),
 		a.submitCmd(),
 		a.statusCmd(),
 		a.watchCmd(),
