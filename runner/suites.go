@@ -155,6 +155,7 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome) 
 	}
 	out.Result = &res
 	for _, c := range res.Comparisons {
+		c.Result.Looks = nil // rows of their own
 		d.pending = append(d.pending, event(StageSuite(s.ID), VerdictGiven, c))
 	}
 	if res.Paid.USD > 0 {

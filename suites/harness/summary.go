@@ -15,7 +15,8 @@ type Answer struct {
 	suites.Record
 	Item     suites.Item // as its repeat was asked
 	Grade    suites.Grade
-	Position int // of the question in the declared order
+	Stage    string // name of the rule's stage that found the answer, "" if none did
+	Position int    // of the question in the declared order
 }
 
 // Answers calls f for every answer that a result rests on, in the order in which
@@ -46,6 +47,7 @@ func each(c *Config, l *layout, f func(t task, a Answer) error) (looks []Look, v
 	if dirs == nil {
 		dirs = []string{c.Dir}
 	}
+	rule := c.Suite.Grader().Rule()
 	for _, dir := range dirs {
 		own, err := readLooks(dir)
 		if err != nil {
@@ -59,7 +61,11 @@ func each(c *Config, l *layout, f func(t task, a Answer) error) (looks []Look, v
 				return fmt.Errorf("read answers: %+v is no question of this run", r.Key)
 			}
 			it := l.items[pos]
-			return f(task{unit: l.index(pos, r.Repeat), arm: a, pos: pos, repeat: r.Repeat}, Answer{r, suites.AskedAs(c.Suite, it, r.Repeat), grade(c.Suite, it, r), l.first + pos})
+			out := Answer{Record: r, Item: suites.AskedAs(c.Suite, it, r.Repeat), Grade: grade(c.Suite, it, r), Position: l.first + pos}
+			if out.Grade.Stage > 0 {
+				out.Stage = rule.StageName(out.Grade.Stage)
+			}
+			return f(task{unit: l.index(pos, r.Repeat), arm: a, pos: pos, repeat: r.Repeat}, out)
 		})
 		if void += n; err != nil {
 			return looks, void, err
@@ -149,7 +155,9 @@ func (t *tally) compare(res *Result) error {
 		if len(pairs) == 0 {
 			continue
 		}
-		r, err := m.Compare(pairs, c.Terms.Options)
+		terms := c.Terms.Options
+		terms.Trace = true
+		r, err := m.Compare(pairs, terms)
 		if err != nil {
 			return err
 		}
