@@ -233,6 +233,22 @@ func FuzzCanonical(f *testing.F) {
 	})
 }
 
+// FuzzDocuments reads damaged archives: an error, never a panic.
+func FuzzDocuments(f *testing.F) {
+	f.Add([]byte("PK\x05\x06"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		name := filepath.Join(t.TempDir(), "a.zip")
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		docs, err := readDocuments(name)
+		if err == nil && docs == nil {
+			t.Error("no documents and no error")
+		}
+	})
+}
+
 // FuzzParts checks that the parts of a prompt have as many tokens as the whole.
 func FuzzParts(f *testing.F) {
 	f.Add(" \r\n", "q")

@@ -354,7 +354,7 @@ func tokenizer(arms []harness.Arm) (count func(context.Context, string) (int, er
 		if err != nil {
 			return 0, err
 		}
-		n, err := cl.Tokenize(ctx, text)
+		n, err := tokenize(ctx, cl, text)
 		var e *endpoint.Error
 		if errors.As(err, &e) && e.Kind == endpoint.Unknown {
 			return 0, &UserError{fmt.Sprintf("the endpoint %s counts no tokens: it has no /tokenize", cl.URL()), "serve the model with vLLM, which has it, or leave out suites that size their prompts"}
@@ -374,6 +374,23 @@ func tokenizer(arms []harness.Arm) (count func(context.Context, string) (int, er
 		return least, nil
 	}
 	return count, limit
+}
+
+// tokenize counts again where a server is down for a moment: prompts are sized by
+// thousands of these, which must not all be lost for one.
+func tokenize(ctx context.Context, cl *endpoint.Client, text string) (n int, err error) {
+	for wait := 250 * time.Millisecond; ; wait *= 2 {
+		n, err = cl.Tokenize(ctx, text)
+		var e *endpoint.Error
+		if err == nil || !errors.As(err, &e) || !e.Down() || wait > 4*time.Second {
+			return n, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
 }
 
 // CheckURL refuses an address that no endpoint can have, or that holds
