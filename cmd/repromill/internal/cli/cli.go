@@ -199,6 +199,8 @@ func (a *app) commands() []*cobra.Command {
 		a.planCmd(),
 		a.runCmd(),
 		a.serveCmd(),
+		a.shardCmd(),
+		a.mergeCmd(),
 		a.submitCmd(),
 		a.statusCmd(),
 		a.watchCmd(),
