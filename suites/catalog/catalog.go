@@ -5,6 +5,7 @@ import (
 	"github.com/repromill/repromill/suites"
 	"github.com/repromill/repromill/suites/aime"
 	"github.com/repromill/repromill/suites/gpqa"
+	"github.com/repromill/repromill/suites/ifbench"
 	"github.com/repromill/repromill/suites/ifeval"
 	"github.com/repromill/repromill/suites/mmlupro"
 	"github.com/repromill/repromill/suites/synthetic"
@@ -24,6 +25,7 @@ func All() suites.Catalog {
 		aime.Definition(2025),
 		aime.Definition(2024),
 		gpqa.Definition(),
+		ifbench.Definition(),
 		ifeval.Definition(),
 		synthetic.Choice(),
 		synthetic.Lookup(),
