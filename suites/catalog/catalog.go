@@ -9,6 +9,7 @@ import (
 	"github.com/repromill/repromill/suites/ifeval"
 	"github.com/repromill/repromill/suites/mmlupro"
 	"github.com/repromill/repromill/suites/synthetic"
+	"github.com/repromill/repromill/suites/toolcalls"
 )
 
 // All returns every suite, those that model cards report first. Counts of
@@ -27,6 +28,7 @@ func All() suites.Catalog {
 		gpqa.Definition(),
 		ifbench.Definition(),
 		ifeval.Definition(),
+		toolcalls.Definition(),
 		synthetic.Choice(),
 		synthetic.Lookup(),
 	}, later()...)
