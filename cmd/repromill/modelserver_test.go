@@ -20,6 +20,7 @@ import (
 var (
 	askedRE  = regexp.MustCompile(`Question number (\d+): which of these is ([A-J])\?`)
 	sumRE    = regexp.MustCompile(`Problem (\d+): what is (\d+) \+ 1\?`)
+	doubleRE = regexp.MustCompile(`Double the number (\d+) \((\w+)\)`)
 	topicRE  = regexp.MustCompile(`Speak of topic (\d+) in`)
 	optionRE = regexp.MustCompile(`(?m)^([A-D])\) right option of (\d+)$`)
 )
@@ -47,6 +48,14 @@ func modelServer(model, salt string, right float64, slots int, delay time.Durati
 					n++
 				}
 				r.Text = fmt.Sprintf("The sum is \\boxed{%d}.", n)
+				return r
+			}
+			if m := doubleRE.FindStringSubmatch(a.Prompt); m != nil {
+				args := `{"number": ` + m[1] + `}`
+				if share(salt, m[2], seed) >= right {
+					args = `{"number": -1}`
+				}
+				r.Calls, r.Finish = []endpointtest.Call{{Name: "math_double", Arguments: args}}, "tool_calls"
 				return r
 			}
 			if m := topicRE.FindStringSubmatch(a.Prompt); m != nil {
@@ -122,6 +131,8 @@ func modelMirror(dir string, questions int) error {
 				body, err = letters(questions, i == 1)
 			case d.Suite == "aime-2025":
 				body = sums(30)
+			case d.Suite == "tool-calls":
+				body = toolQuestions(40, i)
 			case d.Suite == "ifeval":
 				body = instructions(40)
 			case d.Suite == "gpqa-diamond":
@@ -160,6 +171,22 @@ func letters(n int, shots bool) ([]byte, error) {
 	err := schematest.Write(&b, schematest.Column{Name: "question_id", Values: ids}, schematest.Column{Name: "question", Values: question}, schematest.Column{Name: "options", Values: options},
 		schematest.Column{Name: "answer", Values: answer}, schematest.Column{Name: "cot_content", Values: cot}, schematest.Column{Name: "category", Values: category})
 	return []byte(b.String()), err
+}
+
+// toolQuestions are the files of a data set of the shape of BFCL's: questions and
+// answers of its first category, then of its second.
+func toolQuestions(n, file int) []byte {
+	var b strings.Builder
+	for i := range n {
+		id := fmt.Sprintf("%s_%d", []string{"simple", "multiple"}[file/2], i)
+		if file%2 == 1 {
+			fmt.Fprintf(&b, `{"id": %q, "ground_truth": [{"math.double": {"number": [%d]}}]}`+"\n", id, i)
+			continue
+		}
+		fmt.Fprintf(&b, `{"id": %q, "question": [[{"role": "user", "content": "Double the number %d (%s)."}]], "function": [{"name": "math.double", "description": "Doubles.", `+
+			`"parameters": {"type": "dict", "properties": {"number": {"type": "float", "description": "What to double."}}, "required": ["number"]}}]}`+"\n", id, i, id)
+	}
+	return []byte(b.String())
 }
 
 // instructions is a data set of the shape of IFEval's.
