@@ -133,6 +133,8 @@ func modelMirror(dir string, questions int) error {
 				body = sums(30)
 			case d.Suite == "tool-calls":
 				body = toolQuestions(40, i)
+			case d.Suite == "ifbench":
+				body, err = lengths(40)
 			case d.Suite == "ifeval":
 				body = instructions(40)
 			case d.Suite == "gpqa-diamond":
@@ -187,6 +189,26 @@ func toolQuestions(n, file int) []byte {
 			`"parameters": {"type": "dict", "properties": {"number": {"type": "float", "description": "What to double."}}, "required": ["number"]}}]}`+"\n", id, i, id)
 	}
 	return []byte(b.String())
+}
+
+// lengths is a data set of the shape of IFBench's; the last of its prompts has an
+// instruction that cannot be verified.
+func lengths(n int) ([]byte, error) {
+	var keys, prompts []string
+	var ids [][]string
+	var args [][]map[string]any
+	for i := range n {
+		keys, prompts = append(keys, fmt.Sprint(i)), append(prompts, fmt.Sprintf("Speak of topic %d in six words.", i))
+		id := "count:word_count_range"
+		if i == n-1 {
+			id = "words:start_verb"
+		}
+		ids, args = append(ids, []string{id}), append(args, []map[string]any{{"min_words": 6.0, "max_words": 6.0}})
+	}
+	var b strings.Builder
+	err := schematest.Write(&b, schematest.Column{Name: "key", Values: keys}, schematest.Column{Name: "prompt", Values: prompts},
+		schematest.Column{Name: "instruction_id_list", Values: ids}, schematest.Column{Name: "kwargs", Values: args})
+	return []byte(b.String()), err
 }
 
 // instructions is a data set of the shape of IFEval's.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/repromill/repromill/planner/fetch"
+	"github.com/repromill/repromill/results/schema/schematest"
 	"github.com/repromill/repromill/suites"
 	"github.com/repromill/repromill/suites/data"
 	"github.com/repromill/repromill/suites/ifbench"
@@ -46,13 +47,14 @@ func TestOpen(t *testing.T) {
 	def := ifbench.Definition()
 	file := def.Data[0]
 	var b bytes.Buffer
-	rows := []string{
-		`{"key":"1","prompt":"p1","instruction_id_list":["count:numbers"],"kwargs":[{"N":2,"word":null}]}`,
-		`{"key":"2","prompt":"p2","instruction_id_list":["words:start_verb"],"kwargs":[{}]}`,
-		`{"key":3,"prompt":"p3","instruction_id_list":["format:title_case","words:odd_even_syllables"],"kwargs":[{},{}]}`,
+	// Rows of the hub have every argument that any instruction has.
+	args := func(n, word any) map[string]any { return map[string]any{"N": n, "word": word} }
+	err := schematest.Write(&b, schematest.Column{Name: "key", Values: []string{"1", "2", "3"}}, schematest.Column{Name: "prompt", Values: []string{"p1", "p2", "p3"}},
+		schematest.Column{Name: "instruction_id_list", Values: [][]string{{"sentence:keyword"}, {"words:start_verb"}, {"format:title_case", "words:odd_even_syllables"}}},
+		schematest.Column{Name: "kwargs", Values: [][]map[string]any{{args(2.0, "river")}, {args(nil, nil)}, {args(nil, nil), args(3.0, nil)}}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	b.WriteString(strings.Join(rows, "\n"))
-	file.Path = "rows.jsonl"
 	dir := t.TempDir()
 	name := filepath.Join(dir, "huggingface.co/datasets", file.Repo, "resolve", file.Commit, file.Path)
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
@@ -72,7 +74,7 @@ func TestOpen(t *testing.T) {
 	}
 	suitetest.Suite(t, s)
 	items, err := s.Items(context.Background())
-	if err != nil || len(items) != 1 || items[0].Reference != `{"instruction_id_list":["count:numbers"],"kwargs":[{"N":2}]}` {
+	if err != nil || len(items) != 1 || items[0].Reference != `{"instruction_id_list":["sentence:keyword"],"kwargs":[{"N":2,"word":"river"}]}` {
 		t.Errorf("%+v, %v", items, err)
 	}
 }
