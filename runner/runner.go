@@ -19,6 +19,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/server"
 	"github.com/repromill/repromill/runner/store"
 	"github.com/repromill/repromill/suites/accuracy"
 )
@@ -123,7 +124,10 @@ type Config struct {
 	Assets    Assets           // nil: what is bound by URL is not fetched
 	Suites    Suites           // nil: no suite is carried out
 	Serving   accuracy.Serving // goes over what a request says
-	Dir       string           // state folder; runs/<id>/ below it belongs to the runner
+	// Servers says how servers of arms are started; without Self none is. Logs,
+	// How, Now, Hook and Progress are the runner's own, and Dir where it is empty.
+	Servers server.Config
+	Dir     string // state folder; runs/<id>/ below it belongs to the runner
 	// Places are what differs for runs of an executor, by its name, whose
 	// attempts do not run on this machine.
 	Places map[string]Place
@@ -264,7 +268,7 @@ func (r *Runner) Create(ctx context.Context, req Request) (run store.Run, create
 	}
 	id := ""
 	if req.Key != "" {
-		id = derivedID(req.Key)
+		id = RunID(req.Key)
 	} else {
 		if r.cfg.Rand == nil {
 			return run, false, errors.New("runner: no entropy for a run id")
@@ -283,10 +287,10 @@ func (r *Runner) Create(ctx context.Context, req Request) (run store.Run, create
 		event("", RunCreated, map[string]any{"target": req.Target, "by": req.By}))
 }
 
-// derivedID makes a run id from an idempotency key. It has the length and the
+// RunID is the id of the run with an idempotency key. It has the length and the
 // alphabet of a ULID, and begins with a K, which no ULID does, so that nobody
 // reads a time from it.
-func derivedID(key string) string {
+func RunID(key string) string {
 	sum := sha256.Sum256([]byte("repromill run " + key))
 	return "K" + base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding).EncodeToString(sum[:])[:25]
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/repromill/repromill/suites/ifbench"
 	"github.com/repromill/repromill/suites/ifeval"
 	"github.com/repromill/repromill/suites/mmlupro"
+	"github.com/repromill/repromill/suites/ruler"
 	"github.com/repromill/repromill/suites/synthetic"
 	"github.com/repromill/repromill/suites/toolcalls"
 )
@@ -31,5 +32,6 @@ func All() suites.Catalog {
 		toolcalls.Definition(),
 		synthetic.Choice(),
 		synthetic.Lookup(),
+		ruler.Definition(),
 	}, later()...)
 }
