@@ -169,15 +169,7 @@ func (rec *Record) serverRows() (out []schema.ServerRow) {
 // startedBy adds what is known only of a server that this program started.
 func startedBy(row *schema.ServerRow, in servers.Instance) {
 	row.Endpoint = in.Endpoint
-	some := func(to *schema.Opt[float64], v float64) {
-		if v > 0 {
-			*to = schema.Some(v)
-		}
-	}
-	some(&row.LoadS, in.Facts.LoadS)
-	some(&row.CompileS, in.Facts.CompileS)
-	some(&row.CaptureS, in.Facts.GraphS)
-	some(&row.ReadyS, in.Facts.ReadyS)
+	in.Facts.Describe(row)
 	if n := len(in.Identity.GPUUUIDs); n > 0 {
 		row.GPUs = schema.Some(int64(n))
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -315,8 +316,8 @@ func (s *served) Identity(ctx context.Context) (endpoint.Identity, error) {
 		names, err := s.client.Models(ctx)
 		var e *endpoint.Error
 		switch {
-		case errors.As(err, &e) && e.Kind == endpoint.Unknown:
-			names = []string{s.want} // it lists none
+		case errors.As(err, &e) && (e.Kind == endpoint.Unknown || e.Status == http.StatusInternalServerError):
+			names = []string{s.want} // it lists none, or fails to
 		case err != nil:
 			return endpoint.Identity{}, err
 		}
