@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/repromill/repromill/planner/spec"
@@ -203,11 +204,11 @@ func (b *Bench) config(ctx context.Context, j Job) (c harness.Config, done func(
 	if m := s.Compare; m != nil {
 		c.Terms = harness.Terms{Method: m.Method, Options: compare.Options{Margin: m.Margin, Alpha: m.Alpha, Look: m.Look, OneSided: m.OneSided, Seed: uint64(s.Seed)}}
 	}
-	clients, done, err := b.connect(j, &c)
+	done, err = b.connect(j, &c)
 	if err != nil {
 		return c, nil, err
 	}
-	c.Suite, err = b.open(ctx, d, s, variant, clients, j.Dir)
+	c.Suite, err = b.open(ctx, d, s, variant, c.Arms, j.Dir)
 	if err != nil {
 		done()
 		return c, nil, err
@@ -226,7 +227,8 @@ func checkRule(s spec.Suite, opened suites.Suite) error {
 }
 
 // connect makes the clients of the arms and of the judge.
-func (b *Bench) connect(j Job, c *harness.Config) (clients []*endpoint.Client, done func(), err error) {
+func (b *Bench) connect(j Job, c *harness.Config) (done func(), err error) {
+	var clients []*endpoint.Client
 	getenv := b.Getenv
 	if getenv == nil {
 		getenv = func(string) string { return "" }
@@ -253,7 +255,7 @@ func (b *Bench) connect(j Job, c *harness.Config) (clients []*endpoint.Client, d
 			cl, err := dial(a.Name, url, "")
 			if err != nil {
 				done()
-				return nil, nil, err
+				return nil, err
 			}
 			arm.Server = &served{client: cl, want: a.Model, ours: ours, as: func(model string) (*endpoint.Client, error) { return dial(a.Name, url, model) }}
 		}
@@ -265,16 +267,16 @@ func (b *Bench) connect(j Job, c *harness.Config) (clients []*endpoint.Client, d
 		cl, err := dial("judge", j.Serving.Judge, j.Serving.JudgeModel)
 		if err != nil {
 			done()
-			return nil, nil, err
+			return nil, err
 		}
 		zero := 0.0
 		c.Judge, c.JudgeSampling = cl, suites.Sampling{Temperature: &zero, MaxTokens: 4096}
 	}
-	return clients, done, nil
+	return done, nil
 }
 
 // open opens a suite over its data.
-func (b *Bench) open(ctx context.Context, d suites.Definition, s spec.Suite, v suites.Variant, clients []*endpoint.Client, dir string) (suites.Suite, error) {
+func (b *Bench) open(ctx context.Context, d suites.Definition, s spec.Suite, v suites.Variant, arms []harness.Arm, dir string) (suites.Suite, error) {
 	hub, err := b.Hub()
 	if err != nil {
 		return nil, err
@@ -289,8 +291,8 @@ func (b *Bench) open(ctx context.Context, d suites.Definition, s spec.Suite, v s
 	if len(env.Files) != len(d.Data) {
 		return nil, &UserError{fmt.Sprintf("the plan pins %d files of suite %s, which reads %d", len(env.Files), s.ID, len(d.Data)), "plan again"}
 	}
-	if len(clients) > 0 {
-		env.Count = clients[0].Tokenize
+	if slices.Contains(d.Needs, suites.Tokenizer) {
+		env.Count, env.Limit = tokenizer(arms)
 	}
 	if slices.Contains(d.Needs, suites.Tokenizer) {
 		if err := os.MkdirAll(env.Dir, 0o700); err != nil {
@@ -307,11 +309,26 @@ type served struct {
 	want   string
 	ours   servers.Server // knows more of itself than the endpoint says; nil for others
 	as     func(model string) (*endpoint.Client, error)
+	mu     sync.Mutex
 	chosen bool
 }
 
 // Identity implements [harness.Asker]. It is called before anything is asked.
 func (s *served) Identity(ctx context.Context) (endpoint.Identity, error) {
+	cl, err := s.choose(ctx)
+	if err != nil {
+		return endpoint.Identity{}, err
+	}
+	if s.ours != nil {
+		return s.ours.Identity(ctx)
+	}
+	return cl.Identity(ctx)
+}
+
+// choose returns the client of the arm's own model.
+func (s *served) choose(ctx context.Context) (*endpoint.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.chosen {
 		names, err := s.client.Models(ctx)
 		var e *endpoint.Error
@@ -319,29 +336,69 @@ func (s *served) Identity(ctx context.Context) (endpoint.Identity, error) {
 		case errors.As(err, &e) && (e.Kind == endpoint.Unknown || e.Status == http.StatusInternalServerError):
 			names = []string{s.want} // it lists none, or fails to
 		case err != nil:
-			return endpoint.Identity{}, err
+			return nil, err
 		}
 		if slices.Contains(names, s.want) && s.want != "" {
 			cl, err := s.as(s.want)
 			if err != nil {
-				return endpoint.Identity{}, err
+				return nil, err
 			}
 			s.client = cl
 		} else if len(names) != 1 {
-			return endpoint.Identity{}, &UserError{fmt.Sprintf("the endpoint %s serves %d models, and none is %s", s.client.URL(), len(names), s.want),
+			return nil, &UserError{fmt.Sprintf("the endpoint %s serves %d models, and none is %s", s.client.URL(), len(names), s.want),
 				"serve it under that name: --served-model-name " + s.want}
 		}
 		s.chosen = true
 	}
-	if s.ours != nil {
-		return s.ours.Identity(ctx)
-	}
-	return s.client.Identity(ctx)
+	return s.client, nil
 }
 
 // Ask implements [harness.Asker].
 func (s *served) Ask(ctx context.Context, r endpoint.Request) (endpoint.Answer, error) {
-	return s.client.Ask(ctx, r)
+	cl, err := s.choose(ctx)
+	if err != nil {
+		return endpoint.Answer{}, err
+	}
+	return cl.Ask(ctx, r)
+}
+
+// tokenizer is how suites size their prompts: by the baseline's tokenizer, within
+// what every arm can take.
+func tokenizer(arms []harness.Arm) (count func(context.Context, string) (int, error), limit func(context.Context) (int, error)) {
+	var at []*served
+	for _, a := range arms {
+		if s, ok := a.Server.(*served); ok {
+			at = append(at, s)
+		}
+	}
+	if len(at) == 0 {
+		return nil, nil
+	}
+	count = func(ctx context.Context, text string) (int, error) {
+		cl, err := at[0].choose(ctx)
+		if err != nil {
+			return 0, err
+		}
+		n, err := cl.Tokenize(ctx, text)
+		var e *endpoint.Error
+		if errors.As(err, &e) && e.Kind == endpoint.Unknown {
+			return 0, &UserError{fmt.Sprintf("the endpoint %s counts no tokens: it has no /tokenize", cl.URL()), "serve the model with vLLM, which has it, or leave out suites that size their prompts"}
+		}
+		return n, err
+	}
+	limit = func(ctx context.Context) (least int, err error) {
+		for _, s := range at {
+			id, err := s.Identity(ctx)
+			if err != nil {
+				return 0, err
+			}
+			if n := id.MaxModelLen; n > 0 && (least == 0 || n < least) {
+				least = n
+			}
+		}
+		return least, nil
+	}
+	return count, limit
 }
 
 // CheckURL refuses an address that no endpoint can have, or that holds

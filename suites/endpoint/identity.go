@@ -173,7 +173,7 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 		if m.Root != m.ID {
 			id.Root = m.Root
 		}
-		if m.OwnedBy == "vllm" || m.OwnedBy == "sglang" {
+		if m.OwnedBy == "vllm" || m.OwnedBy == "sglang" || m.OwnedBy == "repromill" {
 			id.Engine = m.OwnedBy
 		}
 	}
