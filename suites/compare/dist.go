@@ -31,7 +31,7 @@ func TQuantile(p, df float64) float64 {
 	for tCDF(hi, df) < p {
 		hi *= 2
 	}
-	for range 100 {
+	for hi-lo > 1e-12*(1+math.Abs(lo)) {
 		mid := (lo + hi) / 2
 		if tCDF(mid, df) < p {
 			lo = mid

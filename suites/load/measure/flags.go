@@ -96,8 +96,8 @@ func flags(res *load.Result, recs []*load.Record, s *Summary, cfg Config) []Flag
 
 func clientFlags(s *Summary, cfg Config, add func(code string, void bool, n int, format string, args ...any)) {
 	ttft, itl := s.Whole.TTFT.P(50), s.Whole.ITL.P(50)
-	if s.Requested > 0 && s.Achieved < rateFloor*s.Requested && s.Sent > 50 {
-		add(RateMissed, true, 0, "%.4g requests/s were begun where the schedule asks for %.4g", s.Achieved, s.Requested)
+	if s.Achieved < rateFloor*s.Scheduled && s.Sent > 50 {
+		add(RateMissed, true, 0, "%.4g requests/s were begun where the schedule asks for %.4g", s.Achieved, s.Scheduled)
 	}
 	if lag := s.SendLag.P(99); lag > lagIgnored && lag > lagOfTTFT*ttft {
 		add(ClientLimited, true, 0, "requests were sent late: p99 %.2f ms, over 1 %% of the median TTFT of %.2f ms", 1e3*lag, 1e3*ttft)
