@@ -50,7 +50,7 @@ const placeholders = "{port}, {host}, {model}, {revision}, {name}, {tp}, {gpus} 
 // CheckTemplate refuses a way of serving that cannot be carried out, before
 // anything is started. Its error is a [*UserError].
 func CheckTemplate(how string) error {
-	_, err := compose(how, spec.Arm{Name: "arm", Model: "owner/model"}, place{"127.0.0.1", 1})
+	_, err := compose(how, spec.Arm{Name: "ARM", Model: "owner/model"}, place{"127.0.0.1", 1})
 	return err
 }
 
@@ -151,15 +151,15 @@ func composeImage(image string, arm spec.Arm, at place) (*command, error) {
 func composeTemplate(how string, arm spec.Arm, at place) (*command, error) {
 	words, ok := model.Words(how)
 	if !ok {
-		return nil, &UserError{fmt.Sprintf("in the command of arm %s a quote is not closed: %.80q", arm.Name, how), "close it"}
+		return nil, &UserError{fmt.Sprintf("in the serving command of arm %s a quote is not closed: %.80q", arm.Name, how), "close it"}
 	}
 	c := &command{env: map[string]string{}}
 	words = c.takeEnv(words)
 	if len(words) == 0 {
-		return nil, &UserError{fmt.Sprintf("the command of arm %s is empty", arm.Name), "write it as for a shell, with {port} where the port belongs"}
+		return nil, &UserError{fmt.Sprintf("the serving command of arm %s is empty", arm.Name), "write it as for a shell, with {port} where the port belongs"}
 	}
 	if !strings.Contains(how, "{port}") {
-		return nil, &UserError{fmt.Sprintf("the command of arm %s does not say where the port belongs: %.80q", arm.Name, how), "write {port} in it: the port is chosen anew for each start"}
+		return nil, &UserError{fmt.Sprintf("the serving command of arm %s does not say where the port belongs: %.80q", arm.Name, how), "write {port} in it: the port is chosen anew for each start"}
 	}
 	flags := (&command{env: map[string]string{}}).takeEnv(arm.Flags)
 	if len(flags) > 0 && !strings.HasPrefix(flags[0], "-") {
@@ -178,7 +178,7 @@ func composeTemplate(how string, arm spec.Arm, at place) (*command, error) {
 		}
 		for _, p := range placeholder.FindAllString(w, -1) {
 			if _, ok := values[p]; !ok {
-				return nil, &UserError{fmt.Sprintf("the command of arm %s holds %s, which stands for nothing", arm.Name, p), "the placeholders are " + placeholders}
+				return nil, &UserError{fmt.Sprintf("the serving command of arm %s holds %s, which stands for nothing", arm.Name, p), "the placeholders are " + placeholders}
 			}
 		}
 		for p, v := range values {

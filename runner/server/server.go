@@ -35,7 +35,8 @@ import (
 
 // Config says how servers are started. Dir, Self and How are needed.
 type Config struct {
-	Dir  string   // of logs, records and locks
+	Dir  string   // of records and locks: one for all programs that share GPUs
+	Logs string   // "" is Dir
 	Self []string // the command line that runs [SuperviseMain] in this program
 	// How says how an arm is served: vllm, sglang, docker:IMAGE or a command
 	// template with {port}; "" where nobody says.
@@ -75,6 +76,9 @@ func New(cfg Config) (*Host, error) {
 	var err error
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("new server host: %w", err)
+	}
+	if cfg.Logs == "" {
+		cfg.Logs = cfg.Dir
 	}
 	if cfg.Host == "" {
 		cfg.Host = "127.0.0.1"
@@ -134,8 +138,10 @@ func (h *Host) lookPath(name string) (string, error) {
 // Start implements [servers.Starter]. Its error is a [*UserError], a
 // [*StartError] or the context's.
 func (h *Host) Start(ctx context.Context, arm spec.Arm) (servers.Server, error) {
-	if err := os.MkdirAll(h.cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make folder of servers: %w", err)
+	for _, dir := range []string{h.cfg.Dir, h.cfg.Logs} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make folder of servers: %w", err)
+		}
 	}
 	if _, err := h.Sweep(ctx); err != nil {
 		return nil, err
@@ -204,7 +210,7 @@ func (s *Server) startAt(ctx context.Context, at place) error {
 	if err != nil {
 		return err
 	}
-	log := filepath.Join(h.cfg.Dir, fmt.Sprintf("%s-%d.log", safe(s.arm.Name), s.nextLog()))
+	log := filepath.Join(h.cfg.Logs, fmt.Sprintf("%s-%d.log", safe(s.arm.Name), s.nextLog()))
 	began := h.cfg.Now()
 	proc, err := h.launch(s.arm, c, s.lease, log)
 	if err != nil {
@@ -234,7 +240,7 @@ func (s *Server) startAt(ctx context.Context, at place) error {
 // nextLog is a number for which there is no log yet.
 func (s *Server) nextLog() int {
 	for n := 1; ; n++ {
-		if _, err := os.Lstat(filepath.Join(s.host.cfg.Dir, fmt.Sprintf("%s-%d.log", safe(s.arm.Name), n))); err != nil {
+		if _, err := os.Lstat(filepath.Join(s.host.cfg.Logs, fmt.Sprintf("%s-%d.log", safe(s.arm.Name), n))); err != nil {
 			return n
 		}
 	}

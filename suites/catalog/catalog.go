@@ -5,7 +5,9 @@ import (
 	"github.com/repromill/repromill/suites"
 	"github.com/repromill/repromill/suites/aime"
 	"github.com/repromill/repromill/suites/gpqa"
+	"github.com/repromill/repromill/suites/ifeval"
 	"github.com/repromill/repromill/suites/mmlupro"
+	"github.com/repromill/repromill/suites/ruler"
 	"github.com/repromill/repromill/suites/synthetic"
 )
 
@@ -23,7 +25,9 @@ func All() suites.Catalog {
 		aime.Definition(2025),
 		aime.Definition(2024),
 		gpqa.Definition(),
+		ifeval.Definition(),
 		synthetic.Choice(),
 		synthetic.Lookup(),
+		ruler.Definition(),
 	}, later()...)
 }

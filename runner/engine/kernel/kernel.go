@@ -18,6 +18,14 @@ import (
 // lanes is the number of partial sums of a product.
 const lanes = 8
 
+// Name says what computes here.
+func Name() string {
+	if accelerated {
+		return "avx2"
+	}
+	return "go"
+}
+
 // tableE4M3 are the values of the codes of E4M3 that scale blocks of NVFP4.
 var tableE4M3 = func() (t [256]float32) {
 	for c := range t {

@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	stat "github.com/repromill/repromill/suites/compare"
+	"github.com/repromill/repromill/results/stat"
 )
 
 // sample holds the logarithms of a metric: of each unit the values of its

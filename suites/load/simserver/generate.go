@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/repromill/repromill/suites/endpoint/openai"
 )
 
 // generation is one answer on its way.
@@ -231,5 +233,5 @@ func (g *generation) whole(n int) {
 	} else {
 		choice["text"] = t
 	}
-	reply(g.w, map[string]any{"id": fmt.Sprintf("sim-%d", g.id), "object": object, "created": g.arrived.Unix(), "model": g.s.cfg.Model, "choices": []any{choice}, "usage": json.RawMessage(g.usage(n))})
+	openai.Reply(g.w, map[string]any{"id": fmt.Sprintf("sim-%d", g.id), "object": object, "created": g.arrived.Unix(), "model": g.s.cfg.Model, "choices": []any{choice}, "usage": json.RawMessage(g.usage(n))})
 }

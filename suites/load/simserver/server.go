@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/repromill/repromill/suites/endpoint/openai"
 	"github.com/repromill/repromill/suites/load/wire"
 )
 
@@ -120,11 +121,13 @@ func New(cfg Config) *Server {
 	s.mux.HandleFunc("POST /v1/completions", s.completions)
 	s.mux.HandleFunc("GET /v1/models", s.models)
 	s.mux.HandleFunc("POST /tokenize", s.tokenize)
-	s.mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]string{"version": cfg.Version}) })
+	s.mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		openai.Reply(w, map[string]string{"version": cfg.Version})
+	})
 	s.mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	s.mux.HandleFunc("GET /metrics", s.metrics)
 	if cfg.Null {
-		s.mux.HandleFunc("GET /truth", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.truth.take()) })
+		s.mux.HandleFunc("GET /truth", func(w http.ResponseWriter, _ *http.Request) { openai.Reply(w, s.truth.take()) })
 	}
 	return s
 }
