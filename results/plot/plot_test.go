@@ -58,7 +58,7 @@ func TestLayersOfOddInput(t *testing.T) {
 	}
 }
 
-func TestFrontier(t *testing.T) {
+func TestTradeoff(t *testing.T) {
 	curves := []Curve{
 		{"fp8", []Cell{{"c1", Range{100, 95, 105}, Range{99, 97, 101}, Range{0.1, 0.09, 0.12}}, {"c64", Range{2500, 2400, 2600}, Range{40, 39, 41}, Range{1.2, 1, 1.5}}}},
 		{"nvfp4", []Cell{{"c1", Range{130, 130, 130}, Range{128, 128, 128}, Range{0.08, 0.08, 0.08}}, {"c64", Range{3400, 3300, 3500}, Range{52, 51, 53}, Range{}}, {"void", Range{}, Range{}, Range{}}}},
@@ -66,7 +66,7 @@ func TestFrontier(t *testing.T) {
 	for _, ext := range Formats() {
 		for name, c := range map[string][]Curve{"two": curves, "none": nil, "empty": {{Name: "x"}}} {
 			var b bytes.Buffer
-			if err := Frontier(&b, ext, "a title", "P99 TTFT", c); err != nil {
+			if err := Tradeoff(&b, ext, "a title", "P99 TTFT", c); err != nil {
 				t.Errorf("%s %s: %v", name, ext, err)
 			}
 			if ext != ".svg" || name != "two" {
@@ -82,7 +82,7 @@ func TestFrontier(t *testing.T) {
 			}
 		}
 	}
-	if err := Frontier(io.Discard, ".pdf", "", "", nil); err == nil {
+	if err := Tradeoff(io.Discard, ".pdf", "", "", nil); err == nil {
 		t.Error("a format that is not known is drawn")
 	}
 }

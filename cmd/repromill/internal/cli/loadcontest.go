@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -47,15 +46,12 @@ func (a *app) served(cfg bench.Config, how string, arm spec.Arm) (func(context.C
 	if err := server.CheckTemplate(how); err != nil {
 		return nil, err
 	}
-	argv, err := self(serverEntry)
+	c, err := a.serverConfig()
 	if err != nil {
 		return nil, err
 	}
-	c := server.Config{Dir: filepath.Join(a.cfg.String("paths.state"), "servers"), Self: argv, How: func(spec.Arm) string { return how },
-		Key: func(string) endpoint.Secret { return cfg.Key }, Now: a.now, Progress: func(_, doing string) { a.fetching(0, 0, "", doing) }}
-	for k, v := range a.env {
-		c.Environ = append(c.Environ, k+"="+v)
-	}
+	c.How, c.Key, c.Now = func(spec.Arm) string { return how }, func(string) endpoint.Secret { return cfg.Key }, a.now
+	c.Progress = func(_, doing string) { a.fetching(0, 0, "", doing) }
 	host, err := server.New(c)
 	if err != nil {
 		return nil, err

@@ -29,7 +29,7 @@ func (a *app) checkPlots(files []string) error {
 func (a *app) drawFrontier(files []string, title, ttft string, curves []plot.Curve) error {
 	for _, f := range files {
 		var b bytes.Buffer
-		if err := plot.Frontier(&b, filepath.Ext(f), title, ttft, curves); err != nil {
+		if err := plot.Tradeoff(&b, filepath.Ext(f), title, ttft, curves); err != nil {
 			return err
 		}
 		if err := atomicfile.Write(a.expand(f), b.Bytes(), atomicfile.Options{}); err != nil {

@@ -17,7 +17,7 @@ import (
 // Range is a figure with its interval; without one, Lo and Hi are Value.
 type Range struct{ Value, Lo, Hi float64 }
 
-// Cell is one load in a drawing of frontiers. What is not known is zero.
+// Cell is one load in a drawing of a tradeoff. What is not known is zero.
 type Cell struct {
 	Label   string // such as c64
 	PerGPU  Range  // output tokens per second and GPU
@@ -31,12 +31,12 @@ type Curve struct {
 	Cells []Cell
 }
 
-// Frontier draws throughput per GPU over what a user sees, tokens per second on
+// Tradeoff draws throughput per GPU over what a user sees, tokens per second on
 // the left and time to the first token on the right, with intervals as crosses.
 // ttft names the latter's figure, such as "P99 TTFT". ext is one of Formats.
-func Frontier(w io.Writer, ext, title, ttft string, curves []Curve) error {
+func Tradeoff(w io.Writer, ext, title, ttft string, curves []Curve) error {
 	if !slices.Contains(Formats(), ext) {
-		return fmt.Errorf("draw frontier: format %q is not known", ext)
+		return fmt.Errorf("draw tradeoff: format %q is not known", ext)
 	}
 	left, err := panel(curves, func(c Cell) (Range, bool) { return c.PerUser, c.PerUser.Value > 0 }, false)
 	if err != nil {
@@ -54,7 +54,7 @@ func Frontier(w io.Writer, ext, title, ttft string, curves []Curve) error {
 	const width, height = 12 * vg.Inch, 5 * vg.Inch
 	c, err := draw.NewFormattedCanvas(width, height, ext[1:])
 	if err != nil {
-		return fmt.Errorf("draw frontier: %w", err)
+		return fmt.Errorf("draw tradeoff: %w", err)
 	}
 	all := [][]*plot.Plot{{left, right}}
 	places := plot.Align(all, draw.Tiles{Rows: 1, Cols: 2, PadX: vg.Points(12), PadRight: vg.Points(14), PadTop: vg.Points(4), PadBottom: vg.Points(4), PadLeft: vg.Points(4)}, draw.New(c))
@@ -62,7 +62,7 @@ func Frontier(w io.Writer, ext, title, ttft string, curves []Curve) error {
 		p.Draw(places[0][i])
 	}
 	if _, err := c.WriteTo(w); err != nil {
-		return fmt.Errorf("draw frontier: %w", err)
+		return fmt.Errorf("draw tradeoff: %w", err)
 	}
 	return nil
 }
@@ -117,7 +117,7 @@ func addCurve(p *plot.Plot, name string, points plotter.XYs, labels plotter.XYLa
 	c := colours[i%len(colours)]
 	line, dots, err := plotter.NewLinePoints(points)
 	if err != nil {
-		return fmt.Errorf("draw frontier: %w", err)
+		return fmt.Errorf("draw tradeoff: %w", err)
 	}
 	line.LineStyle = draw.LineStyle{Color: c, Width: vg.Points(1.2)}
 	if i%2 == 1 {
@@ -126,7 +126,7 @@ func addCurve(p *plot.Plot, name string, points plotter.XYs, labels plotter.XYLa
 	dots.GlyphStyle = draw.GlyphStyle{Color: c, Radius: vg.Points(3), Shape: shapes[i%len(shapes)]}
 	text, err := plotter.NewLabels(labels)
 	if err != nil {
-		return fmt.Errorf("draw frontier: %w", err)
+		return fmt.Errorf("draw tradeoff: %w", err)
 	}
 	// The first curve's names lie above its points and the second's below, so
 	// that both can be read where the curves meet.
