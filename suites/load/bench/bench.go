@@ -105,6 +105,10 @@ func Open(ctx context.Context, cfg Config) (*Bench, error) {
 			b.Close()
 			return nil, context.Cause(ctx)
 		}
+		if errors.Is(err, wire.ErrHTTP2) {
+			b.Close()
+			return nil, fmt.Errorf("open %s: %w", cfg.URLs[0], err)
+		}
 		b.Warnings = append(b.Warnings, fmt.Sprintf("input lengths are approximate, one token a word: %v", err))
 	}
 	b.words = words
@@ -225,10 +229,9 @@ func (b *Bench) Cell(ctx context.Context, spec load.Spec, repeat int) (*Cell, er
 	c.After = b.identify(context.WithoutCancel(ctx))
 	c.Result, c.Began = res, res.Began
 	b.finish(c, before, after, peaks)
-	if c.Check != nil && ctx.Err() == nil && c.Summary.Events > measure.Unproven*c.Check.EventsPerS {
+	if itl := c.Summary.Whole.ITL.P(50); c.Check != nil && ctx.Err() == nil && itl > 0 && c.Summary.Events > measure.Unproven*c.Check.EventsPerS {
 		// The server was faster than the check: prove this pace, too.
-		itl := c.Summary.Whole.ITL.P(50)
-		if again, err := b.check(ctx, sched, time.Duration(0.9e9*itl)); itl > 0 && err == nil {
+		if again, err := b.check(ctx, sched, max(fastest, time.Duration(0.9e9*itl))); err == nil {
 			c.Check, b.checks[name] = again, again
 			b.finish(c, before, after, peaks)
 		}

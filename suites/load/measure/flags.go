@@ -53,6 +53,9 @@ func flags(res *load.Result, recs []*load.Record, s *Summary, cfg Config) []Flag
 		out = append(out, Flag{code, void, n, fmt.Sprintf(format, args...)})
 	}
 	clientFlags(s, cfg, add)
+	if res.Waited > 0 {
+		add(ClientLimited, true, res.Waited, "%d requests waited because no more than %d files may be open beside others: raise `ulimit -n`", res.Waited, res.Files)
+	}
 	c := count(recs)
 	part := func(n, of int) string { return fmt.Sprintf("%d of %d requests", n, of) }
 	if c.short > 0 {
