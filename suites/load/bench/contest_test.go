@@ -41,7 +41,7 @@ func TestContest(t *testing.T) {
 	var log []string
 	prompts := map[string]map[string]string{"a": {}, "b": {}}
 	c := bench.Contest{Arms: []bench.Arm{arm(t, "a", 10*time.Millisecond, &log), arm(t, "b", 20*time.Millisecond, &log)},
-		Specs:  []load.Spec{{Mode: load.Closed, Concurrency: 2, Requests: 4, ISL: load.Length{Mean: 20}, OSL: load.Length{Mean: 6}, Seed: 1}},
+		Specs:  []load.Spec{{Mode: load.Closed, Concurrency: 3, Requests: 6, ISL: load.Length{Mean: 20}, OSL: load.Length{Mean: 6}, Seed: 1}},
 		Rounds: 3, Repeats: 2,
 		Seen: func(m bench.Measured) {
 			for _, r := range m.Cell.Result.Records {
@@ -55,7 +55,7 @@ func TestContest(t *testing.T) {
 	if got := strings.Join(log, ", "); got != "start a, stop a, start b, stop b, start b, stop b, start a, stop a, start a, stop a, start b, stop b" {
 		t.Error(got)
 	}
-	if len(blocks) != 12 || len(prompts["a"]) != 24 {
+	if len(blocks) != 12 || len(prompts["a"]) != 36 {
 		t.Fatalf("%d blocks, %d prompts", len(blocks), len(prompts["a"]))
 	}
 	seen := map[string]bool{}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -226,8 +227,9 @@ var ErrHTTP2 error = HTTP2Error{}
 // settingsFrame is the type of the frame with which HTTP/2 begins (RFC 9113 §3.4).
 const settingsFrame = 4
 
-// noProtocol is the TLS alert no_application_protocol (RFC 7301 §3.2).
-const noProtocol = tls.AlertError(120)
+// noProtocol is how crypto/tls words the alert no_application_protocol (RFC 7301
+// §3.2), for which it has no exported value.
+const noProtocol = "no application protocol"
 
 // readSize bounds how many events one read brings; more would be no faster, as
 // a stream's events come one by one.
@@ -284,7 +286,7 @@ func (c *Client) get(ctx context.Context) (cn *conn, kept bool, err error) {
 		tc := tls.Client(nc, t)
 		if err := tc.HandshakeContext(ctx); err != nil {
 			nc.Close()
-			if errors.Is(err, noProtocol) {
+			if strings.Contains(err.Error(), noProtocol) {
 				err = ErrHTTP2
 			}
 			return nil, false, fmt.Errorf("connect: %w", err)
