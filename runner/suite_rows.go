@@ -50,6 +50,7 @@ func (rec *Record) addSuites(ctx context.Context, tx *recording) {
 	if n > 0 {
 		tx.count(schema.Samples, n)
 	}
+	rec.addThroughput(tx)
 	add(tx, rec.comparisonRows())
 	add(tx, rec.serverRows())
 }
@@ -218,6 +219,10 @@ const simulatedServer = "a simulated server answered: these numbers say nothing 
 // reportSuites are the suites as the report has them.
 func (rec *Record) reportSuites() (out []report.Suite) {
 	for _, o := range rec.Outcome.Suites {
+		if o.Throughput != nil {
+			out = append(out, o.reportThroughput())
+			continue
+		}
 		s := report.Suite{ID: o.Suite, Refused: o.Refused, Variant: rec.suite(o.Suite).Variant}
 		r := o.Result
 		if r == nil {
