@@ -67,6 +67,12 @@ func add[T schema.Row](r *recording, rows []T) {
 }
 
 func (r *recording) count(table string, rows int64) {
+	for i := range r.counts {
+		if r.counts[i].Table == table {
+			r.counts[i].Rows += rows
+			return
+		}
+	}
 	r.counts = append(r.counts, report.TableCount{Table: table, Rows: rows})
 }
 

@@ -124,9 +124,11 @@ type Config struct {
 	Planner   Planner
 	Source    Source
 	Results   Results
-	Assets    Assets           // nil: what is bound by URL is not fetched
-	Suites    Suites           // nil: no suite is carried out
-	Serving   accuracy.Serving // goes over what a request says
+	Assets    Assets // nil: what is bound by URL is not fetched
+	Suites    Suites // nil: no suite is carried out
+	// Throughput carries out throughput suites; nil: none is.
+	Throughput Throughput
+	Serving    accuracy.Serving // goes over what a request says
 	// Servers says how servers of arms are started; without Self none is. Logs,
 	// How, Now, Hook and Progress are the runner's own, and Dir where it is empty.
 	Servers server.Config

@@ -50,6 +50,7 @@ func (rec *Record) addSuites(ctx context.Context, tx *recording) {
 	if n > 0 {
 		tx.count(schema.Samples, n)
 	}
+	rec.addThroughput(tx)
 	add(tx, rec.comparisonRows())
 	add(tx, rec.serverRows())
 }
@@ -186,15 +187,7 @@ func (rec *Record) serverRows() (out []schema.ServerRow) {
 // startedBy adds what is known only of a server that this program started.
 func startedBy(row *schema.ServerRow, in servers.Instance) {
 	row.Endpoint = in.Endpoint
-	some := func(to *schema.Opt[float64], v float64) {
-		if v > 0 {
-			*to = schema.Some(v)
-		}
-	}
-	some(&row.LoadS, in.Facts.LoadS)
-	some(&row.CompileS, in.Facts.CompileS)
-	some(&row.CaptureS, in.Facts.GraphS)
-	some(&row.ReadyS, in.Facts.ReadyS)
+	in.Facts.Describe(row)
 	if n := len(in.Identity.GPUUUIDs); n > 0 {
 		row.GPUs = schema.Some(int64(n))
 	}
@@ -243,6 +236,10 @@ const simulatedServer = "a simulated server answered: these numbers say nothing 
 // reportSuites are the suites as the report has them.
 func (rec *Record) reportSuites() (out []report.Suite) {
 	for _, o := range rec.Outcome.Suites {
+		if o.Throughput != nil {
+			out = append(out, o.reportThroughput())
+			continue
+		}
 		s := report.Suite{ID: o.Suite, Refused: o.Refused, Variant: rec.suite(o.Suite).Variant}
 		r := o.Result
 		if r == nil {

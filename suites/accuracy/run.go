@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -346,8 +347,8 @@ func (s *served) choose(ctx context.Context) (*endpoint.Client, error) {
 		names, err := s.client.Models(ctx)
 		var e *endpoint.Error
 		switch {
-		case errors.As(err, &e) && e.Kind == endpoint.Unknown:
-			names = []string{s.want} // it lists none
+		case errors.As(err, &e) && (e.Kind == endpoint.Unknown || e.Status == http.StatusInternalServerError):
+			names = []string{s.want} // it lists none, or fails to
 		case err != nil:
 			return nil, err
 		}

@@ -3,6 +3,7 @@
 package load
 
 import (
+	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -17,4 +18,17 @@ func cpuSeconds() float64 {
 	}
 	sec := func(t unix.Timeval) float64 { return float64(t.Nano()) / 1e9 }
 	return sec(u.Utime) + sec(u.Stime)
+}
+
+// freeFiles is how many more files this process may open.
+func freeFiles() (n int, known bool) {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {
+		return 0, false
+	}
+	used := 16
+	if open, err := os.ReadDir("/dev/fd"); err == nil {
+		used = len(open)
+	}
+	return int(min(uint64(l.Cur), 1<<30)) - used, true
 }

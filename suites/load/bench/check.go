@@ -26,8 +26,9 @@ type Check struct {
 
 // The self-check replays so much of a schedule at most.
 const (
-	checkTime   = 3 * time.Second // of arrivals, or of one stream
-	checkRounds = 3               // closed loop: requests of each worker
+	checkTime   = 3 * time.Second       // of arrivals, or of one stream
+	checkRounds = 3                     // closed loop: requests of each worker
+	fastest     = 50 * time.Microsecond // between two tokens of a stream: nobody is faster for long
 )
 
 // check replays the beginning of a schedule against the null server, whose
