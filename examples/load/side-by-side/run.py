@@ -36,9 +36,8 @@ TTFT, ITL, TOKENS = 0.2, 0.02, 100
 LIFE = TTFT + (TOKENS - 1) * ITL  # of a stream
 BOUND = 0.05 * ITL * 1e3  # ms
 
-# What modules are called on the package index, where that is another name.
-PACKAGES = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml", "zmq": "pyzmq", "cpuinfo": "py-cpuinfo",
-            "openai_harmony": "openai-harmony", "prometheus_client": "prometheus-client", "google": "protobuf"}
+# What vLLM requires to serve, and its bench serve does not.
+GPU_ONLY = re.compile(r"(torch|nvidia-|nvtx|flashinfer|apache-tvm|tilelang|quack|tokenspeed|humming|fastsafetensors|instanttensor|PyNvVideoCodec|xgrammar|numba|opentelemetry)", re.I)
 
 TOKENIZER = """
 import json, os, sys
@@ -109,13 +108,17 @@ def make_venv(venv, *packages):
 
 
 def install_vllm(venv):
-    """vLLM without its GPU packages, beside guidellm's torch: what its module of
-    bench serve cannot import is installed until it can."""
+    """vLLM without what only GPUs need, beside guidellm's torch; what its module
+    of bench serve still cannot import is installed until it can."""
     if (venv / "vllm-ready").exists():
         return
     say("installing vllm")
     pip(venv, "--no-deps", "vllm")
-    for _ in range(60):
+    p = subprocess.run([venv / "bin/python", "-c", "import importlib.metadata as m; print('\\n'.join(m.requires('vllm')))"], capture_output=True, text=True, check=True)
+    # By name alone: what it pins may be newer than an index has, and serves it to serve.
+    needs = sorted({re.split(r"[^\w.-]", r)[0] for r in p.stdout.splitlines() if "extra ==" not in r and not GPU_ONLY.match(r)})
+    pip(venv, *needs)
+    for _ in range(20):
         p = subprocess.run([venv / "bin/python", "-c", "import vllm.benchmarks.serve"], capture_output=True, text=True)
         if p.returncode == 0:
             (venv / "vllm-ready").touch()
@@ -123,7 +126,7 @@ def install_vllm(venv):
         missing = re.search(r"No module named '([^'.]+)", p.stderr)
         if not missing:
             raise Failed("import vllm.benchmarks.serve: " + p.stderr.strip()[-600:])
-        pip(venv, PACKAGES.get(missing[1], missing[1]))
+        pip(venv, missing[1].replace("_", "-"))
     raise Failed("vllm lacks ever more modules")
 
 
