@@ -268,7 +268,7 @@ func (r *Runner) Create(ctx context.Context, req Request) (run store.Run, create
 	}
 	id := ""
 	if req.Key != "" {
-		id = derivedID(req.Key)
+		id = RunID(req.Key)
 	} else {
 		if r.cfg.Rand == nil {
 			return run, false, errors.New("runner: no entropy for a run id")
@@ -287,10 +287,10 @@ func (r *Runner) Create(ctx context.Context, req Request) (run store.Run, create
 		event("", RunCreated, map[string]any{"target": req.Target, "by": req.By}))
 }
 
-// derivedID makes a run id from an idempotency key. It has the length and the
+// RunID is the id of the run with an idempotency key. It has the length and the
 // alphabet of a ULID, and begins with a K, which no ULID does, so that nobody
 // reads a time from it.
-func derivedID(key string) string {
+func RunID(key string) string {
 	sum := sha256.Sum256([]byte("repromill run " + key))
 	return "K" + base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding).EncodeToString(sum[:])[:25]
 }

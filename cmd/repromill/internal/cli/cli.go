@@ -214,6 +214,7 @@ func (a *app) commands() []*cobra.Command {
 		a.engineCmd(),
 		a.estimateCmd(),
 		a.mirrorCmd(),
+		a.nightlyCmd(),
 		a.imageCmd(),
 		a.cacheCmd(),
 		a.configCmd(),
