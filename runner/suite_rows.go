@@ -199,7 +199,11 @@ func outcomesOf(a harness.ArmResult) (out []string) {
 }
 
 // reportSuites are the suites as the report has them.
-func (rec *Record) reportSuites() (out []report.Suite) {
+func (rec *Record) reportSuites(ctx context.Context) (out []report.Suite, err error) {
+	curves, err := rec.curves(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, o := range rec.Outcome.Suites {
 		s := report.Suite{ID: o.Suite, Refused: o.Refused, Variant: rec.suite(o.Suite).Variant}
 		r := o.Result
@@ -220,9 +224,10 @@ func (rec *Record) reportSuites() (out []report.Suite) {
 			if x.Level > 0 {
 				row.Lo, row.Hi, row.Level = &x.Lo, &x.Hi, &x.Level
 			}
+			row.Curve = curves[o.Suite+"\x00"+c.Candidate]
 			s.Comparisons = append(s.Comparisons, row)
 		}
 		out = append(out, s)
 	}
-	return out
+	return out, nil
 }
