@@ -19,6 +19,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/server"
 	"github.com/repromill/repromill/runner/store"
 	"github.com/repromill/repromill/suites/accuracy"
 )
@@ -123,7 +124,10 @@ type Config struct {
 	Assets    Assets           // nil: what is bound by URL is not fetched
 	Suites    Suites           // nil: no suite is carried out
 	Serving   accuracy.Serving // goes over what a request says
-	Dir       string           // state folder; runs/<id>/ below it belongs to the runner
+	// Servers says how servers of arms are started; without Self none is. Logs,
+	// How, Now, Hook and Progress are the runner's own, and Dir where it is empty.
+	Servers server.Config
+	Dir     string // state folder; runs/<id>/ below it belongs to the runner
 	// Places are what differs for runs of an executor, by its name, whose
 	// attempts do not run on this machine.
 	Places map[string]Place

@@ -211,6 +211,7 @@ func (a *app) commands() []*cobra.Command {
 		a.loadCmd(),
 		a.inspectCmd(),
 		a.keysCmd(),
+		a.engineCmd(),
 		a.estimateCmd(),
 		a.mirrorCmd(),
 		a.imageCmd(),
