@@ -134,7 +134,7 @@ func (r *Report) view() *view {
 }
 
 var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
-	"words": words, "clean": clean, "place": Place.place, "ink": func(v string) string { return string(InkOf(v)) }, "mark": Mark,
+	"words": func(v string) string { return clean(words(v)) }, "clean": clean, "place": Place.place, "ink": func(v string) string { return string(InkOf(v)) }, "mark": Mark,
 }).Parse(pageText))
 
 // Mark is the sign that stands beside a verdict, so that nothing rests on
