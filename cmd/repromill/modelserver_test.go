@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 var (
 	askedRE  = regexp.MustCompile(`Question number (\d+): which of these is ([A-J])\?`)
 	sumRE    = regexp.MustCompile(`Problem (\d+): what is (\d+) \+ 1\?`)
+	judgedRE = regexp.MustCompile(`(?s)The OFFICIAL ANSWER: (.*?)\n\nEND OFFICIAL ANSWER\n\nBEGIN CANDIDATE ANSWER TO ASSESS\n\n(.*)\n\nEND CANDIDATE`)
 	soughtRE = regexp.MustCompile(`What (?:is|are all) the special magic \w+ for (.+) mentioned in the provided text\?`)
 	topicRE  = regexp.MustCompile(`Speak of topic (\d+) in`)
 	optionRE = regexp.MustCompile(`(?m)^([A-D])\) right option of (\d+)$`)
@@ -132,6 +134,8 @@ func modelMirror(dir string, questions int) error {
 				body, err = longData(i)
 			case d.Suite == "ifeval":
 				body = instructions(40)
+			case d.Suite == "aa-lcr":
+				body, err = readings(i == 2)
 			case d.Suite == "gpqa-diamond":
 				body = options(40)
 			default:
@@ -242,6 +246,29 @@ func longData(i int) ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// readings is a data set of the shape of AA-LCR's: two questions over two sets of
+// documents, with the counts of their tokens by tiktoken, or the documents.
+func readings(documents bool) ([]byte, error) {
+	if !documents {
+		return []byte("document_category,document_set_id,question_id,question,answer,data_source_filenames,input_tokens\n" +
+			"Legal,set1,1,What is the code of set 1?,code-1,EU’s.txt;b.txt,71\n" +
+			"Legal,set2,2,What is the code of set 2?,code-2,a.txt,52\n"), nil
+	}
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for name, text := range map[string]string{"lcr/Legal/set1/EU’s.txt": "The code\r\nis in the next one.\r\n", "lcr/Legal/set1/b.txt": "It is code-1.", "lcr/Legal/set2/a.txt": "It is code-2."} {
+		f, err := w.CreateHeader(&zip.FileHeader{Name: name, NonUTF8: true})
+		if err == nil {
+			_, err = f.Write([]byte(text))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	err := w.Close()
+	return b.Bytes(), err
+}
+
 // recall answers questions over long texts that are in the form of RULER's: needles
 // always, capitals and founders too, and nothing else.
 func recall(prompt string) (string, bool) {
@@ -253,6 +280,19 @@ func recall(prompt string) (string, bool) {
 			}
 		}
 		return " " + strings.Join(out, ", "), true
+	}
+	if m := judgedRE.FindStringSubmatch(prompt); m != nil {
+		verdict := "INCORRECT"
+		if strings.Contains(m[2], m[1]) {
+			verdict = "CORRECT"
+		}
+		return fmt.Sprintf("```json\n{\"verdict\": %q}\n```", verdict), true
+	}
+	if m := regexp.MustCompile(`START QUESTION\n\nWhat is the code of set (\d+)\?\n\nEND QUESTION\n$`).FindStringSubmatch(prompt); m != nil {
+		if !strings.Contains(prompt, "It is code-"+m[1]+".") {
+			return "There is none.", true
+		}
+		return "By the last document it is code-1.", true // right for the first set only
 	}
 	for ask, say := range map[string]string{`What is the capital of land (\d+)\?$`: "city", `Who founded Town (\d+)\?$`: "founder"} {
 		if m := regexp.MustCompile(ask).FindStringSubmatch(prompt); m != nil {

@@ -3,6 +3,7 @@ package catalog
 
 import (
 	"github.com/repromill/repromill/suites"
+	"github.com/repromill/repromill/suites/aalcr"
 	"github.com/repromill/repromill/suites/aime"
 	"github.com/repromill/repromill/suites/gpqa"
 	"github.com/repromill/repromill/suites/ifeval"
@@ -29,5 +30,6 @@ func All() suites.Catalog {
 		synthetic.Choice(),
 		synthetic.Lookup(),
 		ruler.Definition(),
+		aalcr.Definition(),
 	}, later()...)
 }
