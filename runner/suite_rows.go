@@ -234,7 +234,11 @@ func outcomesOf(a harness.ArmResult) (out []string) {
 const simulatedServer = "a simulated server answered: these numbers say nothing of a model"
 
 // reportSuites are the suites as the report has them.
-func (rec *Record) reportSuites() (out []report.Suite) {
+func (rec *Record) reportSuites(ctx context.Context) (out []report.Suite, err error) {
+	curves, err := rec.curves(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, o := range rec.Outcome.Suites {
 		if o.Throughput != nil {
 			out = append(out, o.reportThroughput())
@@ -262,9 +266,10 @@ func (rec *Record) reportSuites() (out []report.Suite) {
 			if x.Level > 0 {
 				row.Lo, row.Hi, row.Level = &x.Lo, &x.Hi, &x.Level
 			}
+			row.Curve = curves[o.Suite+"\x00"+c.Candidate]
 			s.Comparisons = append(s.Comparisons, row)
 		}
 		out = append(out, s)
 	}
-	return out
+	return out, nil
 }
