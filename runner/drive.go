@@ -12,10 +12,15 @@ import (
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/store"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 // errCancelled is returned by the stages when somebody asked to cancel.
 var errCancelled = errors.New("the run was cancelled")
+
+// ErrLeave, as the cause with which the context of Drive ends, makes it leave
+// the attempts that run as they are, for the next driver to adopt.
+var ErrLeave = errors.New("the driver leaves and what it started goes on")
 
 // cleanupTime bounds what is still done after the caller's context has ended.
 const cleanupTime = 30 * time.Second
@@ -345,7 +350,7 @@ func (d *drive) approved(ctx context.Context) (bool, error) {
 // finish removes the working folders and closes the run.
 func (d *drive) finish(ctx context.Context, out Outcome) (Outcome, error) {
 	if !d.req.KeepWork {
-		if err := errors.Join(d.removeWork(), removeTree(d.answers())); err != nil {
+		if err := errors.Join(d.removeWork(), tree.Remove(d.answers())); err != nil {
 			return out, err
 		}
 	}
@@ -368,7 +373,10 @@ func (d *drive) stop(ctx context.Context, cause error) (Outcome, error) {
 		return d.cancelled(bg)
 	case ctx.Err() != nil:
 		out.State, out.Reason = store.Interrupted, "interrupted"
-		return out, errors.Join(cause, d.setState(bg, store.Interrupted, "interrupted"))
+		if errors.Is(context.Cause(ctx), ErrLeave) {
+			out.Reason = ErrLeave.Error()
+		}
+		return out, errors.Join(cause, d.setState(bg, store.Interrupted, out.Reason))
 	}
 	out.State, out.Reason = store.Failed, cause.Error()
 	if err := d.setState(bg, store.Failed, cause.Error()); err != nil {
@@ -469,7 +477,7 @@ func (d *drive) removeLeftovers() error {
 		if !strings.HasSuffix(e.Name(), tmpSuffix) {
 			continue
 		}
-		if err := d.step(stepClean, func() error { return removeTree(filepath.Join(d.dir, e.Name())) }); err != nil {
+		if err := d.step(stepClean, func() error { return tree.Remove(filepath.Join(d.dir, e.Name())) }); err != nil {
 			return err
 		}
 	}
@@ -482,7 +490,7 @@ func (d *drive) removeWork() error {
 	return d.step(stepRemove, func() error {
 		var errs []error
 		for _, dir := range []string{d.work(), d.units(), d.source(), d.venv(), d.bin(), d.cache()} {
-			errs = append(errs, removeTree(dir))
+			errs = append(errs, tree.Remove(dir))
 		}
 		return errors.Join(errs...)
 	})

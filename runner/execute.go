@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 // execute runs every eligible run with each of its seeds, one after the
@@ -291,12 +292,12 @@ func (d *drive) placeUnit(ctx context.Context, u unit, n int) error {
 		return nil
 	}
 	tmp := d.work() + tmpSuffix
-	err := d.step(stepClean, func() error { return errors.Join(removeTree(d.work()), removeTree(tmp)) })
+	err := d.step(stepClean, func() error { return errors.Join(tree.Remove(d.work()), tree.Remove(tmp)) })
 	if err != nil {
 		return err
 	}
 	err = d.step(stepUnitCopy, func() error {
-		if err := copyTree(ctx, d.source(), tmp); err != nil {
+		if err := tree.Copy(ctx, d.source(), tmp, nil); err != nil {
 			return err
 		}
 		for _, p := range u.run.Patches {

@@ -67,6 +67,9 @@ type Definition struct {
 
 	// Open reads the data and returns the suite. Nil only where Later is set.
 	Open func(ctx context.Context, env Env) (Suite, error)
+	// Named is set where the suite is proposed only when it is asked for by name:
+	// it says nothing about a model of ordinary size.
+	Named bool
 	// Later says why no version of this program runs the suite yet.
 	Later string
 }

@@ -108,6 +108,12 @@ type Checker interface {
 	Check(item Item) error
 }
 
+// Parted is a [Grader] whose grades are made of parts that are also counted over
+// all items together, such as instructions of which a prompt has one to three.
+type Parted interface {
+	Parts(item Item, g Grade) (right, all int)
+}
+
 // Message is one turn of a prompt.
 type Message struct {
 	Role    string `json:"role"`

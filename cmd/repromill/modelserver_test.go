@@ -24,6 +24,7 @@ var (
 	sumRE    = regexp.MustCompile(`Problem (\d+): what is (\d+) \+ 1\?`)
 	judgedRE = regexp.MustCompile(`(?s)The OFFICIAL ANSWER: (.*?)\n\nEND OFFICIAL ANSWER\n\nBEGIN CANDIDATE ANSWER TO ASSESS\n\n(.*)\n\nEND CANDIDATE`)
 	soughtRE = regexp.MustCompile(`What (?:is|are all) the special magic \w+ for (.+) mentioned in the provided text\?`)
+	topicRE  = regexp.MustCompile(`Speak of topic (\d+) in`)
 	optionRE = regexp.MustCompile(`(?m)^([A-D])\) right option of (\d+)$`)
 )
 
@@ -54,6 +55,13 @@ func modelServer(model, salt string, right float64, slots int, delay time.Durati
 			}
 			if text, ok := recall(a.Prompt); ok {
 				r.Text = text
+				return r
+			}
+			if m := topicRE.FindStringSubmatch(a.Prompt); m != nil {
+				r.Text = "Here are six words about it."
+				if share(salt, m[1], seed) >= right {
+					r.Text = "Here, with a comma, are the words."
+				}
 				return r
 			}
 			if m := optionRE.FindStringSubmatch(a.Prompt); m != nil {
@@ -126,6 +134,8 @@ func modelMirror(dir string, questions int) error {
 				body, err = longData(i)
 			case d.Suite == "aa-lcr":
 				body, err = readings(i == 2)
+			case d.Suite == "ifeval":
+				body = instructions(40)
 			case d.Suite == "gpqa-diamond":
 				body = options(40)
 			default:
@@ -162,6 +172,15 @@ func letters(n int, shots bool) ([]byte, error) {
 	err := schematest.Write(&b, schematest.Column{Name: "question_id", Values: ids}, schematest.Column{Name: "question", Values: question}, schematest.Column{Name: "options", Values: options},
 		schematest.Column{Name: "answer", Values: answer}, schematest.Column{Name: "cot_content", Values: cot}, schematest.Column{Name: "category", Values: category})
 	return []byte(b.String()), err
+}
+
+// instructions is a data set of the shape of IFEval's.
+func instructions(n int) []byte {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `{"key": %d, "prompt": "Speak of topic %d in at least five words, without commas.", "instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"], "kwargs": [{}, {"relation": "at least", "num_words": 5}]}`+"\n", 1000+i, i)
+	}
+	return []byte(b.String())
 }
 
 // options is a data set of the shape of GPQA's.

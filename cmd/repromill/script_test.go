@@ -117,6 +117,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(home, "config"))
 			env.Setenv("ROOT", root)
 			env.Setenv("HUB", hub.URL)
+			env.Setenv("EXAMPLES", filepath.Join(root, "examples"))
 			env.Setenv("MIRROR", filepath.Join(root, "examples", "mirror"))
 			return os.MkdirAll(home, 0o755)
 		},

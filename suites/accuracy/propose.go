@@ -105,7 +105,7 @@ func Propose(cat suites.Catalog, w Wish, arms []spec.Arm) ([]spec.Suite, error) 
 	var out []spec.Suite
 	for _, d := range cat {
 		variant, named := wanted[d.Suite]
-		if !named && len(w.Suites) > 0 {
+		if !named && (len(w.Suites) > 0 || d.Named) {
 			continue
 		}
 		s, err := w.suite(d, variant, arms)

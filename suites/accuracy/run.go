@@ -18,6 +18,7 @@ import (
 	"github.com/repromill/repromill/suites/data"
 	"github.com/repromill/repromill/suites/endpoint"
 	"github.com/repromill/repromill/suites/harness"
+	"github.com/repromill/repromill/suites/servers"
 )
 
 // Bench carries out the suites of plans. Catalog and Hub are needed.
@@ -35,7 +36,11 @@ type Bench struct {
 // stores it. It holds no keys: they come from the environment.
 type Serving struct {
 	Endpoints map[string]string `json:"endpoints,omitempty"` // URL by the name of an arm or its model
-	Judge     string            `json:"judge,omitempty"`     // URL
+	// Servers say how arms that have no endpoint are served by this program: vllm,
+	// sglang, docker:IMAGE or a command template; by the name of an arm or its
+	// model, "" for all others.
+	Servers map[string]string `json:"servers,omitempty"`
+	Judge   string            `json:"judge,omitempty"` // URL
 	// JudgeModel is what the judge is called there; "" is the only model served.
 	JudgeModel string `json:"judge_model,omitempty"`
 	// Prices are USD per million tokens in and out, by arm.
@@ -52,11 +57,26 @@ func (s Serving) URL(a spec.Arm) string {
 	return a.Endpoint
 }
 
+// How says how this program serves an arm, "" if it does not: it has an endpoint,
+// or nobody says how.
+func (s Serving) How(a spec.Arm) string {
+	if s.URL(a) != "" {
+		return ""
+	}
+	for _, name := range []string{a.Name, a.Model, ""} {
+		if how := s.Servers[name]; how != "" {
+			return how
+		}
+	}
+	return ""
+}
+
 // Job is one suite of a plan with all that is needed to carry it out.
 type Job struct {
 	Suite    spec.Suite
 	Serving  Serving
-	Dir      string // of this suite's run, kept over a resume
+	Servers  map[string]servers.Server // of the arms that this program serves, by name
+	Dir      string                    // of this suite's run, kept over a resume
 	USD      float64
 	Wall     time.Duration
 	Progress func(harness.Progress)
@@ -94,14 +114,24 @@ func (s Serving) Missing(list []spec.Suite) error {
 	for _, x := range list {
 		for _, a := range x.Arms {
 			known[a.Name], known[a.Model] = true, true
-			if s.URL(a) == "" {
-				return &UserError{fmt.Sprintf("no endpoint serves arm %s of suite %s, which is %s", a.Name, x.ID, a.Model), fmt.Sprintf("start it, and give --endpoint %s=URL", a.Name)}
-			}
 		}
 	}
-	for name := range s.Endpoints {
+	for name, url := range s.Endpoints {
 		if !known[name] {
-			return &UserError{fmt.Sprintf("there is no arm %q to be served at %s", name, s.Endpoints[name]), "name an arm of the plan, or its model"}
+			return &UserError{fmt.Sprintf("there is no arm %q to be served at %s", name, url), "name an arm of the plan, or its model"}
+		}
+	}
+	for name, how := range s.Servers {
+		if !known[name] && name != "" {
+			return &UserError{fmt.Sprintf("there is no arm %q to be served by %s", name, how), "name an arm of the plan, or its model"}
+		}
+	}
+	for _, x := range list {
+		for _, a := range x.Arms {
+			if s.URL(a) == "" && s.How(a) == "" {
+				return &UserError{fmt.Sprintf("no endpoint serves arm %s of suite %s, which is %s", a.Name, x.ID, a.Model),
+					fmt.Sprintf("give --server vllm (or sglang, or a command with {port} and {model}) to have it started, or start it and give --endpoint %s=URL", a.Name)}
+			}
 		}
 	}
 	return nil
@@ -230,13 +260,17 @@ func (b *Bench) connect(j Job, c *harness.Config) (done func(), err error) {
 	}
 	for _, a := range j.Suite.Arms {
 		arm := harness.Arm{Name: a.Name}
-		if url := j.Serving.URL(a); url != "" {
+		url, ours := j.Serving.URL(a), j.Servers[a.Name]
+		if ours != nil {
+			url = ours.Endpoint()
+		}
+		if url != "" {
 			cl, err := dial(a.Name, url, "")
 			if err != nil {
 				done()
 				return nil, err
 			}
-			arm.Server = &served{client: cl, want: a.Model, as: func(model string) (*endpoint.Client, error) { return dial(a.Name, url, model) }}
+			arm.Server = &served{client: cl, want: a.Model, ours: ours, as: func(model string) (*endpoint.Client, error) { return dial(a.Name, url, model) }}
 		}
 		p := j.Serving.Prices[a.Name]
 		arm.USDIn, arm.USDOut = p[0], p[1]
@@ -286,6 +320,7 @@ func (b *Bench) open(ctx context.Context, d suites.Definition, s spec.Suite, v s
 type served struct {
 	client *endpoint.Client
 	want   string
+	ours   servers.Server // knows more of itself than the endpoint says; nil for others
 	as     func(model string) (*endpoint.Client, error)
 	mu     sync.Mutex
 	chosen bool
@@ -296,6 +331,9 @@ func (s *served) Identity(ctx context.Context) (endpoint.Identity, error) {
 	cl, err := s.choose(ctx)
 	if err != nil {
 		return endpoint.Identity{}, err
+	}
+	if s.ours != nil {
+		return s.ours.Identity(ctx)
 	}
 	return cl.Identity(ctx)
 }

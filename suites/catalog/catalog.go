@@ -6,8 +6,10 @@ import (
 	"github.com/repromill/repromill/suites/aalcr"
 	"github.com/repromill/repromill/suites/aime"
 	"github.com/repromill/repromill/suites/gpqa"
+	"github.com/repromill/repromill/suites/ifeval"
 	"github.com/repromill/repromill/suites/mmlupro"
 	"github.com/repromill/repromill/suites/ruler"
+	"github.com/repromill/repromill/suites/synthetic"
 )
 
 // All returns every suite, those that model cards report first. Counts of
@@ -24,6 +26,9 @@ func All() suites.Catalog {
 		aime.Definition(2025),
 		aime.Definition(2024),
 		gpqa.Definition(),
+		ifeval.Definition(),
+		synthetic.Choice(),
+		synthetic.Lookup(),
 		ruler.Definition(),
 		aalcr.Definition(),
 	}, later()...)

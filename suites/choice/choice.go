@@ -2,13 +2,15 @@
 // rules that several suites share. The published ones are Python patterns, some
 // of which take quadratic time on long texts; what stands here gives the same
 // letters in linear time. Python's \s and \b know Unicode, Go's do not, hence
-// [IsSpace] and the test of neighbours.
+// pytext and the test of neighbours.
 package choice
 
 import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/repromill/repromill/suites/pytext"
 )
 
 // Staged is a letter with its stage, and 0 with none.
@@ -35,24 +37,18 @@ func LastStandalone(text string) string {
 		}
 		before, _ := utf8.DecodeLastRuneInString(text[:i])
 		after, _ := utf8.DecodeRuneInString(text[i+1:])
-		if (i == 0 || !isWord(before)) && (i+1 == len(text) || !isWord(after)) {
+		if (i == 0 || !pytext.IsWord(before)) && (i+1 == len(text) || !pytext.IsWord(after)) {
 			return text[i : i+1]
 		}
 	}
 	return ""
 }
 
-// isWord is Python's \w: str.isalnum and the underscore.
-func isWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsNumber(r) }
-
-// IsSpace is Python's \s, which has U+001C to U+001F beside Unicode's spaces.
-func IsSpace(r rune) bool { return unicode.IsSpace(r) || (r >= 0x1c && r <= 0x1f) }
-
 // SkipSpace returns the index of the first rune from i on that is no space.
 func SkipSpace(text string, i int) int {
 	for i < len(text) {
 		r, n := utf8.DecodeRuneInString(text[i:])
-		if !IsSpace(r) {
+		if !pytext.IsSpace(r) {
 			break
 		}
 		i += n
@@ -155,7 +151,7 @@ func FoldedAnswer(text string, i int) (int, bool) {
 func letterAfterColon(text string, i int) string {
 	for n := 0; n < 2 && i < len(text); n++ {
 		r, size := utf8.DecodeRuneInString(text[i:])
-		if r != '*' && r != '_' && !IsSpace(r) {
+		if r != '*' && r != '_' && !pytext.IsSpace(r) {
 			break
 		}
 		i += size

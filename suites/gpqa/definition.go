@@ -6,8 +6,8 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/suites"
-	"github.com/repromill/repromill/suites/choice"
 	"github.com/repromill/repromill/suites/data"
+	"github.com/repromill/repromill/suites/pytext"
 )
 
 // file is the data set at the revision that the suite was written for. It is
@@ -109,7 +109,7 @@ func New(variant string, rows []Row) (*Data, error) {
 
 // clean is what NeMo Skills does to options, after lm-evaluation-harness.
 func clean(s string) string {
-	return strings.ReplaceAll(strings.ReplaceAll(strings.TrimFunc(s, choice.IsSpace), " [title]", ". "), "  ", " ")
+	return strings.ReplaceAll(strings.ReplaceAll(pytext.Strip(s), " [title]", ". "), "  ", " ")
 }
 
 // Items implements [suites.Suite]. Options stand in the order of the data set, the

@@ -10,6 +10,7 @@ import (
 
 	"github.com/repromill/repromill/suites"
 	"github.com/repromill/repromill/suites/choice"
+	"github.com/repromill/repromill/suites/pytext"
 )
 
 // Suite is the suite's name.
@@ -97,7 +98,7 @@ func afterAnswerIs(text string) (string, int) {
 		}
 		line, _, _ := strings.Cut(rest, "\n")
 		if runes := []rune(line); len(runes) > 0 {
-			return strings.TrimFunc(string(runes[:len(runes)-1]), choice.IsSpace), 1
+			return pytext.Strip(string(runes[:len(runes)-1])), 1
 		}
 		text = rest
 	}
