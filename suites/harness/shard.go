@@ -41,7 +41,8 @@ func Declared(dir string) (suite string, s Shard, err error) {
 // Merge returns what the answers of shards come to that ran in the folders dirs,
 // all of them or as many as there are: a sequential method takes the beginning of
 // the order that is complete, and so decides between shards whether more are
-// needed. A shard of another declaration is refused. Neither servers nor c.Dir are
+// needed. A method that decides once compares nothing before all are there. A shard
+// of another declaration is refused. Neither servers nor c.Dir are
 // used.
 func Merge(ctx context.Context, c Config, dirs ...string) (Result, error) {
 	c.From = dirs

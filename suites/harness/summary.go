@@ -140,6 +140,11 @@ func (t *tally) compare(res *Result) error {
 	if err != nil {
 		return err
 	}
+	if _, looks := m.(compare.Sequential); !looks && c.From != nil && res.Units < l.units() {
+		// Between shards it would be asked again and again, and find what it looks for.
+		res.Warnings = append(res.Warnings, fmt.Sprintf("%s decides once, over all questions: arms are compared when all shards are there", m.Name()))
+		return nil
+	}
 	used := 0
 	for a := range c.Arms[1:] {
 		var pairs []compare.Pair
