@@ -73,15 +73,15 @@ func leaves(values any) []any {
 	if !ok {
 		return []any{values}
 	}
+	i := slices.IndexFunc(rows, func(r []map[string]any) bool { return len(r) > 0 })
+	if i < 0 {
+		return nil
+	}
 	var out []any
-	for _, r := range rows {
-		for _, first := range r {
-			for _, name := range slices.Sorted(maps.Keys(first)) {
-				_, text := first[name].(string)
-				out = append(out, field{name, text, rows})
-			}
-			return out
-		}
+	first := rows[i][0]
+	for _, name := range slices.Sorted(maps.Keys(first)) {
+		_, text := first[name].(string)
+		out = append(out, field{name, text, rows})
 	}
 	return out
 }
