@@ -163,6 +163,7 @@ def main():
         entry = {"config": json.loads(build(name, torch.float32).config.to_json_string(use_diff=False))}
         entry["config"] = {k: v for k, v in entry["config"].items() if k in MODELS[name] or k in ("hidden_act", "attention_bias", "mlp_bias", "head_dim", "use_sliding_window", "sliding_window", "layer_types")}
         entry["config"]["architectures"] = [type(build(name, torch.float32)).__name__]
+        entry["config"]["dtype"] = "bfloat16"
         entry["float32"] = logits(build(name, torch.float32))
         entry["bfloat16"] = logits(build(name, torch.bfloat16))
         eager = build(name, torch.bfloat16)
@@ -171,6 +172,7 @@ def main():
         for scheme in ("fp8", "nvfp4", "nvfp4-w4a4"):
             model, scales = quantised(name, scheme)
             entry[scheme] = logits(model)
+            entry.setdefault("input_scales", {})[scheme] = scales
         doc["models"][name] = entry
     json.dump(doc, sys.stdout, separators=(",", ":"))
     print()
