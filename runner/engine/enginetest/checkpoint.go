@@ -41,7 +41,7 @@ var (
 )
 
 // Tiny is a model of 100,000 parameters.
-var Tiny = Shape{Type: "qwen3", Hidden: 64, Intermediate: 96, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 32, Vocab: 256, Context: 256, Eps: 1e-6, Tied: true, Theta: 10000, EOS: 0, DType: "bfloat16"}
+var Tiny = Shape{Type: "qwen3", Hidden: 64, Intermediate: 96, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 32, Vocab: 320, Context: 256, Eps: 1e-6, Tied: true, Theta: 10000, EOS: 0, DType: "bfloat16"}
 
 // Tensor is one tensor of a checkpoint.
 type Tensor struct {
