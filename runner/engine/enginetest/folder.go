@@ -39,19 +39,27 @@ func Tokenizer() []byte {
 	return out
 }
 
-// Folder writes a small model with all that it takes to serve it.
-func Folder(t testing.TB, s Shape) string {
-	t.Helper()
-	dir := t.TempDir()
+// WriteFolder writes a small model with all that it takes to serve it.
+func WriteFolder(dir string, s Shape) error {
 	if err := Write(dir, "folder", s, nil); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	for name, b := range map[string][]byte{
 		"tokenizer.json": Tokenizer(), "chat_template.jinja": []byte(ChatML), "tokenizer_config.json": []byte(`{"eos_token":"<|im_end|>"}`),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
-			t.Fatal(err)
+			return err
 		}
+	}
+	return nil
+}
+
+// Folder is [WriteFolder] into a folder of a test.
+func Folder(t testing.TB, s Shape) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := WriteFolder(dir, s); err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }

@@ -28,13 +28,14 @@ def name_seed(name):
 
 
 def values(name, n, spread, middle):
-    """n values, uniform around middle, by SplitMix64 from the name."""
+    """n values, bell-shaped around middle, by SplitMix64 from the name."""
     with np.errstate(over="ignore"):
         z = np.uint64(name_seed(name)) + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
-    unit = (z >> np.uint64(40)).astype(np.float64) / 2.0**24
+    parts = [((z >> np.uint64(s)) & np.uint64(0xFFFF)).astype(np.float64) for s in (0, 16, 32, 48)]
+    unit = (parts[0] + parts[1] + parts[2] + parts[3]) / 2.0**18
     return ((unit - 0.5) * 2 * spread + middle).astype(np.float32)
 
 
@@ -72,7 +73,7 @@ def build(name, dtype):
         elif t.dim() == 1:
             v = values(name + "/" + key, t.numel(), 0.3, 0.0)
         else:
-            v = values(name + "/" + key, t.numel(), 1.7 / t.shape[-1] ** 0.5, 0.0)
+            v = values(name + "/" + key, t.numel(), 3.4 / t.shape[-1] ** 0.5, 0.0)
         state[key] = torch.from_numpy(v).reshape(t.shape).to(torch.bfloat16).to(dtype)
     model = model.to(dtype)
     missing, unexpected = model.load_state_dict(state, strict=False)
