@@ -233,9 +233,7 @@ func (w *workspace) swiglu(gate, up []float32) {
 	n := (len(gate) + piece - 1) / piece
 	work := func(_, i int) {
 		g, u := gate[i*piece:min(len(gate), (i+1)*piece)], up[i*piece:]
-		for j, v := range g {
-			g[j] = kernel.SiLU(v)
-		}
+		kernel.SiLU(g)
 		w.round(g)
 		for j := range g {
 			g[j] *= u[j]

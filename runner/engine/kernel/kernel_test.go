@@ -269,17 +269,40 @@ func TestAttention(t *testing.T) {
 }
 
 func TestExp(t *testing.T) {
-	for x := -86.0; x <= 0; x += 0.0137 {
-		if got, want := float64(exp(float32(x))), math.Exp(float64(float32(x))); math.Abs(got-want) > 3e-7*want {
-			t.Fatalf("exp(%g) = %g, want %g", x, got, want)
+	var in []float32
+	for x := -120.0; x <= 0; x += 0.0137 {
+		in = append(in, float32(x))
+	}
+	in = append(in, 0, -87, -87.1, -1e30, float32(math.Inf(-1)))
+	nan := float32(math.NaN())
+	plain(t, "exp", func(t *testing.T) {
+		got := append([]float32(nil), in...)
+		sum := Exps(got, 1)
+		var all float64
+		for i, x := range in {
+			want := math.Exp(float64(x))
+			all += want
+			if math.Abs(float64(got[i])-want) > 3e-7*want && x > -87 || x < -87.2 && got[i] != 0 {
+				t.Fatalf("exp(%g) = %g, want %g", x, got[i], want)
+			}
 		}
-	}
-	if exp(-1000) != 0 || exp(0) != 1 {
-		t.Fatal("ends of the range")
-	}
-	if got := SiLU(-1000); got != 0 && got == got {
-		t.Fatalf("SiLU(-1000) = %g", got)
-	}
+		if math.Abs(float64(sum)-all) > 1e-4*all {
+			t.Errorf("sum %g, want %g", sum, all)
+		}
+		if broken := []float32{1, nan, 2, 3, 4, 5, 6, 7, 8}; Exps(broken, 1) == 0 {
+			t.Error("a score that is not a number was lost")
+		}
+	})
+	plain(t, "silu", func(t *testing.T) {
+		x := []float32{0, 1, -1, 20, -20, 100, -100, 1e-8, -1e-8, 3, 4, 5, -3}
+		got := append([]float32(nil), x...)
+		SiLU(got)
+		for i, v := range x {
+			if want := float64(v) / (1 + math.Exp(-float64(v))); math.Abs(float64(got[i])-want) > 1e-6*math.Abs(want)+1e-35 {
+				t.Errorf("SiLU(%g) = %g, want %g", v, got[i], want)
+			}
+		}
+	})
 }
 
 func TestMatricesThatDoNotFit(t *testing.T) {
