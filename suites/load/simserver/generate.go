@@ -29,6 +29,7 @@ type generation struct {
 	flush   func()
 	buf     bytes.Buffer
 	enc     []byte
+	wrote   []int64 // null mode: when each event with text was written
 }
 
 func (g *generation) run(w http.ResponseWriter, r *http.Request, prefix []uint64) {
@@ -58,6 +59,10 @@ func (g *generation) run(w http.ResponseWriter, r *http.Request, prefix []uint64
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	rc := http.NewResponseController(w)
 	g.flush = func() { _ = rc.Flush() }
+	if g.s.cfg.Null {
+		g.s.truth.began()
+		defer func() { g.s.truth.add(g.s.clock.At(g.arrived), g.wrote) }()
+	}
 	g.stream(next)
 }
 
@@ -102,6 +107,9 @@ func (g *generation) stream(next func() bool) {
 			t += w
 		}
 		g.event(n-held, t, n, "")
+		if g.s.cfg.Null {
+			g.wrote = append(g.wrote, g.s.clock.Now())
+		}
 		held = 0
 		if n == mid && g.fault(closeMid, malformed, errorMid) {
 			return
