@@ -173,6 +173,37 @@ func TestDecode(t *testing.T) {
 	})
 }
 
+// TestRowScales has FP8 with a scale for each row, and inputs with scales.
+func TestRowScales(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	m, w := matrix(t, r, model.FormatFP8, 9, 32)
+	for i := range m.Rows {
+		m.RowScales = append(m.RowScales, m.Scale*float32(i+1))
+	}
+	m.Scale = 0
+	x, row := random(r, 2*m.Cols), make([]float32, m.Cols)
+	plain(t, "all", func(t *testing.T) {
+		out := make([]float32, 2*m.Rows)
+		var s Scratch
+		s.Rows(&Product{Matrix: m, X: x, Out: out, Scales: []float32{1, 0.5}}, 0, m.Rows)
+		for b := range 2 {
+			for i := range m.Rows {
+				m.Row(row, i)
+				want := 0.0
+				for c, v := range row {
+					if math.Abs(float64(v-w[i*m.Cols+c]*float32(i+1))) > 1e-4 {
+						t.Fatalf("value %d of row %d is %g", c, i, v)
+					}
+					want += float64(v) * float64(x[b*m.Cols+c]) / float64(b+1)
+				}
+				if math.Abs(want-float64(out[b*m.Rows+i])) > 1e-3*(1+math.Abs(want)) {
+					t.Errorf("input %d row %d: %g, want %g", b, i, out[b*m.Rows+i], want)
+				}
+			}
+		}
+	})
+}
+
 func TestRoundBF16(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	in := []float32{0, float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN()), math.Float32frombits(0x7FFFFFFF), math.MaxFloat32, 1.00390625, 1.01171875, -1.00390625}

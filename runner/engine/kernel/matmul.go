@@ -142,7 +142,7 @@ func (p *Product) store(out []float32, row, rows, at, width int) {
 	for b := range width {
 		dst, from := p.Out[(at+b)*m.Rows+row:][:rows], out[b*4:][:rows]
 		scale := float32(1)
-		if m.Scale != 0 {
+		if m.Scale != 0 && m.RowScales == nil {
 			scale = m.Scale
 		}
 		if p.Scales != nil {
