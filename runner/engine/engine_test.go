@@ -365,6 +365,40 @@ func TestEngineThatEnds(t *testing.T) {
 	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 }
 
+// TestMemoryIsBounded: without being asked, a context is no longer than what the
+// cache holds.
+func TestMemoryIsBounded(t *testing.T) {
+	m, err := decoder.Load(t.Context(), model.Folder(enginetest.Folder(t, enginetest.Tiny)), decoder.LoadConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := token.Load(enginetest.Tokenizer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	per := m.Config.BytesPerToken()
+	for _, c := range []struct {
+		cfg           Config
+		length, cache int64
+	}{
+		{Config{}, 256, 256 * 256},
+		{Config{MaxBatch: 2}, 256, 512},
+		{Config{CacheBytes: 100 * per}, 100, 112}, // whole blocks
+		{Config{MaxModelLen: 64, MaxBatch: 1}, 64, 64},
+		{Config{MaxModelLen: 64, CacheBytes: 1000 * per}, 64, 1008},
+	} {
+		c.cfg.Model, c.cfg.Tokenizer = m, tok
+		e, err := New(c.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.runner.Close()
+		if got := e.Config(); int64(got.MaxModelLen) != c.length || int64(e.Blocks())*decoder.Block != c.cache {
+			t.Errorf("%+v: context %d with a cache of %d, want %d and %d", c.cfg.CacheBytes, got.MaxModelLen, e.Blocks()*decoder.Block, c.length, c.cache)
+		}
+	}
+}
+
 func TestConfigurationsThatAreRefused(t *testing.T) {
 	m, err := decoder.Load(t.Context(), model.Folder(enginetest.Folder(t, enginetest.Tiny)), decoder.LoadConfig{})
 	if err != nil {

@@ -60,6 +60,11 @@ type request struct {
 	GuidedChoice   json.RawMessage `json:"guided_choice"`
 	GuidedGrammar  json.RawMessage `json:"guided_grammar"`
 	Structured     json.RawMessage `json:"structured_outputs"`
+	PromptLogprobs json.RawMessage `json:"prompt_logprobs"`
+	AllowedIDs     []any           `json:"allowed_token_ids"`
+	BadWords       []any           `json:"bad_words"`
+	Truncate       json.RawMessage `json:"truncate_prompt_tokens"`
+	KeepStop       bool            `json:"include_stop_str_in_output"`
 }
 
 // refusal is an answer with a status other than 200.
@@ -129,7 +134,9 @@ func (q *request) unsupported() error {
 		"best_of": q.BestOf != nil && *q.BestOf > 1, "suffix": q.Suffix != "", "use_beam_search": q.BeamSearch, "tools": len(q.Tools) > 0,
 		"response_format": given(q.ResponseFormat) && format.Type != "text",
 		"guided_json":     given(q.GuidedJSON), "guided_regex": given(q.GuidedRegex), "guided_choice": given(q.GuidedChoice), "guided_grammar": given(q.GuidedGrammar),
-		"structured_outputs": given(q.Structured),
+		"structured_outputs": given(q.Structured), "prompt_logprobs": given(q.PromptLogprobs), "truncate_prompt_tokens": given(q.Truncate),
+		"allowed_token_ids": len(q.AllowedIDs) > 0, "bad_words": len(q.BadWords) > 0, "include_stop_str_in_output": q.KeepStop,
+		"echo in a chat": q.Echo && len(q.Messages) > 0,
 	} {
 		if asked {
 			return bad("%s is not supported by this engine", name)
