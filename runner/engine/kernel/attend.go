@@ -24,7 +24,12 @@ func Scores(scores []float32, stride int, queries, keys []float32, n, group, dim
 				}
 			}
 			for b := range width {
-				copy(scores[(g+b)*stride+i:][:rows], out[b*4:])
+				to := scores[(g+b)*stride+i:]
+				if rows == 4 {
+					*(*[4]float32)(to) = *(*[4]float32)(out[b*4:])
+				} else {
+					copy(to[:rows], out[b*4:])
+				}
 			}
 			g += width
 		}

@@ -153,8 +153,8 @@ func (p *Product) store(out []float32, row, rows, at, width int) {
 			for r := range dst {
 				dst[r] = from[r] * (m.RowScales[row+r] * scale)
 			}
-		case scale == 1:
-			copy(dst, from)
+		case scale == 1 && rows == 4:
+			*(*[4]float32)(dst) = *(*[4]float32)(from)
 		default:
 			for r := range dst {
 				dst[r] = from[r] * scale
