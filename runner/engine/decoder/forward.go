@@ -288,7 +288,7 @@ func (w *workspace) linear(x []float32, n int, targets ...target) {
 	}
 }
 
-// Format is what weights and inputs of the layers are multiplied in, as
+// Math is what weights and inputs of the layers are multiplied in, as
 // [model.Scheme.Math] writes it: w16a16, w8a8, w4a16, w4a4, or mixed.
 func (m *Model) Math() string {
 	out := ""
