@@ -210,6 +210,7 @@ func (a *app) commands() []*cobra.Command {
 		a.gradeCmd(),
 		a.compareCmd(),
 		a.powerCmd(),
+		a.quantizeCmd(),
 		a.loadCmd(),
 		a.inspectCmd(),
 		a.keysCmd(),
