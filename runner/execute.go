@@ -91,6 +91,9 @@ func (d *drive) unitAttempts(u unit, n int) []Attempt {
 		Writable: []string{d.work()}, ReadOnly: d.readOnly(u.prep.Python),
 		Limits: d.cfg.Limits, GPUs: u.run.GPUs.Min, NoSandbox: d.req.NoSandbox,
 	}
+	if base.GPUs > 0 {
+		base.SKU = d.plan.Environment.SKU
+	}
 	if u.prep.Venv {
 		base.ReadOnly = append(base.ReadOnly, d.venv())
 	}

@@ -3,6 +3,7 @@ package plot
 import (
 	"bytes"
 	"image/png"
+	"io"
 	"math"
 	"strings"
 	"testing"
@@ -54,5 +55,34 @@ func TestLayersOfOddInput(t *testing.T) {
 	}
 	if err := Layers(&b, ".gif", "x", nil); err == nil {
 		t.Error("an unknown format: no error")
+	}
+}
+
+func TestTradeoff(t *testing.T) {
+	curves := []Curve{
+		{"fp8", []Cell{{"c1", Range{100, 95, 105}, Range{99, 97, 101}, Range{0.1, 0.09, 0.12}}, {"c64", Range{2500, 2400, 2600}, Range{40, 39, 41}, Range{1.2, 1, 1.5}}}},
+		{"nvfp4", []Cell{{"c1", Range{130, 130, 130}, Range{128, 128, 128}, Range{0.08, 0.08, 0.08}}, {"c64", Range{3400, 3300, 3500}, Range{52, 51, 53}, Range{}}, {"void", Range{}, Range{}, Range{}}}},
+	}
+	for _, ext := range Formats() {
+		for name, c := range map[string][]Curve{"two": curves, "none": nil, "empty": {{Name: "x"}}} {
+			var b bytes.Buffer
+			if err := Tradeoff(&b, ext, "a title", "P99 TTFT", c); err != nil {
+				t.Errorf("%s %s: %v", name, ext, err)
+			}
+			if ext != ".svg" || name != "two" {
+				continue
+			}
+			for _, want := range []string{"a title", "P99 TTFT", "fp8", "nvfp4", "c64", "tokens/s to each user"} {
+				if !strings.Contains(b.String(), want) {
+					t.Errorf("%q is not in the drawing", want)
+				}
+			}
+			if strings.Contains(b.String(), "NaN") {
+				t.Error("NaN in the drawing")
+			}
+		}
+	}
+	if err := Tradeoff(io.Discard, ".pdf", "", "", nil); err == nil {
+		t.Error("a format that is not known is drawn")
 	}
 }

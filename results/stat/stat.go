@@ -36,7 +36,7 @@ func TQuantile(p, df float64) float64 {
 	for TCDF(hi, df) < p {
 		hi *= 2
 	}
-	for range 100 {
+	for hi-lo > 1e-12*(1+math.Abs(lo)) {
 		mid := (lo + hi) / 2
 		if TCDF(mid, df) < p {
 			lo = mid

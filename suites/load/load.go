@@ -64,6 +64,7 @@ type Spec struct {
 	Requests    int     // measured ones
 	Warmup      int     // sent before them, not measured
 	ISL, OSL    Length
+	Mix         []Share // of several kinds of requests, instead of ISL and OSL
 	Seed        uint64
 	Trace       []Request // for trace arrivals: times and lengths
 }
@@ -114,9 +115,11 @@ func NewSchedule(s Spec) (Schedule, error) {
 	}
 	n := s.Requests + s.Warmup
 	out.Requests = make([]Request, n)
+	pick := s.picker(what)
 	var at float64
 	for i := range out.Requests {
-		r := Request{ISL: s.ISL.draw(what), OSL: s.OSL.draw(what), Seed: what.Uint64()}
+		kind := pick()
+		r := Request{ISL: kind.ISL.draw(what), OSL: kind.OSL.draw(what), Seed: what.Uint64(), Class: kind.Class}
 		if s.Mode == Open {
 			at += gap(when, s)
 			r.At = time.Duration(at * float64(time.Second))
@@ -153,12 +156,16 @@ func (s Spec) check() error {
 		return bad("give a number of requests in flight from 1", "concurrency %d is out of range", s.Concurrency)
 	case s.Requests < 1 || s.Requests > 50e6 || s.Warmup < 0 || s.Warmup > 50e6:
 		return bad("give a number of requests from 1", "%d requests after %d of warm-up is out of range", s.Requests, s.Warmup)
+	case s.Arrivals == Gamma && !(s.Burstiness > 0 && s.Burstiness <= 1e6):
+		return bad("give a burstiness above 0; 1 is Poisson", "burstiness %g is out of range", s.Burstiness)
+	case s.Mix != nil && s.checkMix() != "":
+		return bad("write shares with their lengths, such as 0.8:256x64,0.2:4096x256", "the mix is out of range: %s", s.checkMix())
+	case s.Mix != nil:
+		return nil
 	case s.ISL.Mean < 1 || s.OSL.Mean < 1 || s.ISL.Mean > 16<<20 || s.OSL.Mean > 16<<20:
 		return bad("give lengths in tokens from 1", "ISL %d and OSL %d are out of range", s.ISL.Mean, s.OSL.Mean)
 	case s.ISL.Spread < 0 || s.ISL.Spread >= 1 || s.OSL.Spread < 0 || s.OSL.Spread >= 1:
 		return bad("give a spread from 0 to below 1", "length spread is out of range")
-	case s.Arrivals == Gamma && !(s.Burstiness > 0 && s.Burstiness <= 1e6):
-		return bad("give a burstiness above 0; 1 is Poisson", "burstiness %g is out of range", s.Burstiness)
 	}
 	return nil
 }

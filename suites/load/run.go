@@ -36,12 +36,14 @@ type Config struct {
 	Clock     wire.Clock
 	Endpoints []Sender
 	Prompts   Prompter
-	Router    Router        // nil sends everything to the first endpoint
-	Timeout   time.Duration // of one request, 0 for 30 minutes
-	Drain     time.Duration // open loop: how long after the last arrival answers are waited for, 0 for Timeout
-	MaxOpen   int           // requests in flight at most, 0 for no bound; what waits for it is counted from its intended time
-	Lag       *Lag          // gathers how late stamped events were read; may be nil
-	Observe   func(*Record) // called with each finished record, from many goroutines; may be nil
+	Router    Router           // nil sends everything to the first endpoint
+	Timeout   time.Duration    // of one request, 0 for 30 minutes
+	Drain     time.Duration    // open loop: how long after the last arrival answers are waited for, 0 for Timeout
+	MaxOpen   int              // requests in flight at most, 0 for no bound; what waits for it is counted from its intended time
+	Lag       *Lag             // gathers how late stamped events were read; may be nil
+	Observe   func(*Record)    // called with each finished record, from many goroutines; may be nil
+	Now       func() time.Time // of day, nil for time.Now; it tells when the machine slept
+	Files     int              // that may be opened, 0 for what the system allows, less a reserve
 }
 
 // Result is a cell as it was measured.
@@ -53,6 +55,8 @@ type Result struct {
 	Stopped  bool      // by the user, before the schedule was over
 	Slept    time.Duration
 	Peak     int // most requests in flight
+	Files    int // bound on requests in flight by files that may be open; 0 for none
+	Waited   int // requests that waited for that bound
 	Client   Health
 }
 
@@ -69,16 +73,19 @@ func Run(ctx context.Context, cfg Config, s Schedule) (*Result, error) {
 	if cfg.Drain == 0 {
 		cfg.Drain = cfg.Timeout
 	}
-	bodies, err := prepare(ctx, cfg.Prompts, s)
-	if err != nil {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	c := &cell{Config: cfg, s: s, records: make([]*Record, len(s.Requests))}
+	if err := c.bound(); err != nil {
 		return nil, err
 	}
-	c := &cell{Config: cfg, s: s, bodies: bodies, records: make([]*Record, len(s.Requests))}
-	if cfg.MaxOpen > 0 {
-		c.slots = make(chan struct{}, cfg.MaxOpen)
+	var err error
+	if c.bodies, err = prepare(ctx, cfg.Prompts, s); err != nil {
+		return nil, err
 	}
 	watch := startHealth()
-	began := time.Now()
+	began, day := time.Now(), cfg.Now().Round(0)
 	c.epoch = cfg.Clock.At(began)
 	reqCtx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -88,9 +95,9 @@ func Run(ctx context.Context, cfg Config, s Schedule) (*Result, error) {
 		c.closed(ctx, reqCtx)
 	}
 	end := cfg.Clock.Now()
-	res := &Result{Schedule: s, Began: began.Round(0), Elapsed: time.Duration(end - c.epoch), Stopped: ctx.Err() != nil, Peak: int(c.peak.Load()), Client: watch.stop()}
+	res := &Result{Schedule: s, Began: day, Elapsed: time.Duration(end - c.epoch), Stopped: ctx.Err() != nil, Peak: int(c.peak.Load()), Files: c.files, Waited: int(c.waited.Load()), Client: watch.stop()}
 	// The wall clock goes on while a machine sleeps, the monotonic one does not.
-	res.Slept = max(0, time.Now().Round(0).Sub(began.Round(0))-res.Elapsed)
+	res.Slept = max(0, cfg.Now().Round(0).Sub(day)-res.Elapsed)
 	for _, r := range c.records {
 		if r != nil {
 			res.Records = append(res.Records, r)
@@ -157,6 +164,8 @@ type cell struct {
 	epoch   int64
 	records []*Record
 	slots   chan struct{}
+	files   int // bound by files, where that is what slots hold
+	waited  atomic.Int64
 	flying  atomic.Int64
 	peak    atomic.Int64
 }
@@ -239,13 +248,11 @@ func (c *cell) one(ctx context.Context, i int, intended int64, worker int) {
 		}
 	}()
 	if c.slots != nil {
-		select {
-		case c.slots <- struct{}{}:
-			defer func() { <-c.slots }()
-		case <-ctx.Done():
-			rec.Status, rec.Error = Cancelled, context.Cause(ctx).Error()
+		if err := c.slot(ctx); err != nil {
+			rec.Status, rec.Error = Cancelled, err.Error()
 			return
 		}
+		defer func() { <-c.slots }()
 	}
 	b, err := c.bodies.take(i)
 	if err != nil {
@@ -264,12 +271,12 @@ func (c *cell) one(ctx context.Context, i int, intended int64, worker int) {
 	defer cancel()
 	a := answer{rec: rec, epoch: c.epoch, lag: c.Lag}
 	w, err := c.Endpoints[rec.Endpoint].Do(ctx, b.data, a.event)
-	c.finish(rec, &a, w, err)
+	c.finish(rec, w, err)
 }
 
 var errTimeout = errors.New("the request took longer than it may")
 
-func (c *cell) finish(rec *Record, a *answer, w wire.Answer, err error) {
+func (c *cell) finish(rec *Record, w wire.Answer, err error) {
 	at := func(ns int64) int64 {
 		if ns == 0 {
 			return -1
@@ -290,8 +297,8 @@ func (c *cell) finish(rec *Record, a *answer, w wire.Answer, err error) {
 		rec.Status = Failed
 	case w.Status != 200:
 		rec.Status, rec.Error = Failed, fmt.Sprintf("HTTP %d: %s", w.Status, clip(w.Body))
-	case rec.Finish == "" || !a.done:
-		rec.Status, rec.Error = Incomplete, "the stream ended without a finish reason or [DONE]"
+	case rec.Finish == "": // some servers leave [DONE] out
+		rec.Status, rec.Error = Incomplete, "the stream ended without a finish reason"
 	default:
 		rec.Status = OK
 	}

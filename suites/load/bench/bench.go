@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/repromill/repromill/suites/load"
 	"github.com/repromill/repromill/suites/load/measure"
 	"github.com/repromill/repromill/suites/load/wire"
+	"github.com/repromill/repromill/suites/servers"
 )
 
 // Config says what is measured. URLs is needed.
@@ -34,11 +36,16 @@ type Config struct {
 	Timeout    time.Duration
 	Drain      time.Duration
 	NullURL    string        // of a null server for the self-check, "" for none
+	CheckOnce  bool          // a cell is checked at its first repeat only
 	NullITL    time.Duration // the pace at which the self-check begins, 0 for 10 ms; a faster server is met by a second check
 	Seed       uint64
 	Poll       time.Duration // of the server's counters, 0 for 1 s
-	Progress   func(Live)    // called a few times a second; may be nil
-	Now        func() time.Time
+	// Identify asks the server of an endpoint what it is, where somebody knows more
+	// of it than the endpoint says; nil asks the endpoint. A [*servers.EndedError]
+	// makes the cell void.
+	Identify func(ctx context.Context, endpoint int) (endpoint.Identity, error)
+	Progress func(Live) // called a few times a second; may be nil
+	Now      func() time.Time
 }
 
 // Bench is a server that is being measured.
@@ -48,6 +55,8 @@ type Bench struct {
 	sides   []*endpoint.Client
 	clients []*wire.Client
 	words   load.Words
+	checks  map[string]*Check // by cell, of those made
+	fresh   bool              // the servers were started for this bench
 
 	Identities []endpoint.Identity // of each endpoint, when it was opened
 	Warnings   []string
@@ -64,7 +73,7 @@ func Open(ctx context.Context, cfg Config) (*Bench, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	b := &Bench{cfg: cfg, clock: wire.NewClock()}
+	b := &Bench{cfg: cfg, clock: wire.NewClock(), checks: map[string]*Check{}}
 	for _, u := range cfg.URLs {
 		side, err := endpoint.New(endpoint.Config{URL: u, Model: cfg.Model, Key: cfg.Key, Now: cfg.Now})
 		if err != nil {
@@ -72,7 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Bench, error) {
 			return nil, err
 		}
 		b.sides = append(b.sides, side)
-		id, err := side.Identity(ctx)
+		id, err := b.see(ctx, len(b.sides)-1)
 		if err != nil {
 			b.Close()
 			return nil, err
@@ -102,9 +111,16 @@ func Open(ctx context.Context, cfg Config) (*Bench, error) {
 			b.Close()
 			return nil, context.Cause(ctx)
 		}
+		if errors.Is(err, wire.ErrHTTP2) {
+			b.Close()
+			return nil, fmt.Errorf("open %s: %w", cfg.URLs[0], err)
+		}
 		b.Warnings = append(b.Warnings, fmt.Sprintf("input lengths are approximate, one token a word: %v", err))
 	}
 	b.words = words
+	if len(words.Without) > 0 {
+		b.Warnings = append(b.Warnings, fmt.Sprintf("the server refuses requests with %s, so they are sent without: outputs may end early, which makes their cells void", strings.Join(words.Without, " and ")))
+	}
 	return b, nil
 }
 
@@ -162,6 +178,7 @@ type Cell struct {
 	PeakQueue  *float64            `json:"peak_waiting,omitempty"`
 
 	Result *load.Result `json:"-"`
+	gone   string       // why a server of ours is no more
 }
 
 // Pool is what one pool of a dual-pool cell got.
@@ -172,7 +189,7 @@ type Pool struct {
 
 // Name names a cell after what it does.
 func Name(s load.Spec) string {
-	lengths := fmt.Sprintf("isl%d-osl%d", s.ISL.Mean, s.OSL.Mean)
+	lengths := s.Lengths()
 	switch {
 	case s.Mode == load.Closed:
 		return fmt.Sprintf("closed-c%d-%s", s.Concurrency, lengths)
@@ -198,9 +215,12 @@ func (b *Bench) Cell(ctx context.Context, spec load.Spec, repeat int) (*Cell, er
 	}
 	c := &Cell{Name: name, Spec: spec, Mode: spec.Mode, Rate: spec.Rate, Concurrent: spec.Concurrency, ISL: spec.ISL.Mean, OSL: spec.OSL.Mean}
 	if b.cfg.NullURL != "" {
-		if c.Check, err = b.check(ctx, sched, cmp.Or(b.cfg.NullITL, 10*time.Millisecond)); err != nil {
-			return nil, fmt.Errorf("self-check: %w", err)
+		if c.Check = b.checks[name]; c.Check == nil || !b.cfg.CheckOnce {
+			if c.Check, err = b.check(ctx, sched, cmp.Or(b.cfg.NullITL, 10*time.Millisecond)); err != nil {
+				return nil, fmt.Errorf("self-check: %w", err)
+			}
 		}
+		b.checks[name] = c.Check
 	}
 	c.Before = b.identify(ctx)
 	before := b.counters(ctx)
@@ -217,13 +237,13 @@ func (b *Bench) Cell(ctx context.Context, spec load.Spec, repeat int) (*Cell, er
 	}
 	after := b.counters(context.WithoutCancel(ctx))
 	c.After = b.identify(context.WithoutCancel(ctx))
+	c.gone = b.gone(context.WithoutCancel(ctx))
 	c.Result, c.Began = res, res.Began
 	b.finish(c, before, after, peaks)
-	if c.Check != nil && ctx.Err() == nil && c.Summary.Events > measure.Unproven*c.Check.EventsPerS {
+	if itl := c.Summary.Whole.ITL.P(50); c.Check != nil && ctx.Err() == nil && itl > 0 && c.Summary.Events > measure.Unproven*c.Check.EventsPerS {
 		// The server was faster than the check: prove this pace, too.
-		itl := c.Summary.Whole.ITL.P(50)
-		if again, err := b.check(ctx, sched, time.Duration(0.9e9*itl)); itl > 0 && err == nil {
-			c.Check = again
+		if again, err := b.check(ctx, sched, max(fastest, time.Duration(0.9e9*itl))); err == nil {
+			c.Check, b.checks[name] = again, again
 			b.finish(c, before, after, peaks)
 		}
 	}
@@ -247,6 +267,9 @@ func (b *Bench) finish(c *Cell, before, after []Counters, p peaks) {
 		if ch := c.After[i].Since(c.Before[i]); ch.Changed() {
 			c.Flags = append(c.Flags, measure.Flag{Code: Restarted, Void: true, Message: "the server changed during the cell: " + ch.String()})
 		}
+	}
+	if c.gone != "" {
+		c.Flags = append(c.Flags, measure.Flag{Code: Gone, Void: true, Message: c.gone})
 	}
 	c.PeakKV, c.PeakQueue = p.kv, p.queue
 	for _, f := range c.Flags {
@@ -295,10 +318,33 @@ func mix(seed uint64, name string, repeat int) uint64 {
 	return rand.New(rand.NewPCG(h, 5)).Uint64()
 }
 
+// see asks what the server of an endpoint is.
+func (b *Bench) see(ctx context.Context, i int) (endpoint.Identity, error) {
+	if b.cfg.Identify != nil {
+		return b.cfg.Identify(ctx, i)
+	}
+	return b.sides[i].Identity(ctx)
+}
+
+// gone says why a server that somebody watches is no more, "" if none is.
+func (b *Bench) gone(ctx context.Context) string {
+	if b.cfg.Identify == nil {
+		return ""
+	}
+	for i := range b.sides {
+		var ended *servers.EndedError
+		if _, err := b.cfg.Identify(ctx, i); errors.As(err, &ended) {
+			line, _, _ := strings.Cut(err.Error(), "\n")
+			return line
+		}
+	}
+	return ""
+}
+
 func (b *Bench) identify(ctx context.Context) []endpoint.Identity {
 	out := make([]endpoint.Identity, len(b.sides))
-	for i, s := range b.sides {
-		id, err := s.Identity(ctx)
+	for i := range b.sides {
+		id, err := b.see(ctx, i)
 		if err != nil { // not to be seen is not to have changed
 			id = b.Identities[i]
 		}

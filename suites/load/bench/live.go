@@ -23,6 +23,7 @@ type Live struct {
 	ITL50, ITL99   float64
 	Lag99          float64   // of sending
 	TTFT           []float64 // median of each past interval, newest last: a sparkline
+	ITL            []float64 // likewise, of the gaps between chunks
 	Tokens         []float64 // tokens per second of each past interval
 }
 
@@ -34,11 +35,12 @@ type liveView struct {
 
 	mu             sync.Mutex
 	ttft, itl, lag *hdrhistogram.Histogram // microseconds
-	tick           *hdrhistogram.Histogram // TTFT of this interval
+	tick, tickITL  *hdrhistogram.Histogram // of this interval
 	done, bad      int
 	tokens         int
 	past           []moment
 	sparkTTFT      []float64
+	sparkITL       []float64
 	sparkTokens    []float64
 }
 
@@ -49,7 +51,7 @@ type moment struct {
 
 func newLiveView(cfg Config, name string, total int) *liveView {
 	h := func() *hdrhistogram.Histogram { return hdrhistogram.New(1, 3_600_000_000, 3) }
-	return &liveView{cfg: cfg, name: name, total: total, began: time.Now(), ttft: h(), itl: h(), lag: h(), tick: h()}
+	return &liveView{cfg: cfg, name: name, total: total, began: time.Now(), ttft: h(), itl: h(), lag: h(), tick: h(), tickITL: h()}
 }
 
 func (l *liveView) observe(r *load.Record) {
@@ -71,6 +73,7 @@ func (l *liveView) observe(r *load.Record) {
 	}
 	for _, g := range r.Gaps {
 		rec(l.itl, int64(g))
+		rec(l.tickITL, int64(g))
 	}
 	rec(l.lag, r.SendLag/1000)
 }
@@ -113,8 +116,11 @@ func (l *liveView) now() Live {
 	}
 	const keep = 40
 	l.sparkTTFT = last(append(l.sparkTTFT, at(l.tick, 50)), keep)
+	l.sparkITL = last(append(l.sparkITL, at(l.tickITL, 50)), keep)
 	l.sparkTokens = last(append(l.sparkTokens, out.TokensPerS), keep)
 	l.tick.Reset()
+	l.tickITL.Reset()
+	out.ITL = append([]float64(nil), l.sparkITL...)
 	out.TTFT, out.Tokens = append([]float64(nil), l.sparkTTFT...), append([]float64(nil), l.sparkTokens...)
 	return out
 }

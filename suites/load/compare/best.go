@@ -16,7 +16,8 @@ import (
 // So each round is measured at the configuration that the other rounds choose,
 // which leaves the ratio without that bias (M. Stone, "Cross-validatory choice
 // and assessment of statistical predictions", JRSS B 36(2), 1974). The sides name
-// the choice of all rounds together.
+// the choice of all rounds together. In the worst case, many configurations that
+// are equally good, 95 % intervals hold the truth in 90 of 100 experiments.
 func Best(blocks []Block, base, cand string, floor float64, o Options) ([]Comparison, error) {
 	o = o.withDefaults()
 	if !(floor >= 0) || math.IsInf(floor, 1) {
@@ -25,11 +26,9 @@ func Best(blocks []Block, base, cand string, floor float64, o Options) ([]Compar
 	d := newData(blocks, base, cand)
 	var out []Comparison
 	for _, w := range d.workloads() {
-		a, b := d.configs(base, w), d.configs(cand, w)
-		if len(a) == 0 || len(b) == 0 {
-			continue
+		if d.measured[base][w] && d.measured[cand][w] {
+			out = append(out, o.best(d, w, floor, base, cand))
 		}
-		out = append(out, o.best(d, w, floor, a, b))
 	}
 	if len(out) == 0 {
 		return nil, &TermsError{fmt.Sprintf("%s and %s were not measured on the same lengths", base, cand), "measure both arms with the same --isl and --osl"}
@@ -40,7 +39,8 @@ func Best(blocks []Block, base, cand string, floor float64, o Options) ([]Compar
 	return out, nil
 }
 
-func (o Options) best(d *data, workload string, floor float64, a, b []config) Comparison {
+func (o Options) best(d *data, workload string, floor float64, base, cand string) Comparison {
+	a, b := d.configs(base, workload), d.configs(cand, workload)
 	m := Metrics()[0] // output tokens per GPU
 	s := &sample{}
 	unstable := false
@@ -67,10 +67,12 @@ func (o Options) best(d *data, workload string, floor float64, a, b []config) Co
 	}
 	c := Comparison{Metric: m.Name, Unit: m.Unit, Higher: m.Higher, Verdict: Refused}
 	switch {
+	case len(a) == 0 || len(b) == 0:
+		c.Reason = "an arm has no block that can be quoted"
 	case !okA:
-		c.Reason = fmt.Sprintf("no configuration of %s gives %g tokens/s to each user", a[0].arm, floor)
+		c.Reason = fmt.Sprintf("no configuration of %s gives %g tokens/s to each user", base, floor)
 	case !okB:
-		c.Reason = fmt.Sprintf("no configuration of %s gives %g tokens/s to each user", b[0].arm, floor)
+		c.Reason = fmt.Sprintf("no configuration of %s gives %g tokens/s to each user", cand, floor)
 	default:
 		c = o.judge(m, s)
 		c.Base.Setup, c.Base.Cell = ca.setup, ca.cell

@@ -266,7 +266,8 @@ type data struct {
 	cells    []string // in the order in which they were first measured
 	open     map[string]bool
 	workload map[string]string
-	units    []int // of independent starts: those of rounds, joined where rounds share a process
+	measured map[string]map[string]bool // workloads by arm, void blocks and all
+	units    []int                      // of independent starts: those of rounds, joined where rounds share a process
 	values   map[config]map[int]map[place]map[string]float64
 	void     map[config]int
 }
@@ -276,7 +277,7 @@ type data struct {
 type place struct{ round, repeat int }
 
 func newData(blocks []Block, arms ...string) *data {
-	d := &data{open: map[string]bool{}, workload: map[string]string{}, values: map[config]map[int]map[place]map[string]float64{}, void: map[config]int{}}
+	d := &data{open: map[string]bool{}, workload: map[string]string{}, measured: map[string]map[string]bool{}, values: map[config]map[int]map[place]map[string]float64{}, void: map[config]int{}}
 	unit := units(blocks, arms)
 	for _, b := range blocks {
 		if !slices.Contains(arms, b.Arm) {
@@ -286,6 +287,10 @@ func newData(blocks []Block, arms ...string) *data {
 			d.cells = append(d.cells, b.Cell)
 		}
 		d.open[b.Cell], d.workload[b.Cell] = b.Open, b.Workload
+		if d.measured[b.Arm] == nil {
+			d.measured[b.Arm] = map[string]bool{}
+		}
+		d.measured[b.Arm][b.Workload] = true
 		c := config{b.Arm, b.Setup, b.Cell}
 		if b.Void {
 			d.void[c]++

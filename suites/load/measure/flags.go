@@ -53,6 +53,9 @@ func flags(res *load.Result, recs []*load.Record, s *Summary, cfg Config) []Flag
 		out = append(out, Flag{code, void, n, fmt.Sprintf(format, args...)})
 	}
 	clientFlags(s, cfg, add)
+	if res.Waited > 0 {
+		add(ClientLimited, true, res.Waited, "%d requests waited because no more than %d files may be open beside others: raise `ulimit -n`", res.Waited, res.Files)
+	}
 	c := count(recs)
 	part := func(n, of int) string { return fmt.Sprintf("%d of %d requests", n, of) }
 	if c.short > 0 {
@@ -96,8 +99,8 @@ func flags(res *load.Result, recs []*load.Record, s *Summary, cfg Config) []Flag
 
 func clientFlags(s *Summary, cfg Config, add func(code string, void bool, n int, format string, args ...any)) {
 	ttft, itl := s.Whole.TTFT.P(50), s.Whole.ITL.P(50)
-	if s.Requested > 0 && s.Achieved < rateFloor*s.Requested && s.Sent > 50 {
-		add(RateMissed, true, 0, "%.4g requests/s were begun where the schedule asks for %.4g", s.Achieved, s.Requested)
+	if s.Achieved < rateFloor*s.Scheduled && s.Sent > 50 {
+		add(RateMissed, true, 0, "%.4g requests/s were begun where the schedule asks for %.4g", s.Achieved, s.Scheduled)
 	}
 	if lag := s.SendLag.P(99); lag > lagIgnored && lag > lagOfTTFT*ttft {
 		add(ClientLimited, true, 0, "requests were sent late: p99 %.2f ms, over 1 %% of the median TTFT of %.2f ms", 1e3*lag, 1e3*ttft)

@@ -87,7 +87,8 @@ type Summary struct {
 	Steady     *Part          `json:"steady,omitempty"` // the window in which load was even; nil when there was none
 	SteadyWhy  string         `json:"steady_why"`       // how the window was found, or why there is none
 	Requested  float64        `json:"requested_rate,omitempty"`
-	Achieved   float64        `json:"achieved_rate,omitempty"` // of sending, open loop
+	Scheduled  float64        `json:"scheduled_rate,omitempty"` // that the schedule came to: a short Poisson one is off by its nature
+	Achieved   float64        `json:"achieved_rate,omitempty"`  // of sending, open loop
 	SendLag    Dist           `json:"send_lag_s"`
 	ReadLag    *Dist          `json:"read_lag_s,omitempty"`
 	Tools      []Column       `json:"tools"`
@@ -165,7 +166,10 @@ func Sum(res *load.Result, cfg Config) Summary {
 		d := newDist(read, cfg)
 		out.ReadLag = &d
 	}
-	out.Achieved = achieved(recs)
+	out.Achieved = rateOf(recs, func(r *load.Record) int64 { return r.Start })
+	if res.Schedule.Mode == load.Open {
+		out.Scheduled = rateOf(recs, func(r *load.Record) int64 { return r.Intended })
+	}
 	out.Whole = part(recs, first, last, cfg)
 	from, to, why, ok := steady(res, recs)
 	out.SteadyWhy = why
@@ -178,20 +182,20 @@ func Sum(res *load.Result, cfg Config) Summary {
 	return out
 }
 
-// achieved is the rate at which requests were begun, by the same rule as the
-// rate asked for: gaps over time.
-func achieved(recs []*load.Record) float64 {
-	var begun []int64
+// rateOf is the rate of moments by the rule of arrivals: gaps over time. It is
+// over the requests that were begun.
+func rateOf(recs []*load.Record, at func(*load.Record) int64) float64 {
+	var all []int64
 	for _, r := range recs {
 		if r.Start >= 0 {
-			begun = append(begun, r.Start)
+			all = append(all, at(r))
 		}
 	}
-	if len(begun) < 2 {
+	if len(all) < 2 {
 		return 0
 	}
-	slices.Sort(begun)
-	return float64(len(begun)-1) / max(1e-9, float64(begun[len(begun)-1]-begun[0])/1e9)
+	slices.Sort(all)
+	return float64(len(all)-1) / max(1e-9, float64(all[len(all)-1]-all[0])/1e9)
 }
 
 // part sums up the requests that ended well between two moments, and all tokens

@@ -24,6 +24,9 @@ import (
 	"github.com/repromill/repromill/suites/load/wire"
 )
 
+// DefaultStep is the time of a step.
+const DefaultStep = 5 * time.Millisecond
+
 // Config says how the server behaves. The zero value is a small fast model.
 type Config struct {
 	Model   string // "" for "simulated"
@@ -32,7 +35,7 @@ type Config struct {
 	Null      bool          // no scheduler: TTFT and ITL as below
 	TTFT, ITL time.Duration // null mode; 0 for 20 ms and 10 ms
 
-	StepBase      time.Duration // of each step, 0 for 5 ms
+	StepBase      time.Duration // of each step, 0 for DefaultStep
 	PerSequence   time.Duration // more for each running sequence, 0 for 20 µs
 	PerPrefill    time.Duration // more for each prompt token read, 0 for 10 µs
 	MaxBatch      int           // sequences that run at once, 0 for 256
@@ -45,7 +48,7 @@ type Config struct {
 	Stalls []Stall
 
 	// Answer gives the text for a prompt; nil gives words without meaning.
-	Answer func(prompt string, seed uint64) string
+	Answer func(prompt string, seed uint64) string `json:"-"`
 	Seed   uint64
 }
 
@@ -102,7 +105,7 @@ func New(cfg Config) *Server {
 	set(&cfg.Block, 16)
 	set(&cfg.PrefillBudget, 2048)
 	set(&cfg.Faults.PerChunk, 1)
-	dur(&cfg.StepBase, 5*time.Millisecond)
+	dur(&cfg.StepBase, DefaultStep)
 	dur(&cfg.PerSequence, 20*time.Microsecond)
 	dur(&cfg.PerPrefill, 10*time.Microsecond)
 	dur(&cfg.TTFT, 20*time.Millisecond)

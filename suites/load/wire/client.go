@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -140,6 +141,9 @@ func (c *Client) try(ctx context.Context, cn *conn, body []byte, event func([]by
 	if cap(cn.out) > 64<<10 {
 		cn.out = nil
 	}
+	if b, err := cn.in.Peek(4); err == nil && b[0] == 0 && b[3] == settingsFrame {
+		return false, ErrHTTP2
+	}
 	res, err := http.ReadResponse(cn.in, nil)
 	if err != nil {
 		return cn.read == 0, fmt.Errorf("read response: %w", timeout(err, c.cfg.IdleTimeout))
@@ -207,6 +211,26 @@ func timeout(err error, after time.Duration) error {
 	return err
 }
 
+// HTTP2Error says that a server speaks nothing but HTTP/2.
+type HTTP2Error struct{}
+
+func (HTTP2Error) Error() string { return "the server speaks HTTP/2 only" }
+
+// UserError returns the fix.
+func (HTTP2Error) UserError() string {
+	return "measure the model server itself, which speaks HTTP/1.1, or let its proxy do so: streams that share one connection also share its delays"
+}
+
+// ErrHTTP2 is the one [HTTP2Error].
+var ErrHTTP2 error = HTTP2Error{}
+
+// settingsFrame is the type of the frame with which HTTP/2 begins (RFC 9113 §3.4).
+const settingsFrame = 4
+
+// noProtocol is how crypto/tls words the alert no_application_protocol (RFC 7301
+// §3.2), for which it has no exported value.
+const noProtocol = "no application protocol"
+
 // readSize bounds how many events one read brings; more would be no faster, as
 // a stream's events come one by one.
 const readSize = 4 << 10
@@ -262,6 +286,9 @@ func (c *Client) get(ctx context.Context) (cn *conn, kept bool, err error) {
 		tc := tls.Client(nc, t)
 		if err := tc.HandshakeContext(ctx); err != nil {
 			nc.Close()
+			if strings.Contains(err.Error(), noProtocol) {
+				err = ErrHTTP2
+			}
 			return nil, false, fmt.Errorf("connect: %w", err)
 		}
 		nc = tc
@@ -291,6 +318,13 @@ func (c *Client) drop(cn *conn) {
 	c.mu.Lock()
 	delete(c.open, cn)
 	c.mu.Unlock()
+}
+
+// Idle is the number of connections that are kept open for later requests.
+func (c *Client) Idle() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.idle)
 }
 
 // Close closes all connections. Answers that are under way end with an error.

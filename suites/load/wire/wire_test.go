@@ -3,6 +3,7 @@ package wire_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -108,6 +109,8 @@ func TestErrors(t *testing.T) {
 		"silence":        {"", wire.ErrIdle},
 		"cut in a chunk": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\ndata: 1\n\n", io.ErrUnexpectedEOF},
 		"no HTTP":        {"SSH-2.0-OpenSSH_9.2\r\n", nil},
+		// SETTINGS and GOAWAY, as nghttp2 and gRPC answer HTTP/1.1.
+		"HTTP/2": {"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01", wire.ErrHTTP2},
 	} {
 		cl, err := wire.New(wire.Config{URL: raw(c.answer), Clock: wire.NewClock(), IdleTimeout: 300 * time.Millisecond})
 		if err != nil {
@@ -153,5 +156,37 @@ func TestTLS(t *testing.T) {
 	var got bytes.Buffer
 	if _, err := c.Do(t.Context(), nil, func(b []byte, _ int64) error { got.Write(b); return nil }); err != nil || got.String() != "HTTP/1.1" {
 		t.Errorf("%s, %v", &got, err)
+	}
+}
+
+// TestHTTP2Only: a server whose TLS will not agree on HTTP/1.1 is told by its
+// alert. (Go's own would fall back for h2, as others do not.)
+func TestHTTP2Only(t *testing.T) {
+	base := httptest.NewTLSServer(http.NotFoundHandler())
+	defer base.Close()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: base.TLS.Certificates, NextProtos: []string{"h2-14"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = nc.(*tls.Conn).Handshake()
+			nc.Close()
+		}
+	}()
+	c, err := wire.New(wire.Config{URL: "https://" + l.Addr().String(), Clock: wire.NewClock(), TLS: base.Client().Transport.(*http.Transport).TLSClientConfig})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.Do(t.Context(), nil, func([]byte, int64) error { return nil })
+	var user interface{ UserError() string }
+	if !errors.Is(err, wire.ErrHTTP2) || !errors.As(err, &user) || user.UserError() == "" {
+		t.Errorf("%v", err)
 	}
 }

@@ -35,8 +35,8 @@ func hidden(args []string) (code int, ok bool) {
 		return 0, false
 	}
 	switch args[1] {
-	case nullEntry:
-		return nullMain(args[2:]), true
+	case simEntry:
+		return simMain(args[2:]), true
 	case workerEntry:
 		return local.WorkerMain(args[2:]), true
 	case serverEntry:

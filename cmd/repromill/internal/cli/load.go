@@ -3,21 +3,24 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/repromill/repromill/results/plot"
+	"github.com/repromill/repromill/runner/server"
 	"github.com/repromill/repromill/suites/endpoint"
 	"github.com/repromill/repromill/suites/load"
 	"github.com/repromill/repromill/suites/load/bench"
 	"github.com/repromill/repromill/suites/load/measure"
+	"github.com/repromill/repromill/suites/load/simserver"
+	"github.com/repromill/repromill/suites/servers"
 )
 
 type loadFlags struct {
@@ -30,26 +33,31 @@ type loadFlags struct {
 	requests, warmup, repeats  int
 	duration, timeout, nullITL time.Duration
 	seed                       uint64
-	slo                        string
+	slo, server                string
 	find, completions, eos     bool
 	continuous, noCheck        bool
 	noSave                     bool
 	share, percentile          float64
 	threshold, maxOpen         int
 	failOn                     []string
+	mix                        string
+	plots                      []string
+	gpus                       int
 }
 
 // loadReport is what `load --json` prints.
 type loadReport struct {
-	Model     string        `json:"model"`
-	Endpoints []string      `json:"endpoints"`
-	Servers   []string      `json:"servers"` // engine and version of each
-	Simulated bool          `json:"simulated"`
-	Cells     []*bench.Cell `json:"cells"`
-	Goodput   *float64      `json:"goodput_rate,omitempty"` // highest rate that met the SLO
-	Warnings  []string      `json:"warnings,omitempty"`
-	RunID     string        `json:"run_id,omitempty"`
-	Dataset   string        `json:"dataset,omitempty"`
+	Model     string   `json:"model"`
+	Endpoints []string `json:"endpoints"`
+	Servers   []string `json:"servers"` // engine and version of each
+	// Facts are of a server that was started for the measurement.
+	Facts     *servers.Facts `json:"facts,omitempty"`
+	Simulated bool           `json:"simulated"`
+	Cells     []*bench.Cell  `json:"cells"`
+	Goodput   *float64       `json:"goodput_rate,omitempty"` // highest rate that met the SLO
+	Warnings  []string       `json:"warnings,omitempty"`
+	RunID     string         `json:"run_id,omitempty"`
+	Dataset   string         `json:"dataset,omitempty"`
 }
 
 func (a *app) loadCmd() *cobra.Command {
@@ -73,6 +81,7 @@ not printed; the number of requests it takes is.
 
 Keys come from OPENAI_API_KEY, the address from --url or OPENAI_BASE_URL.`,
 		Example: `  repromill load --url http://127.0.0.1:8000/v1 --rate 1,2,4 --isl 1024 --osl 128
+  repromill load --server vllm --model Qwen/Qwen3-8B-FP8 --concurrency 1,8,64
   repromill load --url http://127.0.0.1:8000/v1 --concurrency 1,8,64 --requests 500
   repromill load --url http://127.0.0.1:8000/v1 --rate 1 --slo ttft=500ms,tpot=50ms --find-goodput
   repromill load --short http://a:8000/v1 --long http://b:8000/v1 --threshold 4096 --rate 8
@@ -81,7 +90,26 @@ Keys come from OPENAI_API_KEY, the address from --url or OPENAI_BASE_URL.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.load(cmd.Context(), &f) },
 	}
 	fl := cmd.Flags()
+	f.register(fl)
 	fl.StringSliceVar(&f.urls, "url", nil, "endpoint, with or without /v1; several are one shared pool")
+	fl.StringVar(&f.server, "server", "", "start the server by `HOW`, and stop it afterwards: vllm, sglang, docker:IMAGE or a command with {port} and {model}")
+	fl.IntVar(&f.repeats, "repeats", 1, "times each cell is measured, with new prompts")
+	fl.StringVar(&f.slo, "slo", "", "what a request must keep to count: `ttft=500ms,tpot=50ms,e2e=10s`")
+	fl.BoolVar(&f.find, "find-goodput", false, "search for the highest rate at which --share of the requests keep the SLO")
+	fl.Float64Var(&f.share, "share", 0.99, "share of requests that must keep the SLO")
+	fl.StringSliceVar(&f.short, "short", nil, "dual pool: endpoints for requests of few expected tokens")
+	fl.StringSliceVar(&f.long, "long", nil, "dual pool: endpoints for the others")
+	fl.IntVar(&f.threshold, "threshold", 8192, "dual pool: expected input and output tokens from which on a request is long")
+	fl.Float64Var(&f.percentile, "percentile", 0, "dual pool: expect this percentile of past output lengths (0: expect --osl)")
+	fl.StringSliceVar(&f.failOn, "fail-on", nil, "exit 3 on: void, errors, slo")
+	fl.StringSliceVar(&f.plots, "plot", nil, "draw throughput against interactivity and TTFT into `FILE`s ending in .svg or .png")
+	fl.IntVar(&f.gpus, "gpus", 1, "GPUs of the server, for figures per GPU")
+	cmd.AddCommand(a.loadCompareCmd(), a.loadPoolsCmd(), a.loadSelfCheckCmd(), a.loadServerCmd())
+	return cmd
+}
+
+// register adds the flags that say what is sent.
+func (f *loadFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.model, "model", "", "model as the server names it (default: the only one it serves)")
 	fl.Float64SliceVar(&f.rates, "rate", nil, "requests per second, open loop; a list is a sweep")
 	fl.IntSliceVar(&f.concurrency, "concurrency", nil, "requests in flight, closed loop; a list is a sweep")
@@ -91,19 +119,11 @@ Keys come from OPENAI_API_KEY, the address from --url or OPENAI_BASE_URL.`,
 	fl.IntVar(&f.requests, "requests", 0, "measured requests of a cell (default: 400, or what --duration holds)")
 	fl.DurationVar(&f.duration, "duration", 0, "open loop: how long requests arrive, instead of --requests")
 	fl.IntVar(&f.warmup, "warmup", -1, "requests before them that do not count (default: the concurrency, or 10)")
-	fl.IntVar(&f.repeats, "repeats", 1, "times each cell is measured, with new prompts")
 	fl.StringVar(&f.arrivals, "arrivals", "", "poisson, gamma or constant")
 	fl.Float64Var(&f.burstiness, "burstiness", 1, "shape of gamma arrivals: 1 is Poisson, less is burstier")
 	fl.StringVar(&f.trace, "trace", "", "replay arrivals and lengths from a `FILE` of JSON lines (timestamp, input_length, output_length)")
 	fl.DurationVar(&f.unit, "trace-unit", time.Millisecond, "unit of the trace's timestamps")
 	fl.Uint64Var(&f.seed, "seed", 1, "seed of arrivals, lengths and prompts")
-	fl.StringVar(&f.slo, "slo", "", "what a request must keep to count: `ttft=500ms,tpot=50ms,e2e=10s`")
-	fl.BoolVar(&f.find, "find-goodput", false, "search for the highest rate at which --share of the requests keep the SLO")
-	fl.Float64Var(&f.share, "share", 0.99, "share of requests that must keep the SLO")
-	fl.StringSliceVar(&f.short, "short", nil, "dual pool: endpoints for requests of few expected tokens")
-	fl.StringSliceVar(&f.long, "long", nil, "dual pool: endpoints for the others")
-	fl.IntVar(&f.threshold, "threshold", 8192, "dual pool: expected input and output tokens from which on a request is long")
-	fl.Float64Var(&f.percentile, "percentile", 0, "dual pool: expect this percentile of past output lengths (0: expect --osl)")
 	fl.BoolVar(&f.completions, "completions", false, "use /v1/completions instead of chat")
 	fl.BoolVar(&f.eos, "stop-at-eos", false, "let the model stop by itself (otherwise ignore_eos is asked for)")
 	fl.BoolVar(&f.continuous, "continuous-usage", false, "ask for token counts in every chunk (vLLM)")
@@ -112,14 +132,15 @@ Keys come from OPENAI_API_KEY, the address from --url or OPENAI_BASE_URL.`,
 	fl.BoolVar(&f.noCheck, "no-self-check", false, "do not prove first that this program is fast enough")
 	fl.DurationVar(&f.nullITL, "self-check-itl", 10*time.Millisecond, "pace of the self-check's streams")
 	fl.BoolVar(&f.noSave, "no-save", false, "do not commit requests, metrics and servers to the results")
-	fl.StringSliceVar(&f.failOn, "fail-on", nil, "exit 3 on: void, errors, slo")
-	cmd.AddCommand(a.loadServerCmd(), a.loadSelfCheckCmd())
-	return cmd
+	fl.StringVar(&f.mix, "mix", "", "kinds of requests with their shares, instead of --isl and --osl: `SHARE:ISLxOSL,…`")
 }
 
 func (a *app) load(ctx context.Context, f *loadFlags) error {
 	specs, err := a.loadSpecs(f)
 	if err != nil {
+		return err
+	}
+	if err := a.checkPlots(f.plots); err != nil {
 		return err
 	}
 	cfg, err := a.benchConfig(f)
@@ -128,6 +149,16 @@ func (a *app) load(ctx context.Context, f *loadFlags) error {
 	}
 	u := a.ui()
 	defer u.abandon()
+	var facts *servers.Facts
+	if f.server != "" {
+		srv, stop, err := a.loadServer(ctx, u, f, &cfg)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		told := srv.Facts()
+		facts = &told
+	}
 	if !a.quiet {
 		cfg.Progress = func(l bench.Live) { u.progress(int64(l.Done), int64(l.Total), "requests", liveLine(l)) }
 	}
@@ -144,7 +175,7 @@ func (a *app) load(ctx context.Context, f *loadFlags) error {
 		return err
 	}
 	defer b.Close()
-	out := &loadReport{Model: b.Model(), Endpoints: cfg.URLs, Simulated: b.Simulated(), Warnings: b.Warnings}
+	out := &loadReport{Model: b.Model(), Endpoints: cfg.URLs, Simulated: b.Simulated(), Warnings: b.Warnings, Facts: facts}
 	for _, id := range b.Identities {
 		out.Servers = append(out.Servers, strings.TrimSpace(id.Engine+" "+id.Version))
 	}
@@ -162,6 +193,12 @@ func (a *app) load(ctx context.Context, f *loadFlags) error {
 	err = a.loadCells(ctx, f, b, specs, u, seen, out)
 	if err != nil && len(out.Cells) == 0 {
 		return err
+	}
+	if len(f.plots) > 0 && len(out.Cells) > 0 {
+		curve, ttft := sweepCurve(out.Model, out.Cells, f.gpus)
+		if plotErr := a.drawFrontier(f.plots, out.title(), ttft, []plot.Curve{curve}); plotErr != nil {
+			return errors.Join(err, plotErr)
+		}
 	}
 	if !f.noSave {
 		if saveErr := a.saveLoad(context.WithoutCancel(ctx), b, out, f, began); saveErr != nil {
@@ -182,6 +219,14 @@ func (a *app) load(ctx context.Context, f *loadFlags) error {
 		return context.Cause(ctx)
 	}
 	return loadVerdict(out, f)
+}
+
+func (r *loadReport) title() string {
+	t := strings.Join(r.Servers, ", ")
+	if r.Simulated {
+		t += " (simulated)"
+	}
+	return t + ", 95 % intervals"
 }
 
 func (a *app) loadCells(ctx context.Context, f *loadFlags, b *bench.Bench, specs []load.Spec, u *ui, seen func(*bench.Cell), out *loadReport) error {
@@ -267,24 +312,39 @@ func (a *app) loadSpecs(f *loadFlags) ([]load.Spec, error) {
 		_, err = load.NewSchedule(base)
 		return []load.Spec{base}, err
 	}
+	lengths, err := f.lengths(base)
+	if err != nil {
+		return nil, err
+	}
 	var out []load.Spec
-	for _, isl := range f.isl {
-		for _, osl := range f.osl {
-			s := base
-			s.ISL, s.OSL = load.Length{Mean: isl, Spread: f.spread}, load.Length{Mean: osl, Spread: f.spread}
-			for _, r := range f.rates {
-				s.Mode, s.Rate = load.Open, r
-				out = append(out, f.sized(s, 10))
-			}
-			for _, c := range f.concurrency {
-				s.Mode, s.Concurrency = load.Closed, c
-				out = append(out, f.sized(s, c))
-			}
+	for _, s := range lengths {
+		for _, r := range f.rates {
+			s.Mode, s.Rate = load.Open, r
+			out = append(out, f.sized(s, 10))
+		}
+		for _, c := range f.concurrency {
+			s.Mode, s.Concurrency = load.Closed, c
+			out = append(out, f.sized(s, c))
 		}
 	}
 	for _, s := range out {
 		if _, err := load.NewSchedule(s); err != nil {
 			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// lengths are the sweep's specs by what their requests are.
+func (f *loadFlags) lengths(base load.Spec) (out []load.Spec, err error) {
+	if f.mix != "" {
+		base.Mix, err = load.ParseMix(f.mix, f.spread)
+		return []load.Spec{base}, err
+	}
+	for _, isl := range f.isl {
+		for _, osl := range f.osl {
+			base.ISL, base.OSL = load.Length{Mean: isl, Spread: f.spread}, load.Length{Mean: osl, Spread: f.spread}
+			out = append(out, base)
 		}
 	}
 	return out, nil
@@ -317,7 +377,7 @@ func (a *app) benchConfig(f *loadFlags) (bench.Config, error) {
 	}
 	if len(f.short) > 0 {
 		if len(f.urls) > 0 {
-			return cfg, usererrf("measure the shared pool in a run of its own, with the same --seed", "--url and --short, --long are two ways of routing")
+			return cfg, usererrf("compare both with `repromill load pools`", "--url and --short, --long are two ways of routing")
 		}
 		split := &load.Split{Threshold: f.threshold, Percentile: f.percentile}
 		for i := range f.short {
@@ -327,6 +387,12 @@ func (a *app) benchConfig(f *loadFlags) (bench.Config, error) {
 			split.LongPool = append(split.LongPool, len(f.short)+i)
 		}
 		cfg.URLs, cfg.Router = slices.Concat(f.short, f.long), split
+	}
+	if f.server != "" && len(cfg.URLs) > 0 {
+		return cfg, usererrf("give --url for a server that runs, --server for one that is to be started", "--server and --url, --short, --long exclude each other")
+	}
+	if f.server != "" {
+		return cfg, server.CheckTemplate(f.server)
 	}
 	if len(cfg.URLs) == 0 {
 		if v := a.getenv("OPENAI_BASE_URL"); v != "" {
@@ -367,32 +433,7 @@ func parseSLO(s string) (measure.SLO, error) {
 	return out, nil
 }
 
-// nullServer starts the self-check's server as a process of its own, so that it
-// takes no processor time from the load generator's.
+// nullServer starts the self-check's server.
 func (a *app) nullServer(ctx context.Context, itl time.Duration) (url string, stop func(), err error) {
-	argv, err := self(nullEntry)
-	if err != nil {
-		return "", nil, err
-	}
-	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:], itl.String())...)
-	cmd.Env = []string{}
-	in, err := cmd.StdinPipe() // closed when we end, however we end: then it ends, too
-	if err != nil {
-		return "", nil, fmt.Errorf("start null server: %w", err)
-	}
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		return "", nil, fmt.Errorf("start null server: %w", err)
-	}
-	if err := cmd.Start(); err != nil {
-		return "", nil, fmt.Errorf("start null server: %w", err)
-	}
-	stop = func() { in.Close(); _ = cmd.Wait() }
-	var buf [256]byte
-	n, err := pipe.Read(buf[:])
-	if err != nil {
-		stop()
-		return "", nil, fmt.Errorf("start null server: %w", err)
-	}
-	return strings.TrimSpace(string(buf[:n])), stop, nil
+	return childServer(ctx, simserver.Config{Null: true, ITL: itl})
 }

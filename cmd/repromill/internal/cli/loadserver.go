@@ -2,13 +2,16 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,15 +20,51 @@ import (
 	"github.com/repromill/repromill/suites/load/simserver"
 )
 
-// nullEntry is the self-check's server; it serves until its standard input ends.
-const nullEntry = "__null-server"
+// simEntry is a simulated server for this program's own use; it serves until its
+// standard input ends.
+const simEntry = "__sim-server"
 
-func nullMain(args []string) int {
-	itl := 10 * time.Millisecond
-	if len(args) > 0 {
-		if d, err := time.ParseDuration(args[0]); err == nil {
-			itl = d
-		}
+// childServer starts a simulated server as a process of its own, so that it
+// takes no processor time from the load generator's. It ends when its parent
+// does, however that ends.
+func childServer(ctx context.Context, c simserver.Config) (url string, stop func(), err error) {
+	fail := func(err error) (string, func(), error) { return "", nil, fmt.Errorf("start simulated server: %w", err) }
+	argv, err := self(simEntry)
+	if err != nil {
+		return fail(err)
+	}
+	conf, err := json.Marshal(c)
+	if err != nil {
+		return fail(err)
+	}
+	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:], string(conf))...)
+	cmd.Env = []string{}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return fail(err)
+	}
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		return fail(err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fail(err)
+	}
+	stop = func() { in.Close(); _ = cmd.Wait() }
+	var buf [256]byte
+	n, err := pipe.Read(buf[:])
+	if err != nil {
+		stop()
+		return fail(err)
+	}
+	return strings.TrimSpace(string(buf[:n])), stop, nil
+}
+
+func simMain(args []string) int {
+	var c simserver.Config
+	if len(args) != 1 || json.Unmarshal([]byte(args[0]), &c) != nil {
+		fmt.Fprintln(os.Stderr, "this entry is for the program's own use")
+		return exitOurs
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,7 +72,11 @@ func nullMain(args []string) int {
 		return exitOurs
 	}
 	fmt.Println("http://" + l.Addr().String())
-	srv := &http.Server{Handler: simserver.New(simserver.Config{Null: true, ITL: itl}), ReadHeaderTimeout: time.Minute}
+	s := simserver.New(c)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go s.Run(ctx)
+	srv := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		srv.Close()

@@ -16,13 +16,15 @@ import (
 	"github.com/repromill/repromill/suites/load/measure"
 )
 
-// liveLine is a cell as it runs: rates, latencies and two sparklines.
+// liveLine is a cell as it runs: rates, latencies with their course, and how
+// late requests were sent.
 func liveLine(l bench.Live) string {
-	s := fmt.Sprintf("%.1f/s %.0f tok/s  TTFT %s  ITL %s  late %s", l.Rate, l.TokensPerS, millis(l.TTFT50), millis(l.ITL50), millis(l.Lag99))
+	s := fmt.Sprintf("%.1f/s %.0f tok/s  TTFT %s %s  ITL %s %s  late %s", l.Rate, l.TokensPerS,
+		millis(l.TTFT50), sparkline(last(l.TTFT, 10)), millis(l.ITL50), sparkline(last(l.ITL, 10)), millis(l.Lag99))
 	if l.Bad > 0 {
 		s += fmt.Sprintf("  %d bad", l.Bad)
 	}
-	return s + "  " + sparkline(last(l.TTFT, 12)) + " " + sparkline(last(l.Tokens, 12))
+	return s
 }
 
 func last(x []float64, n int) []float64 { return x[max(0, len(x)-n):] }
@@ -64,6 +66,9 @@ func (a *app) printLoadHead(out *loadReport) {
 		what = "simulated: the server has no model"
 	}
 	fmt.Fprintf(a.stdout, "%s on %s (%s)\n", clean(out.Model), clean(strings.Join(out.Servers, ", ")), what)
+	if out.Facts != nil {
+		a.printFacts(*out.Facts)
+	}
 	for _, w := range out.Warnings {
 		fmt.Fprintf(a.stdout, "warning: %s\n", clean(w))
 	}
@@ -163,7 +168,7 @@ func (a *app) saveLoad(ctx context.Context, b *bench.Bench, out *loadReport, f *
 		}
 	}
 	if err == nil {
-		err = dataset.Add(tx, b.ServerRows(out.Cells, place)...)
+		err = dataset.Add(tx, withFacts(b.ServerRows(out.Cells, place), out.Facts)...)
 	}
 	if err == nil {
 		_, err = tx.Commit(ctx)
