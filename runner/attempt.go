@@ -58,6 +58,9 @@ func (d *drive) attempt(ctx context.Context, a Attempt) (Status, error) {
 	if err == nil {
 		st, err = d.await(ctx, &rec, a)
 	}
+	if err != nil && errors.Is(context.Cause(ctx), ErrLeave) {
+		return st, err
+	}
 	if err != nil && ctx.Err() != nil {
 		// Wherever the context's end struck, the command may be running.
 		return st, d.interrupt(ctx, &rec)

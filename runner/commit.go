@@ -25,8 +25,9 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 	}
 	out.Verdict, out.Reason = verdict.Overall(out.Claims)
 	out.Suites = suited
+	out.Simulated = out.Simulated || slices.ContainsFunc(suited, SuiteOutcome.simulated)
 	if len(suited) > 0 {
-		out.Endpoints = d.endpoints()
+		out.Endpoints, out.Servers = d.endpoints(), d.serving().Servers
 		joint, why, compared := judgeSuites(d.plan, suited)
 		scored := slices.ContainsFunc(suited, func(o SuiteOutcome) bool { return o.Result != nil })
 		switch out.Reason = why; {
@@ -64,6 +65,9 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 		if r := o.Result; r != nil {
 			out.Spend.WallSeconds += r.Paid.Seconds
 			out.Spend.USD += r.Paid.USD
+			for _, in := range o.Started {
+				out.Spend.GPUHours += float64(len(in.Identity.GPUUUIDs)) * (r.Paid.Seconds + in.Facts.ReadyS) / 3600
+			}
 			if r.Stopped != "" && r.Used < r.Questions && !slices.ContainsFunc(r.Comparisons, func(c harness.Compared) bool { return c.Result.Verdict != compare.Undecided }) {
 				out.Stopped = o.Suite + ": " + r.Stopped
 			}

@@ -17,6 +17,10 @@ import (
 // errCancelled is returned by the stages when somebody asked to cancel.
 var errCancelled = errors.New("the run was cancelled")
 
+// ErrLeave, as the cause with which the context of Drive ends, makes it leave
+// the attempts that run as they are, for the next driver to adopt.
+var ErrLeave = errors.New("the driver leaves and what it started goes on")
+
 // cleanupTime bounds what is still done after the caller's context has ended.
 const cleanupTime = 30 * time.Second
 
@@ -368,7 +372,10 @@ func (d *drive) stop(ctx context.Context, cause error) (Outcome, error) {
 		return d.cancelled(bg)
 	case ctx.Err() != nil:
 		out.State, out.Reason = store.Interrupted, "interrupted"
-		return out, errors.Join(cause, d.setState(bg, store.Interrupted, "interrupted"))
+		if errors.Is(context.Cause(ctx), ErrLeave) {
+			out.Reason = ErrLeave.Error()
+		}
+		return out, errors.Join(cause, d.setState(bg, store.Interrupted, out.Reason))
 	}
 	out.State, out.Reason = store.Failed, cause.Error()
 	if err := d.setState(bg, store.Failed, cause.Error()); err != nil {

@@ -28,6 +28,8 @@ type Outcome struct {
 	Refused   []Refusal       `json:"refused,omitempty"`
 	// Endpoints are where the arms of suites were served.
 	Endpoints map[string]string `json:"endpoints,omitempty"`
+	// Servers say how the others were served; see accuracy.Serving.
+	Servers map[string]string `json:"servers,omitempty"`
 	// InstallFailed says why the environment could not be made.
 	InstallFailed string           `json:"install_failed,omitempty"`
 	Deviations    []spec.Deviation `json:"deviations,omitempty"`

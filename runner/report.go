@@ -253,6 +253,9 @@ func (rec *Record) rerun(planFile string) string {
 		for _, arm := range slices.Sorted(maps.Keys(rec.Outcome.Endpoints)) {
 			argv = append(argv, "--endpoint", word(arm+"="+rec.Outcome.Endpoints[arm]))
 		}
+		for _, arm := range slices.Sorted(maps.Keys(rec.Outcome.Servers)) {
+			argv = append(argv, "--server", word(strings.TrimPrefix(arm+"="+rec.Outcome.Servers[arm], "=")))
+		}
 	}
 	for _, f := range [][2]string{{"--mirror", q.Mirror}, {"--repo", q.Repo}, {"--commit", q.Commit}, {"--executor", executorFlag(q)}, {"--image", q.Image}} {
 		if f[1] != "" {

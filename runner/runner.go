@@ -19,6 +19,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/server"
 	"github.com/repromill/repromill/runner/store"
 	"github.com/repromill/repromill/suites/accuracy"
 )
@@ -80,6 +81,8 @@ type Request struct {
 	KeepWork  bool   `json:"keep_work,omitempty"`   // leave the working folders
 	Caps      Caps   `json:"caps,omitzero"`         // of the whole run, over all its attempts
 	Key       string `json:"idempotency,omitempty"` // the same key is the same run
+	// Submission hands the run to a queue, in one step with its creation.
+	Submission *store.Submission `json:"-"`
 }
 
 // Caps bound what a run may use; 0 is no bound. They are measured while it
@@ -121,7 +124,10 @@ type Config struct {
 	Assets    Assets           // nil: what is bound by URL is not fetched
 	Suites    Suites           // nil: no suite is carried out
 	Serving   accuracy.Serving // goes over what a request says
-	Dir       string           // state folder; runs/<id>/ below it belongs to the runner
+	// Servers says how servers of arms are started; without Self none is. Logs,
+	// How, Now, Hook and Progress are the runner's own, and Dir where it is empty.
+	Servers server.Config
+	Dir     string // state folder; runs/<id>/ below it belongs to the runner
 	// Places are what differs for runs of an executor, by its name, whose
 	// attempts do not run on this machine.
 	Places map[string]Place
@@ -277,7 +283,7 @@ func (r *Runner) Create(ctx context.Context, req Request) (run store.Run, create
 	if err != nil {
 		return run, false, fmt.Errorf("encode request: %w", err)
 	}
-	return r.cfg.Store.CreateRun(ctx, store.NewRun{ID: id, Target: req.Target, IdempotencyKey: req.Key, Request: body},
+	return r.cfg.Store.CreateRun(ctx, store.NewRun{ID: id, Target: req.Target, IdempotencyKey: req.Key, Request: body, Submission: req.Submission},
 		event("", RunCreated, map[string]any{"target": req.Target, "by": req.By}))
 }
 
@@ -347,6 +353,13 @@ func (r *Runner) Outcome(ctx context.Context, id string) (Outcome, error) {
 // Approve lets a planned run go on, whoever drives it.
 func (r *Runner) Approve(ctx context.Context, id, by string) error {
 	return r.cfg.Store.Approve(ctx, id, by, event("", RunApproved, map[string]any{"by": by}))
+}
+
+// ApproveWithin approves a run as Approve does, if limit, when positive, leaves
+// room for its GPU-hours beside what its submitter used since the moment given
+// and has set aside; see [store.Store.Reserve].
+func (r *Runner) ApproveWithin(ctx context.Context, id, by string, gpuHours, limit float64, since time.Time) (used float64, err error) {
+	return r.cfg.Store.Reserve(ctx, id, by, gpuHours, limit, since, event("", RunApproved, map[string]any{"by": by}))
 }
 
 // AttemptInfo is one attempt of a run with what was last seen of it.

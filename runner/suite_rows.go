@@ -15,6 +15,7 @@ import (
 	"github.com/repromill/repromill/suites"
 	"github.com/repromill/repromill/suites/compare"
 	"github.com/repromill/repromill/suites/harness"
+	"github.com/repromill/repromill/suites/servers"
 )
 
 // addSuites adds the answers, comparisons and servers of the run's suites.
@@ -153,11 +154,33 @@ func (rec *Record) serverRows() (out []schema.ServerRow) {
 			if id.KVTokens > 0 {
 				row.KVTokens = schema.Int(id.KVTokens)
 			}
+			for _, in := range o.Started {
+				if in.Arm == k.Arm {
+					startedBy(&row, in)
+				}
+			}
 			n[k.Arm]++
 			out = append(out, row)
 		}
 	}
 	return out
+}
+
+// startedBy adds what is known only of a server that this program started.
+func startedBy(row *schema.ServerRow, in servers.Instance) {
+	row.Endpoint = in.Endpoint
+	some := func(to *schema.Opt[float64], v float64) {
+		if v > 0 {
+			*to = schema.Some(v)
+		}
+	}
+	some(&row.LoadS, in.Facts.LoadS)
+	some(&row.CompileS, in.Facts.CompileS)
+	some(&row.CaptureS, in.Facts.GraphS)
+	some(&row.ReadyS, in.Facts.ReadyS)
+	if n := len(in.Identity.GPUUUIDs); n > 0 {
+		row.GPUs = schema.Some(int64(n))
+	}
 }
 
 // suiteVerdicts are the verdicts on comparisons.
@@ -198,6 +221,8 @@ func outcomesOf(a harness.ArmResult) (out []string) {
 	return out
 }
 
+const simulatedServer = "a simulated server answered: these numbers say nothing of a model"
+
 // reportSuites are the suites as the report has them.
 func (rec *Record) reportSuites() (out []report.Suite) {
 	for _, o := range rec.Outcome.Suites {
@@ -208,6 +233,9 @@ func (rec *Record) reportSuites() (out []report.Suite) {
 			continue
 		}
 		s.Rule, s.Questions, s.Repeats, s.Stopped, s.Warnings = r.Rule, r.Questions, r.Repeats, r.Stopped, r.Warnings
+		if o.simulated() {
+			s.Warnings = append(s.Warnings, simulatedServer)
+		}
 		s.Paid = report.Paid{Requests: r.Paid.Requests, Repeated: r.Paid.Repeated, Void: r.Paid.Void, Overrun: r.Paid.Overrun, Tokens: r.Paid.Tokens, USD: r.Paid.USD}
 		s.Repeats = max(r.Units/max(r.Used, 1), 1) // fewer than planned where a budget ended it
 		for _, a := range r.Arms {

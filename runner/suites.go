@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/repromill/repromill/suites/accuracy"
 	"github.com/repromill/repromill/suites/compare"
 	"github.com/repromill/repromill/suites/harness"
+	"github.com/repromill/repromill/suites/servers"
 )
 
 // StageSuite is the stage that carries out a suite of the plan.
@@ -33,6 +35,13 @@ type SuiteOutcome struct {
 	Suite   string          `json:"suite"`
 	Refused string          `json:"refused,omitempty"` // why it was not attempted
 	Result  *harness.Result `json:"result,omitempty"`
+	// Started are the servers that this program started for it.
+	Started []servers.Instance `json:"started,omitempty"`
+}
+
+// simulated reports whether a server of the suite was a simulation.
+func (o SuiteOutcome) simulated() bool {
+	return o.Result != nil && slices.ContainsFunc(o.Result.Looks, func(k harness.Look) bool { return k.Identity.Simulated() })
 }
 
 // wanted are the suites that the plan selects.
@@ -52,6 +61,7 @@ func (d *drive) serving() accuracy.Serving {
 	more := d.cfg.Serving
 	s.Endpoints = merged(s.Endpoints, more.Endpoints)
 	s.Prices = merged(s.Prices, more.Prices)
+	s.Servers = merged(s.Servers, more.Servers)
 	if more.Judge != "" {
 		s.Judge, s.JudgeModel = more.Judge, more.JudgeModel
 	}
@@ -111,8 +121,10 @@ func (d *drive) attemptable() bool {
 
 // suites carries out the plan's suites, each a stage of its own.
 func (d *drive) suites(ctx context.Context) (out []SuiteOutcome, err error) {
+	f := &fleet{drive: d}
+	defer func() { err = errors.Join(err, f.stop(ctx)) }()
 	for _, s := range d.wanted() {
-		one, err := stage(ctx, d, StageSuite(s.ID), func(ctx context.Context) (SuiteOutcome, string, error) { return d.suite(ctx, s, out) })
+		one, err := stage(ctx, d, StageSuite(s.ID), func(ctx context.Context) (SuiteOutcome, string, error) { return d.suite(ctx, s, out, f) })
 		if err != nil {
 			return nil, err
 		}
@@ -121,7 +133,7 @@ func (d *drive) suites(ctx context.Context) (out []SuiteOutcome, err error) {
 	return out, nil
 }
 
-func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome) (out SuiteOutcome, skipped string, err error) {
+func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, f *fleet) (out SuiteOutcome, skipped string, err error) {
 	out.Suite = s.ID
 	if out.Refused = d.suiteRefusal(s); out.Refused != "" {
 		return out, out.Refused, nil
@@ -141,9 +153,12 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome) 
 		told = now
 		_ = d.cfg.Store.Append(ctx, d.run.ID, event(StageSuite(s.ID), Progress, progressOf(p))) // what is lost is only seen later
 	}
+	if j.Servers, out.Started, err = f.serve(ctx, s); err != nil {
+		return out, "", err
+	}
 	res, err := d.cfg.Suites.Run(ctx, j)
 	if err != nil {
-		return out, "", err
+		return out, "", errors.Join(f.ended(ctx), err)
 	}
 	out.Result = &res
 	for _, c := range res.Comparisons {

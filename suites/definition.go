@@ -51,6 +51,9 @@ type Variant struct {
 	Source   string   `json:"source"`
 	Rule     string   `json:"rule"` // of the suite's graders
 	Sampling Sampling `json:"sampling"`
+	// Where they differ from the suite's facts, else 0.
+	Questions    int `json:"questions,omitzero"`
+	PromptTokens int `json:"prompt_tokens,omitzero"`
 }
 
 // Definition is a suite as it is registered: known without data, and opened when
@@ -64,6 +67,9 @@ type Definition struct {
 
 	// Open reads the data and returns the suite. Nil only where Later is set.
 	Open func(ctx context.Context, env Env) (Suite, error)
+	// Named is set where the suite is proposed only when it is asked for by name:
+	// it says nothing about a model of ordinary size.
+	Named bool
 	// Later says why no version of this program runs the suite yet.
 	Later string
 }
@@ -77,6 +83,9 @@ type Env struct {
 	// Count returns how many tokens the served model makes of a text; nil where no
 	// endpoint says so. Only suites with the need [Tokenizer] use it.
 	Count func(ctx context.Context, text string) (int, error)
+	// Limit returns the smallest context that an arm is served with, prompt and
+	// answer together, 0 if none says; nil as Count.
+	Limit func(ctx context.Context) (int, error)
 	// Dir is a folder of the run, kept over a resume, for what a suite makes once
 	// and must not make otherwise the next time.
 	Dir  string

@@ -108,6 +108,12 @@ type Checker interface {
 	Check(item Item) error
 }
 
+// Parted is a [Grader] whose grades are made of parts that are also counted over
+// all items together, such as instructions of which a prompt has one to three.
+type Parted interface {
+	Parts(item Item, g Grade) (right, all int)
+}
+
 // Message is one turn of a prompt.
 type Message struct {
 	Role    string `json:"role"`
@@ -147,6 +153,32 @@ type Suite interface {
 	Items(ctx context.Context) ([]Item, error)
 	Prompt(item Item, repeat int) (Prompt, error)
 	Grader() Grader
+}
+
+// Reordered is implemented by suites that show a question's options in another
+// order in each repeat. Asked is pure, and gives the item as that repeat shows it,
+// with the letter of the right option: what its answer is graded against.
+type Reordered interface {
+	Asked(item Item, repeat int) Item
+}
+
+// AskedAs returns an item as a repeat of a suite shows it.
+func AskedAs(s Suite, item Item, repeat int) Item {
+	if r, ok := s.(Reordered); ok {
+		return r.Asked(item, repeat)
+	}
+	return item
+}
+
+// Vote returns what an extracted answer to an item stands for, which is the same
+// whatever order the options were shown in: an option's text, or the answer itself.
+func (it Item) Vote(extracted string) string {
+	if len(extracted) == 1 {
+		if i := int(extracted[0]) - 'A'; i >= 0 && i < len(it.Options) {
+			return it.Options[i]
+		}
+	}
+	return extracted
 }
 
 // Judged is implemented by suites whose answers another model judges. The

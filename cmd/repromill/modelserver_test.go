@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -18,8 +19,11 @@ import (
 // The questions of the data set that modelMirror makes name their own answer, so
 // that a server can be right on a known share of them.
 var (
-	askedRE = regexp.MustCompile(`Question number (\d+): which of these is ([A-J])\?`)
-	sumRE   = regexp.MustCompile(`Problem (\d+): what is (\d+) \+ 1\?`)
+	askedRE  = regexp.MustCompile(`Question number (\d+): which of these is ([A-J])\?`)
+	sumRE    = regexp.MustCompile(`Problem (\d+): what is (\d+) \+ 1\?`)
+	soughtRE = regexp.MustCompile(`What (?:is|are all) the special magic \w+ for (.+) mentioned in the provided text\?`)
+	topicRE  = regexp.MustCompile(`Speak of topic (\d+) in`)
+	optionRE = regexp.MustCompile(`(?m)^([A-D])\) right option of (\d+)$`)
 )
 
 func share(parts ...any) float64 {
@@ -45,6 +49,25 @@ func modelServer(model, salt string, right float64, slots int, delay time.Durati
 					n++
 				}
 				r.Text = fmt.Sprintf("The sum is \\boxed{%d}.", n)
+				return r
+			}
+			if text, ok := recall(a.Prompt); ok {
+				r.Text = text
+				return r
+			}
+			if m := topicRE.FindStringSubmatch(a.Prompt); m != nil {
+				r.Text = "Here are six words about it."
+				if share(salt, m[1], seed) >= right {
+					r.Text = "Here, with a comma, are the words."
+				}
+				return r
+			}
+			if m := optionRE.FindStringSubmatch(a.Prompt); m != nil {
+				letter := m[1]
+				if share(salt, m[2], seed) >= right {
+					letter = string("ABCD"[(strings.Index("ABCD", letter)+1)%4])
+				}
+				r.Text = "By elimination.\n\nAnswer: " + letter
 				return r
 			}
 			m := askedRE.FindAllStringSubmatch(a.Prompt, -1)
@@ -105,6 +128,12 @@ func modelMirror(dir string, questions int) error {
 				body, err = letters(questions, i == 1)
 			case d.Suite == "aime-2025":
 				body = sums(30)
+			case d.Suite == "ruler":
+				body, err = longData(i)
+			case d.Suite == "ifeval":
+				body = instructions(40)
+			case d.Suite == "gpqa-diamond":
+				body = options(40)
 			default:
 				continue
 			}
@@ -139,6 +168,98 @@ func letters(n int, shots bool) ([]byte, error) {
 	err := schematest.Write(&b, schematest.Column{Name: "question_id", Values: ids}, schematest.Column{Name: "question", Values: question}, schematest.Column{Name: "options", Values: options},
 		schematest.Column{Name: "answer", Values: answer}, schematest.Column{Name: "cot_content", Values: cot}, schematest.Column{Name: "category", Values: category})
 	return []byte(b.String()), err
+}
+
+// instructions is a data set of the shape of IFEval's.
+func instructions(n int) []byte {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `{"key": %d, "prompt": "Speak of topic %d in at least five words, without commas.", "instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"], "kwargs": [{}, {"relation": "at least", "num_words": 5}]}`+"\n", 1000+i, i)
+	}
+	return []byte(b.String())
+}
+
+// options is a data set of the shape of GPQA's.
+func options(n int) []byte {
+	var b strings.Builder
+	b.WriteString("Record ID,Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3,High-level domain\n")
+	for i := range n {
+		fmt.Fprintf(&b, "rec%03d,\"Experiment %d, which holds?\",right option of %d,first,second,third,%s\n", i, i, i, []string{"Physics", "Biology"}[i%2])
+	}
+	return []byte(b.String())
+}
+
+// longData is the i-th of small data sets of the shape of those that RULER draws
+// on: essays, SQuAD and HotpotQA.
+func longData(i int) ([]byte, error) {
+	type list struct {
+		Text []string `json:"text"`
+	}
+	type squad struct {
+		Title    string `json:"title"`
+		Context  string `json:"context"`
+		Question string `json:"question"`
+		Answers  list   `json:"answers"`
+	}
+	type paragraphs struct {
+		Title     []string   `json:"title"`
+		Sentences [][]string `json:"sentences"`
+	}
+	type hotpot struct {
+		Question string     `json:"question"`
+		Answer   string     `json:"answer"`
+		Context  paragraphs `json:"context"`
+	}
+	var texts []list
+	var essays []struct {
+		Text string `json:"text"`
+	}
+	var a []squad
+	var b []hotpot
+	for n := range 300 {
+		essays = append(essays, struct {
+			Text string `json:"text"`
+		}{fmt.Sprintf("Essay %d says little. It goes on. %s", n, strings.Repeat("And on it goes. ", n%7))})
+		texts = append(texts, list{[]string{fmt.Sprint("city", n)}})
+		a = append(a, squad{fmt.Sprint("Article ", n/10), fmt.Sprintf("The capital of land %d is city%d. %s", n, n, strings.Repeat("It is old. ", 20)), fmt.Sprintf("What is the capital of land %d?", n), texts[n]})
+		p := paragraphs{}
+		for j := range 10 {
+			p.Title = append(p.Title, fmt.Sprint("Town ", n*10+j))
+			p.Sentences = append(p.Sentences, []string{"It lies somewhere.", fmt.Sprintf(" Its founder is founder%d.", n*10+j)})
+		}
+		b = append(b, hotpot{fmt.Sprintf("Who founded Town %d?", n*10), fmt.Sprintf("founder%d", n*10), p})
+	}
+	var out bytes.Buffer
+	var err error
+	switch i {
+	case 0:
+		err = schematest.WriteRows(&out, essays)
+	case 1:
+		err = schematest.WriteRows(&out, a)
+	case 2:
+		err = schematest.WriteRows(&out, b)
+	}
+	return out.Bytes(), err
+}
+
+// recall answers questions over long texts that are in the form of RULER's: needles
+// always, capitals and founders too, and nothing else.
+func recall(prompt string) (string, bool) {
+	if m := soughtRE.FindStringSubmatch(prompt); m != nil {
+		var out []string
+		for _, key := range regexp.MustCompile(`, and |, `).Split(m[1], -1) {
+			for _, v := range regexp.MustCompile(`for `+regexp.QuoteMeta(key)+` is: (\S+)\.`).FindAllStringSubmatch(prompt, -1) {
+				out = append(out, v[1])
+			}
+		}
+		return " " + strings.Join(out, ", "), true
+	}
+	for ask, say := range map[string]string{`What is the capital of land (\d+)\?$`: "city", `Who founded Town (\d+)\?$`: "founder"} {
+		if m := regexp.MustCompile(ask).FindStringSubmatch(prompt); m != nil {
+			return " " + say + m[1], true
+		}
+	}
+	return " I cannot tell.", strings.HasPrefix(prompt, "Memorize and track") || strings.HasPrefix(prompt, "Below is a numbered") || strings.HasPrefix(prompt, "Read the following coded")
 }
 
 // sums is a data set of the shape of AIME's.

@@ -221,8 +221,10 @@ func TestBodyCaps(t *testing.T) {
 	bomb := gzipped(t, 64<<20, 0)
 	small := gzipped(t, 900<<10, 0) // below where the ratio counts
 	chunk := bytes.Repeat([]byte("<p>page</p>"), 1<<13)
+	// Far more than is taken in, and no more than a disk holds should it be.
+	const much = 128 << 20
 	endless := func(w http.ResponseWriter, r *http.Request) {
-		for r.Context().Err() == nil {
+		for sent := 0; sent < much && r.Context().Err() == nil; sent += len(chunk) {
 			if _, err := w.Write(chunk); err != nil {
 				return
 			}
@@ -250,7 +252,7 @@ func TestBodyCaps(t *testing.T) {
 		}, "decompressed"},
 		"endless bomb": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
-			for r.Context().Err() == nil {
+			for sent := 0; sent < much && r.Context().Err() == nil; sent += 900 << 10 {
 				if _, err := w.Write(small); err != nil { // members follow each other
 					return
 				}
@@ -259,7 +261,7 @@ func TestBodyCaps(t *testing.T) {
 		"endless random": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			zw, err := gzip.NewWriterLevel(w, gzip.NoCompression)
-			for err == nil && r.Context().Err() == nil {
+			for sent := 0; err == nil && sent < much && r.Context().Err() == nil; sent += len(chunk) {
 				_, err = zw.Write(chunk)
 			}
 		}, "longer than the cap"},

@@ -117,7 +117,7 @@ func ParseArm(name, command string) (*Arm, error) {
 	if len(command) > 64<<10 {
 		return bad("it is longer than 64 KiB")
 	}
-	words, ok := shellWords(command)
+	words, ok := Words(command)
 	if !ok {
 		return bad("a quote is not closed")
 	}
@@ -206,9 +206,9 @@ func (a *Arm) flag(w string, rest []string) int {
 	return used
 }
 
-// shellWords splits a command as a shell does, without expanding anything;
+// Words splits a command as a shell does, without expanding anything;
 // false when a quote is not closed.
-func shellWords(s string) (words []string, ok bool) {
+func Words(s string) (words []string, ok bool) {
 	var b strings.Builder
 	in, quote := false, byte(0)
 	for i := 0; i < len(s); i++ {

@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"fmt"
 	"path"
 	"regexp"
 	"slices"
@@ -32,6 +33,7 @@ func Commands(f *inspect.Facts) []*Command {
 	for i, c := range out {
 		c.Order = i
 		r.unpublish(c)
+		r.uncomment(c)
 	}
 	return out
 }
@@ -69,6 +71,24 @@ func (r *resolver) unpublish(c *Command) {
 			after = "\\"
 		}
 		c.Patches = append(slices.Clone(c.Patches), spec.Patch{Kind: "source", File: s.Path, Line: i + 1, Before: l, After: after, Reason: why})
+	}
+}
+
+// uncomment puts statements in force without which a file of the run does not
+// compile, and which its authors hold back until it runs in a sandbox.
+func (r *resolver) uncomment(c *Command) {
+	if c.Role != RoleRun {
+		return
+	}
+	for _, p := range r.f.Reach(c.Entry) {
+		m := r.f.Modules[p]
+		if m == nil || strings.HasSuffix(p, ".ipynb") {
+			continue
+		}
+		for _, w := range m.Withheld {
+			c.Patches = append(slices.Clone(c.Patches), spec.Patch{Kind: "source", File: p, Line: w.Line, Before: w.Before, After: w.After,
+				Reason: fmt.Sprintf("the block of line %d is empty without it, so that the file does not compile as published; it runs in the sandbox", w.Head)})
+		}
 	}
 }
 

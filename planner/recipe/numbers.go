@@ -460,11 +460,15 @@ func (n *finder) outputLine(file string, o markdown.Output) {
 }
 
 // bounded quotes a label so that it matches as words of its own, with any
-// white space between them.
+// white space between them: "pass@1" is not found in "pass@10".
 func bounded(label string) string {
 	words := strings.Fields(label)
 	for i, w := range words {
 		words[i] = regexp.QuoteMeta(w)
 	}
-	return `(?:^|[^A-Za-z0-9_])` + strings.Join(words, `\s+`)
+	end := ""
+	if n := len(label); n > 0 && label[n-1] >= '0' && label[n-1] <= '9' {
+		end = `\b`
+	}
+	return `(?:^|[^A-Za-z0-9_])` + strings.Join(words, `\s+`) + end
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -184,6 +185,33 @@ func TestPrintRules(t *testing.T) {
 		if got != want {
 			t.Errorf("%s\n got %q\nwant %q", src, got, want)
 		}
+	}
+}
+
+// TestLabelsEndWhereTheyEnd: of two labels one may begin as the other.
+func TestLabelsEndWhereTheyEnd(t *testing.T) {
+	f := facts(t, map[string]string{"README.md": "```\n$ python run.py\n{'pass@1': 0.3, 'pass@10': 1.0}\n```\n", "run.py": "print(score())\n"})
+	got := map[string]string{}
+	for _, n := range Numbers(f, Commands(f)[0]) {
+		for _, m := range regexp.MustCompile(n.Rule.Pattern).FindAllStringSubmatch("{'pass@1': np.float64(0.3), 'pass@10': 1.0}", -1) {
+			got[n.Label] = m[1]
+		}
+	}
+	if d := cmp.Diff(map[string]string{"pass@1": "0.3", "pass@10": "1.0"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestWithheld: a statement that a file needs is put in force, as a change of
+// the run that reaches the file.
+func TestWithheld(t *testing.T) {
+	f := facts(t, map[string]string{
+		"README.md": "```\npython eval.py\n```\n", "eval.py": "import harness\n",
+		"harness.py": "def go(p):\n    with limit():\n# uncomment this:\n#         exec(p)\n    return 1\n", "other.py": "if x:\n#     run()\ny = 1\n",
+	})
+	c := Commands(f)[0]
+	if len(c.Patches) != 1 || c.Patches[0].File != "harness.py" || c.Patches[0].Line != 4 || c.Patches[0].After != "          exec(p)" {
+		t.Errorf("patches %+v", c.Patches)
 	}
 }
 

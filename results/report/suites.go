@@ -49,6 +49,16 @@ type Comparison struct {
 	Saved       int      `json:"questions_saved"`
 	Assumptions []string `json:"assumptions,omitempty"`
 	Warnings    []string `json:"warnings,omitempty"`
+	// Curve is how the difference and its interval stood at some of the looks.
+	Curve []Look `json:"curve,omitempty"`
+}
+
+// Look is a comparison after N questions.
+type Look struct {
+	N    int      `json:"n"`
+	Diff float64  `json:"diff"`
+	Lo   *float64 `json:"lo,omitempty"`
+	Hi   *float64 `json:"hi,omitempty"`
 }
 
 // Paid is what was asked for.

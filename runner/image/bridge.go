@@ -24,6 +24,9 @@ var compiled = []string{"numpy", "scipy", "pandas", "scikit-learn", "matplotlib"
 // the time that have builds, but none for it, are moved before anything is
 // tried, since building them from source takes long and mostly fails.
 func (j *job) bridge(ctx context.Context) error {
+	if j.st.from == fromConda {
+		return nil // its channels have what the code was written for
+	}
 	env := &j.r.req.Environment
 	newer := env.Python.Version != "" && !slices.Contains(j.r.pythons, j.st.python)
 	if t := env.ExcludeNewer; t != nil {

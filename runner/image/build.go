@@ -174,7 +174,7 @@ func removeTree(dir string) {
 
 // tries installs, and repairs what can be repaired until nothing can.
 func (j *job) tries(ctx context.Context) (*Failure, error) {
-	if err := j.interpreters(ctx); err != nil {
+	if err := j.conda(ctx); err != nil {
 		return nil, err
 	}
 	for n := 0; ; {
@@ -197,6 +197,15 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 		}
 		if fail := j.hopeless(out, text); fail != nil {
 			return fail, nil
+		}
+		if j.st.from == fromConda && condaFailedRE.MatchString(text) {
+			if err := j.mendConda(ctx, text); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if m := versionLineRE.FindStringSubmatch(text); m != nil && j.st.from == fromConda {
+			j.st.python = strings.Join(strings.SplitN(m[1], ".", 3)[:2], ".")
 		}
 		if !strings.Contains(text, "::repromill:: version ") && j.nextInterpreter() {
 			continue // it came to no Python, so nothing else can be said
@@ -281,12 +290,15 @@ func (j *job) try(ctx context.Context) (outcome, string, error) {
 			{Source: j.set, Target: settingsPath, ReadOnly: true}, {Source: j.uv, Target: "/run/repromill-uv", ReadOnly: true},
 		},
 	}
+	if j.st.from == fromConda && j.b.cfg.Micromamba != "" {
+		c.Mounts = append(c.Mounts, engine.Mount{Source: j.b.cfg.Micromamba, Target: micromambaPath, ReadOnly: true})
+	}
 	if j.edits() {
 		c.Mounts = append(c.Mounts, at("src", SourcePath))
 	}
 	w := &phases{w: j.log, tell: j.b.cfg.Progress}
 	var out outcome
-	if j.b.cfg.Program != "" && j.b.cfg.Index.Proxy == "" {
+	if j.b.cfg.Program != "" {
 		out, err = j.confined(ctx, c, w)
 	} else {
 		out, err = j.b.run(ctx, c, w)
@@ -324,7 +336,7 @@ type phases struct {
 	tell func(Event)
 }
 
-var phaseRE = regexp.MustCompile(`(?m)^::repromill:: (python|resolve|install)$`)
+var phaseRE = regexp.MustCompile(`(?m)^::repromill:: (python|conda|resolve|install)$`)
 
 func (p *phases) Write(b []byte) (int, error) {
 	for _, m := range phaseRE.FindAllSubmatch(b, -1) {
@@ -347,8 +359,12 @@ func (j *job) finish(ctx context.Context) (*Environment, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read lock: %w", err)
 	}
-	rec.Lock = string(lock)
-	rec.Deviations = append(rec.Deviations, j.bridged(rec.Lock)...)
+	fromChannels, err := j.condaLock()
+	if err != nil {
+		return nil, err
+	}
+	rec.Lock = fromChannels + string(lock)
+	rec.Deviations = slices.Concat(rec.Deviations, j.bridged(rec.Lock), j.unboundedConda())
 	text, err := readFrom(j.log.Name(), 0)
 	if err != nil {
 		return nil, err
@@ -383,7 +399,8 @@ func (j *job) layers(ctx context.Context, rec *record) (v1.Image, error) {
 	img := j.base.image
 	add := func(dir, at string) error {
 		l, err := j.b.blobs.Write(ctx, dir, layer.Options{At: at, Skip: func(rel string, e fs.DirEntry) bool {
-			return e.Name() == "__pycache__" && e.IsDir() || rel == cacheName || rel == ".lock" || rel == "CACHEDIR.TAG"
+			return e.Name() == "__pycache__" && e.IsDir() || rel == cacheName || rel == ".lock" || rel == "CACHEDIR.TAG" ||
+				rel == "conda-meta" // which says where it came from, and the lock has the rest
 		}})
 		if err != nil {
 			return err
@@ -437,9 +454,13 @@ func (j *job) configure(img v1.Image, rec *record) (v1.Image, error) {
 				path = p
 				return true
 			}
-			return strings.HasPrefix(kv, "VIRTUAL_ENV=")
+			return strings.HasPrefix(kv, "VIRTUAL_ENV=") || strings.HasPrefix(kv, "CONDA_PREFIX=")
 		})
-		c.Env = append(c.Env, "PATH="+EnvPath+"/bin:"+path, "VIRTUAL_ENV="+EnvPath)
+		home := "VIRTUAL_ENV="
+		if j.st.from == fromConda {
+			home = "CONDA_PREFIX="
+		}
+		c.Env = append(c.Env, "PATH="+EnvPath+"/bin:"+path, home+EnvPath)
 		c.WorkingDir, c.Entrypoint, c.Cmd, c.User = SourcePath, nil, []string{"python"}, fmt.Sprintf("%d:%d", nobody, nobody)
 		c.Labels = maps.Clone(c.Labels)
 		if c.Labels == nil {

@@ -16,6 +16,9 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/http/httpproxy"
+	"golang.org/x/sys/unix"
+
 	"github.com/repromill/repromill/runner/capture"
 	"github.com/repromill/repromill/runner/docker/engine"
 	"github.com/repromill/repromill/runner/docker/supervisor"
@@ -98,8 +101,10 @@ func (j *job) verdict(out outcome) (outcome, error) {
 		out.flood = true
 	case supervisor.Memory:
 		out.oom = true
-	case supervisor.Disk, supervisor.DiskFull:
+	case supervisor.Disk:
 		out.disk = true
+	case supervisor.DiskFull:
+		return out, fmt.Errorf("install packages: %w", unix.ENOSPC)
 	case supervisor.LostProxy:
 		return out, errors.New("run build: its way to the package index broke")
 	}
@@ -163,7 +168,11 @@ func (j *job) openWay() (*way, error) {
 	}()
 	allow, private := j.hosts()
 	log := &refusals{to: j.log}
-	return &way{dir, proxy.Serve(sock, proxy.Config{Allow: allow, AllowPrivate: private, Log: log.add, MaxConns: 256}), leash}, nil
+	cfg := proxy.Config{Allow: allow, AllowPrivate: private, Log: log.add, MaxConns: 256}
+	if x := &j.b.cfg.Index; x.Proxy != "" {
+		cfg.Upstream = (&httpproxy.Config{HTTPProxy: x.Proxy, HTTPSProxy: x.Proxy, NoProxy: x.NoProxy}).ProxyFunc()
+	}
+	return &way{dir, proxy.Serve(sock, cfg), leash}, nil
 }
 
 // refusals notes in the build log what the proxy did not let pass.
@@ -207,7 +216,7 @@ func (j *job) hosts() (allow, private []string) {
 		*list = append(*list, pip.Hosts(u)...)
 		*list = append(*list, elsewhere[u.Hostname()]...)
 	}
-	for _, s := range append([]string{index.String(), j.b.cfg.Index.Torch, j.b.cfg.Index.Python}, j.b.cfg.Index.Extra...) {
+	for _, s := range append([]string{index.String(), j.b.cfg.Index.Torch, j.b.cfg.Index.Python, j.b.cfg.Index.Conda}, j.b.cfg.Index.Extra...) {
 		add(&private, s)
 	}
 	private = append(private, j.b.cfg.Index.Hosts...)
@@ -218,6 +227,11 @@ func (j *job) hosts() (allow, private []string) {
 	for _, l := range j.r.inputs.Lines {
 		for _, s := range urlRE.FindAllString(l.Text, -1) {
 			add(&allow, s)
+		}
+	}
+	if c := j.r.inputs.Conda; c != nil {
+		for _, ch := range j.b.channels(c) {
+			add(&allow, ch.url)
 		}
 	}
 	if j.r.backend != "" {

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/repromill/repromill/runner/docker/engine"
@@ -122,12 +124,12 @@ func nothingLeft(t testing.TB, dir string) {
 func TestBuildsThatMisbehave(t *testing.T) {
 	url := ""
 	var dir string
-	make := func(t *testing.T) *image.Builder {
+	make := func(t *testing.T, wall time.Duration) *image.Builder {
 		return builder(t, func(c *image.Config) {
 			if url == "" {
 				url = index(t)
 			}
-			c.Index.URL, c.Limits.Wall, c.Limits.MemoryBytes, dir = url, 12*time.Second, 1<<30, c.Dir
+			c.Index.URL, c.Limits.Wall, c.Limits.MemoryBytes, dir = url, wall, 1<<30, c.Dir
 		})
 	}
 	for _, c := range []struct{ req, want string }{
@@ -139,7 +141,11 @@ func TestBuildsThatMisbehave(t *testing.T) {
 	} {
 		t.Run(c.req, func(t *testing.T) {
 			url = "" // the server ends with the test
-			b := make(t)
+			wall := 5 * time.Minute
+			if c.req == "sleeping" {
+				wall = 12 * time.Second
+			}
+			b := make(t, wall)
 			src := checkout(t, map[string]string{"requirements.txt": "# what is needed\n" + c.req + "\n"})
 			env, err := b.Environment(context.Background(), image.EnvRequest{Environment: wants("-r requirements.txt"), Source: src})
 			must(t, err)
@@ -240,6 +246,42 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("%v after %s", err, time.Since(start))
 	}
 	nothingLeft(t, dir)
+}
+
+// TestDiskFull builds where there is too little room: for installing, and for
+// the layer of what was installed.
+func TestDiskFull(t *testing.T) {
+	for name, size := range map[string]string{"installing": "30m", "the layer": "74m"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755,size="+size); err != nil {
+				t.Skip("only root can mount a small disk: ", err)
+			}
+			t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+			at := filepath.Join(dir, "images")
+			stages := ""
+			b := builder(t, func(c *image.Config) {
+				c.Dir, c.Limits.FreeBytes = at, 1<<20
+				c.Progress = func(e image.Event) { stages += " " + e.Stage }
+			})
+			env, err := b.Environment(context.Background(), image.EnvRequest{Environment: wants("numpy==1.26.4"), Source: t.TempDir()})
+			var user *image.UserError
+			if !errors.As(err, &user) || !strings.Contains(user.Problem, "the disk is full") || !strings.Contains(user.Fix, "image prune") {
+				t.Errorf("%v, %+v", err, env)
+			}
+			if strings.Contains(stages, "layer") != (name == "the layer") {
+				t.Errorf("it ended after%s", stages)
+			}
+			nothingLeft(t, at)
+			must(t, filepath.WalkDir(at, func(p string, e os.DirEntry, err error) error {
+				if err == nil && (strings.HasPrefix(e.Name(), ".") || strings.HasSuffix(p, ".tmp")) {
+					t.Errorf("%s is left", p)
+				}
+				return err
+			}))
+			t.Log(err)
+		})
+	}
 }
 
 // TestSystemPackages installs one package of the distribution and leaves out

@@ -81,12 +81,15 @@ type Config struct {
 	// Program is the path of a static Linux binary that runs supervisor.Main
 	// (runner/docker/supervisor) when it is called with ProgramArgs. With it,
 	// builds reach the package indexes and nothing else, and their disk is
-	// bounded. Without it, or where the site has an HTTP proxy that ours cannot
-	// go through, they have the engine's default network.
+	// bounded. Without it they have the engine's default network.
 	Program     string
 	ProgramArgs []string
 	UV          string // path of the uv program; empty: fetched from the index, see runner/image/tool
-	Limits      Limits
+	// Micromamba is the path of a static micromamba, or of a program with its
+	// command line, for conda environments. Empty means a solver of the same
+	// kind, rattler's, from the package index.
+	Micromamba string
+	Limits     Limits
 
 	HTTP     *http.Client // to the package index; nil for one made of Index
 	Now      func() time.Time
@@ -104,6 +107,7 @@ type Index struct {
 	NoProxy  string
 	Torch    string // index of PyTorch's builds by CUDA version; empty for download.pytorch.org
 	Python   string // mirror of standalone interpreters (UV_PYTHON_INSTALL_MIRROR)
+	Conda    string // mirror of the conda channels, in place of conda.anaconda.org and repo.anaconda.com/pkgs
 	Debian   string // mirror of the distribution's packages, in place of the base image's
 }
 
@@ -158,6 +162,9 @@ func New(cfg Config) (*Builder, error) {
 		if u, err := url.Parse(cfg.Index.URL); err != nil || u.Host == "" {
 			return nil, &UserError{fmt.Sprintf("indexes.url is %q", cfg.Index.URL), "write a URL such as https://pypi.example.org/simple"}
 		}
+	}
+	if p := cfg.Micromamba; p != "" && (!filepath.IsAbs(p) || !exists(p)) {
+		return nil, &UserError{fmt.Sprintf("images.micromamba is %q, where there is no program", p), "write the absolute path of a static micromamba, or leave it out"}
 	}
 	l := &cfg.Limits
 	l.Wall = or(l.Wall, time.Hour)

@@ -50,6 +50,7 @@ type keyed struct {
 	Overrides   []string
 	Backend     string
 	Indexes     []spec.Index
+	Conda       []string `json:",omitempty"` // the tool, the channels and their specifications
 }
 
 var (
@@ -87,6 +88,9 @@ func (b *Builder) recipe(ctx context.Context, req EnvRequest) (*recipe, *Failure
 	r.floors()
 	var devs []spec.Deviation
 	candidates := append(slices.Clone(r.pythons), pythonOrder("", env.ExcludeNewer)...) // any base is better than none
+	if r.inputs.Conda != nil {
+		candidates = pythonOrder("", nil) // of which the conda tool needs a new one
+	}
 	if r.base, devs, err = b.findBase(ctx, &r.req, candidates); err != nil {
 		return nil, nil, err
 	}
@@ -148,6 +152,10 @@ func (b *Builder) seal(r *recipe) error {
 		return out
 	}
 	k.Lines, k.Constraints, k.Locked = texts(r.inputs.Lines), texts(r.inputs.Constraints), texts(r.inputs.Locked)
+	if c := r.inputs.Conda; c != nil {
+		k.Conda = append([]string{or(b.cfg.Micromamba, condaTool)}, c.Channels...)
+		k.Conda = append(append(k.Conda, ""), texts(c.Specs)...)
+	}
 	if env.ExcludeNewer != nil {
 		k.Newest = env.ExcludeNewer.UTC().Format("2006-01-02T15:04:05Z")
 	}

@@ -106,7 +106,7 @@ func (b *Builder) writeSettings(dir string, r *recipe, st *state) error {
 	if st.from == fromUV {
 		env["UV_PYTHON_DOWNLOADS"] = "manual"
 	}
-	if p := b.cfg.Index.Proxy; p != "" {
+	if p := b.cfg.Index.Proxy; p != "" && b.cfg.Program == "" { // else ours goes through it
 		env["http_proxy"], env["https_proxy"], env["HTTP_PROXY"], env["HTTPS_PROXY"] = p, p, p, p
 		env["no_proxy"], env["NO_PROXY"] = b.cfg.Index.NoProxy, b.cfg.Index.NoProxy
 	}
@@ -115,6 +115,7 @@ func (b *Builder) writeSettings(dir string, r *recipe, st *state) error {
 		return err
 	}
 	st.files(r, files, env)
+	b.condaSettings(r, st, files, env)
 	late := map[string]string{}
 	for name, until := range st.later {
 		late[name] = until.UTC().Format(time.RFC3339)

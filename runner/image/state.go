@@ -32,6 +32,9 @@ type state struct {
 	packages         []string             // Debian packages for the image
 	tools            []string             // Debian packages for building alone
 	unbounded        bool                 // the index has no upload times
+	tool             string               // the Python that the conda tool runs on
+	looseBuilds      bool                 // any build of a conda package
+	condaUnbounded   bool                 // conda packages of any date
 	plainTorch       bool                 // PyTorch's own index cannot be reached
 	dropped          map[string]bool
 	devs             []spec.Deviation

@@ -24,26 +24,67 @@ var condaLibraries = regexp.MustCompile(`^(?:_.*|lib.*|python|pip|cudatoolkit.*|
 
 var condaSpec = regexp.MustCompile(`^(?:[\w.-]+(?:/[\w.-]+)?::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)\s*(.*)$`)
 
-// conda reads a conda environment file and turns it into what the package index
-// has: packages keep their versions, builds and channels are dropped, and
-// libraries of the system are left out. All that is one deviation.
+// Conda is a conda environment file, as its tools read it and as the package
+// index can serve it.
+type Conda struct {
+	File     string   // below the checkout
+	Channels []string // as listed: names or URLs; empty where none is
+	Specs    []Line   // match specifications, without the list for pip
+	Packages []Line   // what the package index has of them, with their versions
+	Left     []string // names that it has not: libraries of the system
+}
+
+// AsPackages is the deviation of taking Packages from the package index.
+func (c *Conda) AsPackages(why string) spec.Deviation {
+	used := "its packages from the package index"
+	if len(c.Left) > 0 {
+		used += ", without " + strings.Join(c.Left, ", ")
+	}
+	return spec.Deviation{What: "conda environment", Declared: c.File, Used: used, Reason: why}
+}
+
+// HasBuilds says whether a specification names a build of a version.
+func (c *Conda) HasBuilds() bool {
+	for _, l := range c.Specs {
+		if WithoutBuild(l.Text) != l.Text {
+			return true
+		}
+	}
+	return false
+}
+
+var buildRE = regexp.MustCompile(`^([^=<>!~\s]+)\s*(==?)\s*([^=<>!~,\s|]+)\s*=[^=\s]+$|^(\S+) +(\d\S*) +\S+$`)
+
+// WithoutBuild leaves the build out of a match specification: "numpy=1.21.2"
+// of "numpy=1.21.2=py39h20f2e39_0" or of "numpy 1.21.2 py39h20f2e39_0".
+func WithoutBuild(s string) string {
+	m := buildRE.FindStringSubmatch(s)
+	switch {
+	case m == nil:
+		return s
+	case m[1] != "":
+		return m[1] + "=" + m[3]
+	}
+	return m[4] + "=" + m[5]
+}
+
+// conda reads a conda environment file.
 func (r *reader) conda(name string) error {
 	b, err := r.bytes(name)
 	if err != nil {
 		return err
 	}
 	var doc struct {
+		Channels     []string    `yaml:"channels"`
 		Dependencies []yaml.Node `yaml:"dependencies"`
 	}
 	if err := yaml.Unmarshal(b, &doc); err != nil {
 		return &UnreadableError{name, "it is no conda environment: " + err.Error()}
 	}
-	var left []string
+	c := &Conda{File: name, Channels: doc.Channels}
 	for _, n := range doc.Dependencies {
 		if n.Kind == yaml.ScalarNode {
-			if gone := r.condaLine(n.Value, name, n.Line); gone != "" {
-				left = append(left, gone)
-			}
+			c.add(n.Value, n.Line)
 			continue
 		}
 		var sub struct {
@@ -58,35 +99,32 @@ func (r *reader) conda(name string) error {
 			}
 		}
 	}
-	used := "its packages from the package index"
-	if len(left) > 0 {
-		used += ", without " + strings.Join(left, ", ")
-	}
-	r.in.Deviations = append(r.in.Deviations, spec.Deviation{What: "conda environment", Declared: name, Used: used,
-		Reason: "environments are made with uv; builds and channels of conda have no counterpart there"})
+	r.in.Conda = c
 	return nil
 }
 
-// condaLine adds one package; it returns the name of what is left out.
-func (r *reader) condaLine(s, file string, at int) (left string) {
-	m := condaSpec.FindStringSubmatch(strings.TrimSpace(s))
-	if m == nil {
-		return ""
+// add takes one match specification.
+func (c *Conda) add(s string, at int) {
+	s = strings.TrimSpace(s)
+	m := condaSpec.FindStringSubmatch(s)
+	if m == nil || strings.ContainsAny(s, "\n\r") {
+		return
 	}
 	name := strings.ToLower(m[1])
+	c.Specs = append(c.Specs, Line{Text: s, Name: name, File: c.File, At: at, Conda: true})
 	if condaLibraries.MatchString(name) {
-		if slices.Contains([]string{"python", "pip"}, name) {
-			return ""
+		if !slices.Contains([]string{"python", "pip"}, name) {
+			c.Left = append(c.Left, name)
 		}
-		return name
+		return
 	}
 	if other, ok := condaNames[name]; ok {
 		if name = other; name == "" {
-			return m[1]
+			c.Left = append(c.Left, m[1])
+			return
 		}
 	}
-	r.in.Lines = append(r.in.Lines, Line{Text: name + condaVersion(m[2]), Name: Normalise(name), File: file, At: at, Conda: true})
-	return ""
+	c.Packages = append(c.Packages, Line{Text: name + condaVersion(m[2]), Name: Normalise(name), File: c.File, At: at, Conda: true})
 }
 
 // condaVersion turns conda's match specification into PEP 440: "=1.21" means

@@ -35,6 +35,9 @@ func (l Line) Where() string {
 	if l.File == "" {
 		return "the plan"
 	}
+	if l.At == 0 {
+		return l.File
+	}
 	return fmt.Sprintf("%s:%d", l.File, l.At)
 }
 
@@ -47,6 +50,7 @@ type Inputs struct {
 	Pre         bool              // --pre stands in a file
 	Files       map[string]string // what decides how projects of the checkout are built, with its SHA-256
 	Deviations  []spec.Deviation
+	Conda       *Conda // a conda environment beside Lines; nil without one
 }
 
 // UnreadableError is a dependency file that cannot be used.
@@ -89,7 +93,7 @@ func Read(fsys fs.FS, env spec.Environment) (*Inputs, error) {
 				return nil, err
 			}
 		default:
-			r.add(Line{Text: a}, false)
+			r.add(written(a, env.Requirements), false)
 		}
 	}
 	if want.Conda != "" {
@@ -100,10 +104,21 @@ func Read(fsys fs.FS, env spec.Environment) (*Inputs, error) {
 	if err := r.lock(env.DependencySources); err != nil {
 		return nil, err
 	}
-	if len(r.in.Lines) == 0 {
+	if len(r.in.Lines) == 0 && r.in.Conda == nil {
 		r.in.Lines = slices.Clone(r.in.Locked)
 	}
 	return r.in, nil
+}
+
+// written is a requirement with the place that the plan read it at.
+func written(text string, list []spec.Requirement) Line {
+	l := Line{Text: text}
+	for _, q := range list {
+		if strings.TrimSpace(q.Spec) == text && len(q.Evidence) > 0 {
+			l.File, l.At = q.Evidence[0].File, q.Evidence[0].Line
+		}
+	}
+	return l
 }
 
 // bytes reads a small file.

@@ -3,6 +3,7 @@ package pip_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -102,25 +103,46 @@ dependencies:
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `numpy==1.21.* <numpy> env/environment.yml:5
-pandas==1.3.4 <pandas> env/environment.yml:6
-scikit-learn>=0.24,<1.1 <scikit-learn> env/environment.yml:7
-torch==1.10.1 <torch> env/environment.yml:8
-tqdm <tqdm> env/environment.yml:11
-odd <odd> env/environment.yml:12
-einops==0.4.1 <einops> env/environment.yml:15
+	want := `einops==0.4.1 <einops> env/environment.yml:15
 wandb <wandb> env/more.txt:1
 edit . <> env/environment.yml:17`
 	if got := show(in.Lines); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if len(in.Deviations) != 1 || !strings.Contains(in.Deviations[0].Used, "without cudatoolkit, libgcc-ng") {
-		t.Errorf("%+v", in.Deviations)
+	want = `numpy==1.21.* <numpy> env/environment.yml:5
+pandas==1.3.4 <pandas> env/environment.yml:6
+scikit-learn>=0.24,<1.1 <scikit-learn> env/environment.yml:7
+torch==1.10.1 <torch> env/environment.yml:8
+tqdm <tqdm> env/environment.yml:11
+odd <odd> env/environment.yml:12`
+	if got := show(in.Conda.Packages); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if d := in.Conda.AsPackages("why"); !strings.Contains(d.Used, "without cudatoolkit, libgcc-ng") || len(in.Deviations) != 0 {
+		t.Errorf("%+v", d)
+	}
+	want = "python=3.8.5 numpy=1.21 pandas=1.3.4 conda-forge::scikit-learn>=0.24,<1.1 pytorch==1.10.1 cudatoolkit=11.3 libgcc-ng=9.1.0 tqdm odd=1.7|1.8 pip"
+	var specs []string
+	for _, l := range in.Conda.Specs {
+		specs = append(specs, pip.WithoutBuild(l.Text))
+	}
+	if got := strings.Join(specs, " "); got != want || !in.Conda.HasBuilds() || strings.Join(in.Conda.Channels, " ") != "pytorch conda-forge" {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	for _, bad := range []string{"dependencies: 3", "dependencies: [[a]]", "\t"} {
 		if _, err := pip.Read(fsys(map[string]string{"e.yml": bad}), env("-f e.yml")); err == nil {
 			t.Errorf("%q was read", bad)
 		}
+	}
+}
+
+// TestPlaces: a requirement that a document states is told with its place.
+func TestPlaces(t *testing.T) {
+	e := env("numpy==1.15.4", "six")
+	e.Requirements[0].Evidence = []spec.Evidence{{File: "README.md", Line: 53}}
+	in, err := pip.Read(fsys(nil), e)
+	if want := "numpy==1.15.4 <numpy> README.md:53\nsix <six> the plan"; err != nil || show(in.Lines) != want {
+		t.Errorf("%v, got\n%s", err, show(in.Lines))
 	}
 }
 
@@ -132,7 +154,7 @@ func FuzzConda(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, l := range in.Lines {
+		for _, l := range slices.Concat(in.Lines, in.Conda.Specs, in.Conda.Packages) {
 			if l.Text == "" || strings.Contains(l.Text, "\n") {
 				t.Errorf("%q", l.Text)
 			}

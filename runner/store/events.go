@@ -181,3 +181,24 @@ func scanStrings(rows *sql.Rows) (out []string, err error) {
 	}
 	return out, rows.Err()
 }
+
+// Story returns the newest events of a run that tell where it stands, oldest
+// first, at most limit of them: all kinds but those that are left out.
+func (s *Store) Story(ctx context.Context, runID string, limit int, without ...string) ([]Event, error) {
+	q, args := "SELECT seq, time, stage, kind, data FROM events WHERE run_id = ?", []any{runID}
+	for _, k := range without {
+		q, args = q+" AND kind <> ?", append(args, k)
+	}
+	rows, err := s.db.QueryContext(ctx, "SELECT * FROM ("+q+" ORDER BY seq DESC LIMIT ?) ORDER BY seq", append(args, limit)...)
+	if err != nil {
+		return nil, s.readError("read events", err)
+	}
+	out, err := scanEvents(rows, runID)
+	return out, s.readError("read events", err)
+}
+
+// LastSeq is the number of a run's newest event, 0 when it has none.
+func (s *Store) LastSeq(ctx context.Context, runID string) (seq int64, err error) {
+	err = s.db.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM events WHERE run_id = ?", runID).Scan(&seq)
+	return seq, s.readError("read events", err)
+}

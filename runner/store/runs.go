@@ -46,11 +46,13 @@ type Run struct {
 	Approved        time.Time `json:"approved,omitzero"`
 	CancelRequested string    `json:"cancel_requested,omitempty"` // who asked; empty when nobody did
 	Verdict         string    `json:"verdict,omitempty"`
-	Error           string    `json:"error,omitempty"` // why the state is Failed or Interrupted
+	Error           string    `json:"error,omitempty"`   // why the state is Failed or Interrupted
+	Subject         string    `json:"subject,omitempty"` // of the plan: kind and id of its target, "arxiv:2604.08075"
+	Title           string    `json:"title,omitempty"`   // of the plan's paper, or the model's name
 }
 
 const runColumns = `id, created_at, updated_at, finished_at, target, idempotency_key, state, plan_hash,
-  approved_by, approved_at, cancel_requested, verdict, error`
+  approved_by, approved_at, cancel_requested, verdict, error, subject, title`
 
 func scanRun(row interface{ Scan(...any) error }) (Run, error) {
 	var r Run
@@ -58,7 +60,7 @@ func scanRun(row interface{ Scan(...any) error }) (Run, error) {
 	var finished, approved sql.NullInt64
 	var key sql.NullString
 	err := row.Scan(&r.ID, &created, &updated, &finished, &r.Target, &key, &r.State, &r.PlanHash,
-		&r.ApprovedBy, &approved, &r.CancelRequested, &r.Verdict, &r.Error)
+		&r.ApprovedBy, &approved, &r.CancelRequested, &r.Verdict, &r.Error, &r.Subject, &r.Title)
 	r.Created, r.Updated, r.IdempotencyKey = fromMicro(created), fromMicro(updated), key.String
 	if finished.Valid {
 		r.Finished = fromMicro(finished.Int64)
@@ -79,6 +81,7 @@ type NewRun struct {
 	Target         string
 	IdempotencyKey string // may be empty
 	Request        json.RawMessage
+	Submission     *Submission // nil: whoever makes the run drives it
 }
 
 // CreateRun stores a run with its first events. When a run with the same id or
@@ -99,6 +102,9 @@ func (s *Store) CreateRun(ctx context.Context, n NewRun, events ...Event) (run R
 		}
 		created = true
 		if err := putDocument(ctx, tx, n.ID, "request", n.Request); err != nil {
+			return err
+		}
+		if err := s.submit(ctx, tx, n.ID, n.Submission); err != nil {
 			return err
 		}
 		if err := s.insertEvents(ctx, tx, n.ID, events); err != nil {
@@ -177,8 +183,10 @@ func (s *Store) Document(ctx context.Context, id, name string) (json.RawMessage,
 type Filter struct {
 	States []State // empty means all
 	Target string  // part of the target; empty means all
-	Before *Run    // only runs after this one in the list: the last of the page before
-	Limit  int     // 0 means 100
+	// Subject is what the plan is about, exactly; empty means all.
+	Subject string
+	Before  *Run // only runs after this one in the list: the last of the page before
+	Limit   int  // 0 means 100
 }
 
 // List returns the newest runs that the filter lets through. Its cost depends
@@ -199,6 +207,9 @@ func (s *Store) List(ctx context.Context, f Filter) ([]Run, error) {
 		q, args := "SELECT "+runColumns+" FROM runs WHERE 1", []any(nil)
 		if st != "" {
 			q, args = q+" AND state = ?", append(args, st)
+		}
+		if f.Subject != "" {
+			q, args = q+" AND subject = ? AND subject <> ''", append(args, f.Subject)
 		}
 		if f.Before != nil {
 			q, args = q+" AND (created_at, id) < (?, ?)", append(args, f.Before.Created.UnixMicro(), f.Before.ID)
@@ -249,7 +260,9 @@ func (s *Store) SavePlan(ctx context.Context, id string, plan json.RawMessage, h
 		if err := putDocument(ctx, tx, id, "plan", plan); err != nil {
 			return err
 		}
-		return s.updateTx(ctx, tx, id, events, "state = ?, plan_hash = ?, error = ''", Planned, hash)
+		text := string(plan)
+		return s.updateTx(ctx, tx, id, events, "state = ?, plan_hash = ?, error = '', subject = "+subjectOf("?")+", title = "+titleOf("?"),
+			Planned, hash, text, text, text, text)
 	})
 }
 

@@ -102,6 +102,61 @@ CREATE TRIGGER events_final BEFORE UPDATE ON events
 CREATE TRIGGER runs_kept      BEFORE DELETE ON runs      WHEN OLD.state NOT IN ('done','cancelled')
   BEGIN SELECT RAISE(ABORT, 'only a finished run may be removed'); END;
 `,
+	// What a run is about, as its plan says, so that runs are found by it; who
+	// submitted it to which queue; who may do so; and what was done.
+	`
+ALTER TABLE runs ADD COLUMN subject TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs ADD COLUMN title   TEXT NOT NULL DEFAULT '';
+CREATE INDEX runs_by_subject ON runs (subject, created_at DESC, id DESC) WHERE subject <> '';
+UPDATE runs SET (subject, title) = (SELECT ` + subjectOf("CAST(d.body AS TEXT)") + `, ` + titleOf("CAST(d.body AS TEXT)") + `
+  FROM documents d WHERE d.run_id = runs.id AND d.name = 'plan' AND json_valid(CAST(d.body AS TEXT)))
+  WHERE EXISTS (SELECT 1 FROM documents d WHERE d.run_id = runs.id AND d.name = 'plan' AND json_valid(CAST(d.body AS TEXT)));
+
+CREATE TABLE submissions (
+  seq          INTEGER PRIMARY KEY AUTOINCREMENT,
+  run_id       TEXT NOT NULL UNIQUE REFERENCES runs (id),
+  queue        TEXT NOT NULL,
+  submitter    TEXT NOT NULL,
+  auto_approve TEXT NOT NULL DEFAULT '',
+  reserved     REAL NOT NULL DEFAULT 0,
+  created_at   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX submissions_by_submitter ON submissions (submitter, seq DESC);
+
+CREATE TABLE keys (
+  id         TEXT PRIMARY KEY,
+  hash       BLOB NOT NULL UNIQUE,
+  grant_json BLOB NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER,
+  revoked_at INTEGER
+) STRICT;
+
+CREATE TABLE audit (
+  seq     INTEGER PRIMARY KEY AUTOINCREMENT,
+  time    INTEGER NOT NULL,
+  actor   TEXT NOT NULL,
+  action  TEXT NOT NULL,
+  subject TEXT NOT NULL DEFAULT '',
+  remote  TEXT NOT NULL DEFAULT '',
+  detail  TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX audit_by_subject ON audit (subject, seq DESC);
+CREATE TRIGGER audit_final BEFORE UPDATE ON audit
+  BEGIN SELECT RAISE(ABORT, 'the audit log is not changed'); END;
+CREATE TRIGGER audit_kept BEFORE DELETE ON audit
+  BEGIN SELECT RAISE(ABORT, 'the audit log is kept'); END;
+`,
+}
+
+// subjectOf and titleOf are SQL for what the JSON of a plan is about: kind and
+// id of its target, and the title of the paper or the name of the model.
+func subjectOf(plan string) string {
+	return "COALESCE(json_extract(" + plan + ", '$.target.kind') || ':' || json_extract(" + plan + ", '$.target.id'), '')"
+}
+
+func titleOf(plan string) string {
+	return "COALESCE(json_extract(" + plan + ", '$.paper.title'), json_extract(" + plan + ", '$.model.id'), '')"
 }
 
 // migrate brings the file to the newest version in one transaction, however

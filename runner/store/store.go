@@ -180,7 +180,7 @@ func HookPoints() []string {
 	var out []string
 	for _, w := range []string{
 		whatCreate, whatState, whatPlan, whatApprove, whatCancel, whatFinish,
-		whatStageStart, whatStageFinish, whatAttempt, whatHandle, whatStatus, whatEvents,
+		whatStageStart, whatStageFinish, whatAttempt, whatHandle, whatStatus, whatEvents, whatKey, whatAudit,
 	} {
 		out = append(out, "store:"+w+":before", "store:"+w+":after")
 	}
@@ -201,4 +201,6 @@ const (
 	whatHandle      = "set_handle"
 	whatStatus      = "set_status"
 	whatEvents      = "append_events"
+	whatKey         = "put_key"
+	whatAudit       = "audit"
 )

@@ -337,6 +337,8 @@ func TestHookPointsAreComplete(t *testing.T) {
 	must(t, s.SavePlan(ctx, "R", []byte("{}"), "h"))
 	must(t, s.Approve(ctx, "R", "me"))
 	must(t, s.Append(ctx, "R", Event{Kind: "log"}))
+	must(t, s.AddKey(ctx, Key{ID: "k", Hash: []byte("h"), Grant: []byte("{}")}, Audit{Action: "key.create"}))
+	must(t, s.Audit(ctx, Audit{Action: "test"}))
 	_, err := s.StartStage(ctx, "R", "execute")
 	must(t, err)
 	must(t, s.PutAttempt(ctx, Attempt{Key: "k", RunID: "R"}))

@@ -110,12 +110,12 @@ type Row struct {
 func Judge(claims []spec.Claim, runs []Run) []Row {
 	rows := make([]Row, 0, len(claims))
 	for _, c := range claims {
-		rows = append(rows, judge(c, runs))
+		rows = append(rows, judge(c, claims, runs))
 	}
 	return rows
 }
 
-func judge(c spec.Claim, runs []Run) Row {
+func judge(c spec.Claim, all []spec.Claim, runs []Run) Row {
 	row := Row{
 		ClaimID: c.ID, Text: c.Text, Metric: c.Metric, Unit: c.Unit,
 		Reported: c.Value, ReportedLo: c.ValueLo, ReportedHi: c.ValueHi,
@@ -124,7 +124,7 @@ func judge(c spec.Claim, runs []Run) Row {
 		row.Verdict, row.Reason = NotCheckable, why
 		return row
 	}
-	run, values, why := choose(c, runs)
+	run, values, why := choose(c, all, runs)
 	if run == nil {
 		row.Verdict, row.Reason = NotAttempted, why
 		return row
@@ -150,7 +150,7 @@ func judge(c spec.Claim, runs []Run) Row {
 		return row
 	}
 	row.Verdict, row.Reason = compare(c, s, tol, run.Spec.Seeding)
-	if why := incomparable(c, run); len(why) > 0 {
+	if why := incomparable(c, all, run); len(why) > 0 {
 		row.Verdict = Inconclusive
 		row.Reason += "; not counted, since " + strings.Join(why, " and ")
 	}
@@ -187,7 +187,7 @@ func uncheckable(c spec.Claim) string {
 }
 
 // choose picks the run that the claim is judged on, and its values.
-func choose(c spec.Claim, runs []Run) (best *Run, values []Value, why string) {
+func choose(c spec.Claim, all []spec.Claim, runs []Run) (best *Run, values []Value, why string) {
 	why = "no run of the plan checks this claim"
 	bestScore := -1
 	for i := range runs {
@@ -208,7 +208,7 @@ func choose(c spec.Claim, runs []Run) (best *Run, values []Value, why string) {
 		score := slices.Index([]string{"smoke", "minimal", "full"}, r.Spec.Kind) + 1
 		if len(vs) > 0 {
 			score += 10
-			if len(incomparable(c, r)) == 0 {
+			if len(incomparable(c, all, r)) == 0 {
 				score += 10
 			}
 		}
@@ -246,12 +246,14 @@ func missing(c spec.Claim, r *Run) string {
 }
 
 // incomparable lists why the run cannot speak for or against the claim.
-func incomparable(c spec.Claim, r *Run) (why []string) {
+func incomparable(c spec.Claim, all []spec.Claim, r *Run) (why []string) {
 	if r.Reason != "" {
 		why = append(why, r.Reason)
 	}
 	e := r.Spec.Expects
-	if e != nil && statesClaim(*e, c, tolerance(c, r)) {
+	if e != nil && slices.ContainsFunc(all, func(d spec.Claim) bool {
+		return (d.ID == c.ID || d.Where.File != "" && d.Where == c.Where) && statesClaim(*e, d, tolerance(d, r))
+	}) {
 		return why
 	}
 	if r.Spec.Kind == "smoke" {
@@ -278,7 +280,8 @@ func incomparable(c spec.Claim, r *Run) (why []string) {
 }
 
 // statesClaim reports whether somebody says of this very run, as small as it
-// is, that it gives the claimed value.
+// is, that it gives the claimed value. The line that says so may state further
+// values, of which the same holds.
 func statesClaim(e spec.Expectation, c spec.Claim, tol spec.Tolerance) bool {
 	lo, hi := widen(c, tol)
 	return e.Metric == c.Metric && e.Value >= lo && e.Value <= hi &&

@@ -124,6 +124,27 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestStatedOnOneLine: what a document shows as a run's output holds for all
+// values of that line, whatever had to be changed for the run.
+func TestStatedOnOneLine(t *testing.T) {
+	at := spec.Where{File: "README.md", Line: 80}
+	claims := []spec.Claim{
+		{ID: "a", Metric: "m", Value: ptr(0.3), Checkable: "numeric", Where: at},
+		{ID: "b", Metric: "n", Value: ptr(1), Checkable: "numeric", Where: at},
+		{ID: "c", Metric: "n", Value: ptr(1), Checkable: "numeric", Where: spec.Where{File: "README.md", Line: 81}},
+	}
+	r := run("minimal", "recompute", 0.3)
+	r.Spec.ClaimIDs = []string{"a", "b", "c"}
+	r.Spec.Expects = &spec.Expectation{Metric: "m", Value: 0.3}
+	r.Spec.Patches = []spec.Patch{{Kind: "source", File: "a.py"}}
+	r.Values = append(r.Values, Value{Metric: "n", Value: 1})
+	for i, want := range []Verdict{Aligned, Aligned, Inconclusive} {
+		if row := Judge(claims, []Run{r})[i]; row.Verdict != want {
+			t.Errorf("claim %s: %s, %s; want %s", row.ClaimID, row.Verdict, row.Reason, want)
+		}
+	}
+}
+
 func TestRowCarriesItsEvidence(t *testing.T) {
 	c := spec.Claim{ID: "c", Metric: "m", Value: ptr(1), Checkable: "numeric"}
 	row := Judge([]spec.Claim{c}, []Run{run("full", "recompute", 1, 1.02)})[0]

@@ -37,8 +37,10 @@ func TestPropose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(list) != len(catalog.All()) {
-		t.Errorf("%d suites", len(list))
+	for _, d := range catalog.All() {
+		if there := slices.ContainsFunc(list, func(s spec.Suite) bool { return s.ID == d.Suite }); there == d.Named {
+			t.Errorf("%s is proposed: %v, only by name: %v", d.Suite, there, d.Named)
+		}
 	}
 	mmlu, aime, hle := find(t, list, "mmlu-pro"), find(t, list, "aime-2025"), find(t, list, "hle")
 	if !mmlu.Selected || mmlu.Variant != "boxed" || mmlu.Grader.Rule != "boxed" || mmlu.Compare.Method != "wor_e" || mmlu.Compare.Look != 16 || len(mmlu.Dataset.Files) != 2 || mmlu.Sampling["max_tokens"] != 131072.0 {

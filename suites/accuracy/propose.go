@@ -3,6 +3,7 @@
 package accuracy
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -104,7 +105,7 @@ func Propose(cat suites.Catalog, w Wish, arms []spec.Arm) ([]spec.Suite, error) 
 	var out []spec.Suite
 	for _, d := range cat {
 		variant, named := wanted[d.Suite]
-		if !named && len(w.Suites) > 0 {
+		if !named && (len(w.Suites) > 0 || d.Named) {
 			continue
 		}
 		s, err := w.suite(d, variant, arms)
@@ -130,10 +131,16 @@ func (w *Wish) suite(d suites.Definition, variant string, arms []spec.Arm) (spec
 	if w.Repeats > 0 {
 		s.Repeats = w.Repeats
 	}
+	facts := d.Facts
+	v, verr := d.Variant(variant)
+	if verr == nil {
+		facts.Questions, facts.PromptTokens = cmp.Or(v.Questions, facts.Questions), cmp.Or(v.PromptTokens, facts.PromptTokens)
+		s.Questions = facts.Questions
+	}
 	if w.Questions > 0 {
 		s.Questions = min(s.Questions, w.Questions)
 	}
-	s.Outlook = outlook(d.Facts, s, *w)
+	s.Outlook = outlook(facts, s, *w)
 	have := []suites.Need{suites.Tokenizer}
 	if w.Judge {
 		have = append(have, suites.Judge)
@@ -145,9 +152,8 @@ func (w *Wish) suite(d suites.Definition, variant string, arms []spec.Arm) (spec
 		}
 		return s, nil
 	}
-	v, err := d.Variant(variant)
-	if err != nil {
-		return s, err
+	if verr != nil {
+		return s, verr
 	}
 	s.Variant = v.Name
 	if w.MaxTokens > 0 {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/repromill/repromill/planner/spec"
@@ -17,6 +18,7 @@ import (
 	"github.com/repromill/repromill/suites/data"
 	"github.com/repromill/repromill/suites/endpoint"
 	"github.com/repromill/repromill/suites/harness"
+	"github.com/repromill/repromill/suites/servers"
 )
 
 // Bench carries out the suites of plans. Catalog and Hub are needed.
@@ -34,7 +36,11 @@ type Bench struct {
 // stores it. It holds no keys: they come from the environment.
 type Serving struct {
 	Endpoints map[string]string `json:"endpoints,omitempty"` // URL by the name of an arm or its model
-	Judge     string            `json:"judge,omitempty"`     // URL
+	// Servers say how arms that have no endpoint are served by this program: vllm,
+	// sglang, docker:IMAGE or a command template; by the name of an arm or its
+	// model, "" for all others.
+	Servers map[string]string `json:"servers,omitempty"`
+	Judge   string            `json:"judge,omitempty"` // URL
 	// JudgeModel is what the judge is called there; "" is the only model served.
 	JudgeModel string `json:"judge_model,omitempty"`
 	// Prices are USD per million tokens in and out, by arm.
@@ -51,11 +57,26 @@ func (s Serving) URL(a spec.Arm) string {
 	return a.Endpoint
 }
 
+// How says how this program serves an arm, "" if it does not: it has an endpoint,
+// or nobody says how.
+func (s Serving) How(a spec.Arm) string {
+	if s.URL(a) != "" {
+		return ""
+	}
+	for _, name := range []string{a.Name, a.Model, ""} {
+		if how := s.Servers[name]; how != "" {
+			return how
+		}
+	}
+	return ""
+}
+
 // Job is one suite of a plan with all that is needed to carry it out.
 type Job struct {
 	Suite    spec.Suite
 	Serving  Serving
-	Dir      string // of this suite's run, kept over a resume
+	Servers  map[string]servers.Server // of the arms that this program serves, by name
+	Dir      string                    // of this suite's run, kept over a resume
 	USD      float64
 	Wall     time.Duration
 	Progress func(harness.Progress)
@@ -89,14 +110,24 @@ func (s Serving) Missing(list []spec.Suite) error {
 	for _, x := range list {
 		for _, a := range x.Arms {
 			known[a.Name], known[a.Model] = true, true
-			if s.URL(a) == "" {
-				return &UserError{fmt.Sprintf("no endpoint serves arm %s of suite %s, which is %s", a.Name, x.ID, a.Model), fmt.Sprintf("start it, and give --endpoint %s=URL", a.Name)}
-			}
 		}
 	}
-	for name := range s.Endpoints {
+	for name, url := range s.Endpoints {
 		if !known[name] {
-			return &UserError{fmt.Sprintf("there is no arm %q to be served at %s", name, s.Endpoints[name]), "name an arm of the plan, or its model"}
+			return &UserError{fmt.Sprintf("there is no arm %q to be served at %s", name, url), "name an arm of the plan, or its model"}
+		}
+	}
+	for name, how := range s.Servers {
+		if !known[name] && name != "" {
+			return &UserError{fmt.Sprintf("there is no arm %q to be served by %s", name, how), "name an arm of the plan, or its model"}
+		}
+	}
+	for _, x := range list {
+		for _, a := range x.Arms {
+			if s.URL(a) == "" && s.How(a) == "" {
+				return &UserError{fmt.Sprintf("no endpoint serves arm %s of suite %s, which is %s", a.Name, x.ID, a.Model),
+					fmt.Sprintf("give --server vllm (or sglang, or a command with {port} and {model}) to have it started, or start it and give --endpoint %s=URL", a.Name)}
+			}
 		}
 	}
 	return nil
@@ -172,11 +203,11 @@ func (b *Bench) config(ctx context.Context, j Job) (c harness.Config, done func(
 	if m := s.Compare; m != nil {
 		c.Terms = harness.Terms{Method: m.Method, Options: compare.Options{Margin: m.Margin, Alpha: m.Alpha, Look: m.Look, OneSided: m.OneSided, Seed: uint64(s.Seed)}}
 	}
-	clients, done, err := b.connect(j, &c)
+	done, err = b.connect(j, &c)
 	if err != nil {
 		return c, nil, err
 	}
-	c.Suite, err = b.open(ctx, d, s, variant, clients, j.Dir)
+	c.Suite, err = b.open(ctx, d, s, variant, c.Arms, j.Dir)
 	if err != nil {
 		done()
 		return c, nil, err
@@ -195,7 +226,8 @@ func checkRule(s spec.Suite, opened suites.Suite) error {
 }
 
 // connect makes the clients of the arms and of the judge.
-func (b *Bench) connect(j Job, c *harness.Config) (clients []*endpoint.Client, done func(), err error) {
+func (b *Bench) connect(j Job, c *harness.Config) (done func(), err error) {
+	var clients []*endpoint.Client
 	getenv := b.Getenv
 	if getenv == nil {
 		getenv = func(string) string { return "" }
@@ -214,13 +246,17 @@ func (b *Bench) connect(j Job, c *harness.Config) (clients []*endpoint.Client, d
 	}
 	for _, a := range j.Suite.Arms {
 		arm := harness.Arm{Name: a.Name}
-		if url := j.Serving.URL(a); url != "" {
+		url, ours := j.Serving.URL(a), j.Servers[a.Name]
+		if ours != nil {
+			url = ours.Endpoint()
+		}
+		if url != "" {
 			cl, err := dial(a.Name, url, "")
 			if err != nil {
 				done()
-				return nil, nil, err
+				return nil, err
 			}
-			arm.Server = &served{client: cl, want: a.Model, as: func(model string) (*endpoint.Client, error) { return dial(a.Name, url, model) }}
+			arm.Server = &served{client: cl, want: a.Model, ours: ours, as: func(model string) (*endpoint.Client, error) { return dial(a.Name, url, model) }}
 		}
 		p := j.Serving.Prices[a.Name]
 		arm.USDIn, arm.USDOut = p[0], p[1]
@@ -230,16 +266,16 @@ func (b *Bench) connect(j Job, c *harness.Config) (clients []*endpoint.Client, d
 		cl, err := dial("judge", j.Serving.Judge, j.Serving.JudgeModel)
 		if err != nil {
 			done()
-			return nil, nil, err
+			return nil, err
 		}
 		zero := 0.0
 		c.Judge, c.JudgeSampling = cl, suites.Sampling{Temperature: &zero, MaxTokens: 4096}
 	}
-	return clients, done, nil
+	return done, nil
 }
 
 // open opens a suite over its data.
-func (b *Bench) open(ctx context.Context, d suites.Definition, s spec.Suite, v suites.Variant, clients []*endpoint.Client, dir string) (suites.Suite, error) {
+func (b *Bench) open(ctx context.Context, d suites.Definition, s spec.Suite, v suites.Variant, arms []harness.Arm, dir string) (suites.Suite, error) {
 	hub, err := b.Hub()
 	if err != nil {
 		return nil, err
@@ -254,8 +290,8 @@ func (b *Bench) open(ctx context.Context, d suites.Definition, s spec.Suite, v s
 	if len(env.Files) != len(d.Data) {
 		return nil, &UserError{fmt.Sprintf("the plan pins %d files of suite %s, which reads %d", len(env.Files), s.ID, len(d.Data)), "plan again"}
 	}
-	if len(clients) > 0 {
-		env.Count = clients[0].Tokenize
+	if slices.Contains(d.Needs, suites.Tokenizer) {
+		env.Count, env.Limit = tokenizer(arms)
 	}
 	if slices.Contains(d.Needs, suites.Tokenizer) {
 		if err := os.MkdirAll(env.Dir, 0o700); err != nil {
@@ -270,12 +306,28 @@ func (b *Bench) open(ctx context.Context, d suites.Definition, s spec.Suite, v s
 type served struct {
 	client *endpoint.Client
 	want   string
+	ours   servers.Server // knows more of itself than the endpoint says; nil for others
 	as     func(model string) (*endpoint.Client, error)
+	mu     sync.Mutex
 	chosen bool
 }
 
 // Identity implements [harness.Asker]. It is called before anything is asked.
 func (s *served) Identity(ctx context.Context) (endpoint.Identity, error) {
+	cl, err := s.choose(ctx)
+	if err != nil {
+		return endpoint.Identity{}, err
+	}
+	if s.ours != nil {
+		return s.ours.Identity(ctx)
+	}
+	return cl.Identity(ctx)
+}
+
+// choose returns the client of the arm's own model.
+func (s *served) choose(ctx context.Context) (*endpoint.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.chosen {
 		names, err := s.client.Models(ctx)
 		var e *endpoint.Error
@@ -283,26 +335,69 @@ func (s *served) Identity(ctx context.Context) (endpoint.Identity, error) {
 		case errors.As(err, &e) && e.Kind == endpoint.Unknown:
 			names = []string{s.want} // it lists none
 		case err != nil:
-			return endpoint.Identity{}, err
+			return nil, err
 		}
 		if slices.Contains(names, s.want) && s.want != "" {
 			cl, err := s.as(s.want)
 			if err != nil {
-				return endpoint.Identity{}, err
+				return nil, err
 			}
 			s.client = cl
 		} else if len(names) != 1 {
-			return endpoint.Identity{}, &UserError{fmt.Sprintf("the endpoint %s serves %d models, and none is %s", s.client.URL(), len(names), s.want),
+			return nil, &UserError{fmt.Sprintf("the endpoint %s serves %d models, and none is %s", s.client.URL(), len(names), s.want),
 				"serve it under that name: --served-model-name " + s.want}
 		}
 		s.chosen = true
 	}
-	return s.client.Identity(ctx)
+	return s.client, nil
 }
 
 // Ask implements [harness.Asker].
 func (s *served) Ask(ctx context.Context, r endpoint.Request) (endpoint.Answer, error) {
-	return s.client.Ask(ctx, r)
+	cl, err := s.choose(ctx)
+	if err != nil {
+		return endpoint.Answer{}, err
+	}
+	return cl.Ask(ctx, r)
+}
+
+// tokenizer is how suites size their prompts: by the baseline's tokenizer, within
+// what every arm can take.
+func tokenizer(arms []harness.Arm) (count func(context.Context, string) (int, error), limit func(context.Context) (int, error)) {
+	var at []*served
+	for _, a := range arms {
+		if s, ok := a.Server.(*served); ok {
+			at = append(at, s)
+		}
+	}
+	if len(at) == 0 {
+		return nil, nil
+	}
+	count = func(ctx context.Context, text string) (int, error) {
+		cl, err := at[0].choose(ctx)
+		if err != nil {
+			return 0, err
+		}
+		n, err := cl.Tokenize(ctx, text)
+		var e *endpoint.Error
+		if errors.As(err, &e) && e.Kind == endpoint.Unknown {
+			return 0, &UserError{fmt.Sprintf("the endpoint %s counts no tokens: it has no /tokenize", cl.URL()), "serve the model with vLLM, which has it, or leave out suites that size their prompts"}
+		}
+		return n, err
+	}
+	limit = func(ctx context.Context) (least int, err error) {
+		for _, s := range at {
+			id, err := s.Identity(ctx)
+			if err != nil {
+				return 0, err
+			}
+			if n := id.MaxModelLen; n > 0 && (least == 0 || n < least) {
+				least = n
+			}
+		}
+		return least, nil
+	}
+	return count, limit
 }
 
 // CheckURL refuses an address that no endpoint can have, or that holds

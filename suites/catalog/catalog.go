@@ -4,7 +4,11 @@ package catalog
 import (
 	"github.com/repromill/repromill/suites"
 	"github.com/repromill/repromill/suites/aime"
+	"github.com/repromill/repromill/suites/gpqa"
+	"github.com/repromill/repromill/suites/ifeval"
 	"github.com/repromill/repromill/suites/mmlupro"
+	"github.com/repromill/repromill/suites/ruler"
+	"github.com/repromill/repromill/suites/synthetic"
 )
 
 // All returns every suite, those that model cards report first. Counts of
@@ -20,5 +24,10 @@ func All() suites.Catalog {
 		mmlupro.Definition(),
 		aime.Definition(2025),
 		aime.Definition(2024),
+		gpqa.Definition(),
+		ifeval.Definition(),
+		synthetic.Choice(),
+		synthetic.Lookup(),
+		ruler.Definition(),
 	}, later()...)
 }

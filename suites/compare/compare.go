@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"github.com/repromill/repromill/results/stat"
 )
 
 // Verdict is the outcome of a comparison.
@@ -193,7 +195,7 @@ func describe(m Method, pairs []Pair, o Options) (Result, error) {
 	r.Base /= n
 	r.Cand /= n
 	r.Diff, r.StdErr, r.Clusters = meanAndError(pairs)
-	r.MDE = (normalQuantile(1-o.Alpha) + normalQuantile(0.8)) * r.StdErr
+	r.MDE = (stat.NormalQuantile(1-o.Alpha) + stat.NormalQuantile(0.8)) * r.StdErr
 	if k := r.BaseOnly + r.CandOnly; k < 10 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("the arms differ on only %d questions: approximate methods are not reliable", k))
 	}

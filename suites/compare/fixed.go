@@ -7,6 +7,8 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/repromill/repromill/results/stat"
 )
 
 // method is the part that all methods share.
@@ -76,7 +78,7 @@ func pairedT(r *Result, _ []Pair, o Options) error {
 		return nil
 	}
 	df := float64(r.Clusters - 1)
-	half := tQuantile(1-o.Alpha, df) * r.StdErr
+	half := stat.TQuantile(1-o.Alpha, df) * r.StdErr
 	if r.StdErr == 0 {
 		// Nothing varied, so the t test has no scale. The share of questions that
 		// differ by something else than this is below 1-α^(1/n), and each differs by
@@ -89,9 +91,9 @@ func pairedT(r *Result, _ []Pair, o Options) error {
 	r.Lo, r.Hi = max(r.Diff-half, -1), min(r.Diff+half, 1)
 	r.Verdict = judge(r.Lo, r.Hi, o)
 	if r.StdErr > 0 {
-		p := 1 - tCDF((r.Diff+o.Margin)/r.StdErr, df)
+		p := 1 - stat.TCDF((r.Diff+o.Margin)/r.StdErr, df)
 		if !o.OneSided {
-			p = max(p, tCDF((r.Diff-o.Margin)/r.StdErr, df))
+			p = max(p, stat.TCDF((r.Diff-o.Margin)/r.StdErr, df))
 		}
 		r.PValue = &p
 	}
@@ -241,11 +243,11 @@ func McNemarMidP() Method {
 
 // mcNemar decides by the two-sided p less mid times the observed probability.
 func mcNemar(r *Result, o Options, mid float64) {
-	cdf, pmf := binomialHalf(r.BaseOnly+r.CandOnly, min(r.BaseOnly, r.CandOnly))
+	cdf, pmf := stat.BinomialHalf(r.BaseOnly+r.CandOnly, min(r.BaseOnly, r.CandOnly))
 	p := min(2*cdf-mid*pmf, 1)
 	r.PValue = &p
 	r.Level = 1 - o.Alpha
-	half := normalQuantile(1-o.Alpha/2) * r.StdErr
+	half := stat.NormalQuantile(1-o.Alpha/2) * r.StdErr
 	r.Lo, r.Hi = max(r.Diff-half, -1), min(r.Diff+half, 1)
 	if p <= o.Alpha {
 		r.Verdict = anyVerdict(r.BaseOnly, r.CandOnly)

@@ -3,6 +3,8 @@ package compare
 import (
 	"fmt"
 	"math"
+
+	"github.com/repromill/repromill/results/stat"
 )
 
 // Plan is what a comparison is expected to meet.
@@ -52,10 +54,10 @@ func (p Plan) check() error {
 // chapter 3, with the variance of a paired difference of binary scores.
 func (p Plan) At(n float64) float64 {
 	se := math.Sqrt((p.Discordant - p.Diff*p.Diff) / n)
-	z := normalQuantile(1 - p.Alpha)
-	power := normalCDF((p.Diff+p.Margin)/se - z)
+	z := stat.NormalQuantile(1 - p.Alpha)
+	power := stat.NormalCDF((p.Diff+p.Margin)/se - z)
 	if !p.OneSided {
-		power += normalCDF((p.Margin-p.Diff)/se-z) - 1
+		power += stat.NormalCDF((p.Margin-p.Diff)/se-z) - 1
 	}
 	return max(power, 0)
 }
@@ -88,7 +90,7 @@ func (p Plan) Questions() (int, error) {
 // Detect returns how many pairs show a loss of delta as different from 0, two
 // sided at alpha: (z_{1−α/2} + z_power)²·(d − δ²)/δ².
 func Detect(delta, discordant, alpha, power float64) int {
-	z := normalQuantile(1-alpha/2) + normalQuantile(power)
+	z := stat.NormalQuantile(1-alpha/2) + stat.NormalQuantile(power)
 	return int(math.Ceil(z * z * (discordant - delta*delta) / (delta * delta)))
 }
 
@@ -102,7 +104,7 @@ func RepeatError(n, k int, w float64) float64 { return math.Sqrt(2 * w / (float6
 // Repeats returns how many repeats per question make n questions show
 // non-inferiority at a true difference of 0: (z_{1−α} + z_power)²·2w/(n·m²).
 func Repeats(n int, w, margin, alpha, power float64) int {
-	z := normalQuantile(1-alpha) + normalQuantile(power)
+	z := stat.NormalQuantile(1-alpha) + stat.NormalQuantile(power)
 	return max(int(math.Ceil(z*z*2*w/(float64(n)*margin*margin))), 1)
 }
 
@@ -110,7 +112,7 @@ func Repeats(n int, w, margin, alpha, power float64) int {
 // se show at alpha per side with the given power: (z_{1−α} + z_power)·se. It is
 // in the units of the difference, not of the discordant pairs.
 func Resolves(se, alpha, power float64) float64 {
-	return (normalQuantile(1-alpha) + normalQuantile(power)) * se
+	return (stat.NormalQuantile(1-alpha) + stat.NormalQuantile(power)) * se
 }
 
 // Within estimates the mean variance of one answer around its question's own

@@ -3,6 +3,8 @@ package compare
 import (
 	"fmt"
 	"math"
+
+	"github.com/repromill/repromill/results/stat"
 )
 
 // Sequential is a method that may look at any time.
@@ -305,5 +307,5 @@ func (m mcNemarE) Compare(pairs []Pair, o Options) (Result, error) {
 // McNemarEValue returns the e-value against equal chances of b and c.
 func McNemarEValue(b, c int) float64 {
 	const a = mcNemarPrior
-	return math.Exp(logBeta(a+float64(b), a+float64(c)) - logBeta(a, a) + float64(b+c)*math.Ln2)
+	return math.Exp(stat.LogBeta(a+float64(b), a+float64(c)) - stat.LogBeta(a, a) + float64(b+c)*math.Ln2)
 }

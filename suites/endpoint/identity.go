@@ -40,6 +40,10 @@ func (i Identity) ID() string {
 	return hex.EncodeToString(sum[:6])
 }
 
+// Simulated reports whether the server says of itself that it is a simulation:
+// what is measured on it says nothing of a model.
+func (i Identity) Simulated() bool { return strings.HasSuffix(i.Version, "+simulated") }
+
 // Change is how one observation of a server differs from an earlier one.
 type Change struct {
 	Fields []string `json:"fields,omitempty"` // "model: a → b"
@@ -166,7 +170,7 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 		if m.Root != m.ID {
 			id.Root = m.Root
 		}
-		if m.OwnedBy == "vllm" || m.OwnedBy == "sglang" {
+		if m.OwnedBy == "vllm" || m.OwnedBy == "sglang" || m.OwnedBy == "repromill" {
 			id.Engine = m.OwnedBy
 		}
 	}

@@ -90,7 +90,7 @@ func (e *engine) failed(ctx context.Context, rec *suites.Record, err error) erro
 
 // judge asks what the suite's judge says of an answer.
 func (e *engine) judge(ctx context.Context, it suites.Item, rec *suites.Record) error {
-	p, want := e.judged.JudgePrompt(it, rec.Text)
+	p, want := e.judged.JudgePrompt(suites.AskedAs(e.c.Suite, it, rec.Repeat), rec.Text)
 	if !want {
 		return nil
 	}
@@ -109,6 +109,7 @@ func (e *engine) judge(ctx context.Context, it suites.Item, rec *suites.Record) 
 // grade is what a record is worth. It depends on the record alone.
 func grade(s suites.Suite, it suites.Item, r suites.Record) suites.Grade {
 	var g suites.Grade
+	it = suites.AskedAs(s, it, r.Repeat)
 	if j, ok := s.(suites.Judged); ok {
 		g = j.GradeJudged(it, r.Text, r.Judgement)
 	} else {

@@ -13,7 +13,7 @@ import (
 // Answer is an accepted answer with all that is known of it.
 type Answer struct {
 	suites.Record
-	Item     suites.Item
+	Item     suites.Item // as its repeat was asked
 	Grade    suites.Grade
 	Position int // of the question in the declared order
 }
@@ -59,7 +59,7 @@ func each(c *Config, l *layout, f func(t task, a Answer) error) (looks []Look, v
 				return fmt.Errorf("read answers: %+v is no question of this run", r.Key)
 			}
 			it := l.items[pos]
-			return f(task{unit: l.index(pos, r.Repeat), arm: a, pos: pos, repeat: r.Repeat}, Answer{r, it, grade(c.Suite, it, r), l.first + pos})
+			return f(task{unit: l.index(pos, r.Repeat), arm: a, pos: pos, repeat: r.Repeat}, Answer{r, suites.AskedAs(c.Suite, it, r.Repeat), grade(c.Suite, it, r), l.first + pos})
 		})
 		if void += n; err != nil {
 			return looks, void, err
@@ -91,7 +91,7 @@ func summarise(c *Config, l *layout, stopped string) (Result, error) {
 		if t.there[i] {
 			return nil
 		}
-		t.there[i], t.scores[i], t.outcomes[i], t.extracted[i] = true, a.Grade.Score, a.Grade.Outcome, a.Grade.Extracted
+		t.there[i], t.scores[i], t.outcomes[i], t.extracted[i] = true, a.Grade.Score, a.Grade.Outcome, a.Item.Vote(a.Grade.Extracted)
 		if a.Grade.Outcome == suites.Error {
 			t.scores[i] = math.NaN()
 		}

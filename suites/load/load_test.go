@@ -2,6 +2,7 @@ package load_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
@@ -327,4 +328,34 @@ func FuzzParseTrace(f *testing.F) {
 		}
 		_, _ = load.NewSchedule(load.Spec{Mode: load.Open, Arrivals: load.Trace, Trace: reqs})
 	})
+}
+
+// TestTruth: a null server says how its streams were paced, and what is measured
+// on it is that.
+func TestTruth(t *testing.T) {
+	s := simserver.New(simserver.Config{Null: true, TTFT: 50 * time.Millisecond, ITL: 10 * time.Millisecond})
+	h := httptest.NewServer(s)
+	defer h.Close()
+	clock := wire.NewClock()
+	c, err := wire.New(wire.Config{URL: h.URL + "/v1/chat/completions", Clock: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	cell(t, t.Context(), c, clock, mustSchedule(t, load.Spec{Mode: load.Closed, Concurrency: 2, Requests: 4, ISL: load.Length{Mean: 8}, OSL: load.Length{Mean: 10}}))
+	var p simserver.Pace
+	for range 2 { // asking begins anew
+		res, err := http.Get(h.URL + "/truth")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Requests == 0 {
+			if err := json.NewDecoder(res.Body).Decode(&p); err != nil || p.Requests != 4 || p.Events != 40 || p.TTFT.P50 < 50 || p.Mean.P50 < 8 || p.Gap.Max < 10 || p.Streams != 2 || p.EventsPerS <= 0 {
+				t.Errorf("%+v, %v", p, err)
+			}
+		} else if err := json.NewDecoder(res.Body).Decode(&p); err != nil || p.Requests != 0 {
+			t.Errorf("asked again: %+v, %v", p, err)
+		}
+		res.Body.Close()
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/repromill/repromill/suites"
+	"github.com/repromill/repromill/suites/choice"
 )
 
 // Suite is the suite's name.
@@ -71,7 +72,7 @@ func LMEval() suites.Grader {
 	return &rule{suites.Rule{Suite: Suite, Name: "lm-eval", Version: "1", Stages: chain[:1],
 		Doc:    `first "answer is (X)", else 0`,
 		Source: "EleutherAI/lm-evaluation-harness@4e7e0d4:lm_eval/tasks/mmlu_pro/_default_template_yaml"},
-		func(text string) (string, int) { return staged(firstAnswerIs(text), 1) }, 0, false}
+		func(text string) (string, int) { return choice.Staged(firstAnswerIs(text), 1) }, 0, false}
 }
 
 // Boxed takes the content of the last \boxed{}: as it is if it is one
@@ -84,9 +85,9 @@ func LMEval() suites.Grader {
 // and math_grader.py, extract_answer.
 func Boxed() suites.Grader {
 	return &rule{suites.Rule{Suite: Suite, Name: "boxed", Version: "1",
-		Stages: []string{"box", "letter_in_box", "answer_line", "text_in_box"},
+		Stages: choice.BoxedStages,
 		Doc:    `content of the last \boxed{}, or the last standalone letter in it; without a box the last "Answer: X"; else 0`,
-		Source: "NVIDIA-NeMo/Skills@8b18f39:nemo_skills/evaluation/evaluator/mcq.py"}, boxed, 0, false}
+		Source: "NVIDIA-NeMo/Skills@8b18f39:nemo_skills/evaluation/evaluator/mcq.py"}, choice.Boxed, 0, false}
 }
 
 // Rule implements [suites.Grader].
@@ -94,7 +95,7 @@ func (r *rule) Rule() suites.Rule { return r.id }
 
 // Check reports an item that cannot be graded.
 func (r *rule) Check(item suites.Item) error {
-	if len(item.Reference) != 1 || letterAt(item.Reference, 0) == "" {
+	if len(item.Reference) != 1 || choice.LetterAt(item.Reference, 0) == "" {
 		return fmt.Errorf("reference %q is not a letter from A to J", item.Reference)
 	}
 	if n := item.OptionCount(); n < 0 || n > 10 {

@@ -192,6 +192,23 @@ type question struct {
 	Options    json.RawMessage `json:"options"`
 	Category   text            `json:"category"`
 	Cluster    text            `json:"cluster"`
+	// Of instructions that a program can verify; together they are the reference.
+	Instructions []string          `json:"instruction_id_list"`
+	Kwargs       []json.RawMessage `json:"kwargs"`
+	Key          text              `json:"key"`
+}
+
+// checks returns the instructions as the reference that suites make of them, "" if
+// there are none.
+func (q question) checks() text {
+	if len(q.Instructions) == 0 {
+		return ""
+	}
+	b, err := json.Marshal(map[string]any{"instruction_id_list": q.Instructions, "kwargs": q.Kwargs})
+	if err != nil { // raw JSON that was parsed before
+		panic(fmt.Sprintf("marshal instructions: %v", err))
+	}
+	return text(b)
 }
 
 // row is the union of the fields of the formats read.
@@ -239,8 +256,8 @@ func parse(line []byte, n int) (Sample, error) {
 		s.Rule += "@" + r.RuleVersion
 	}
 	s.Item = suites.Item{
-		ID:        first(r.ItemID, r.QuestionID, doc.ItemID, doc.QuestionID, r.ID, doc.ID, r.DocID, r.Problem),
-		Reference: first(r.Reference, r.Gold, r.Expected, scalar(r.Answer), r.Target, doc.Reference, scalar(doc.Answer)),
+		ID:        first(r.ItemID, r.QuestionID, doc.ItemID, doc.QuestionID, r.ID, doc.ID, r.Key, doc.Key, r.DocID, r.Problem),
+		Reference: first(r.Reference, r.Gold, r.Expected, scalar(r.Answer), r.checks(), doc.checks(), r.Target, doc.Reference, scalar(doc.Answer)),
 		Category:  first(r.Category, doc.Category),
 		Cluster:   first(r.Cluster, doc.Cluster),
 		NOptions:  max(r.NOptions, count(r.Options), doc.NOptions, count(doc.Options)),

@@ -25,6 +25,8 @@ type Module struct {
 	Hydra *Hydra
 	// Rows are statements that load rows of data, with a form that loads a hundred.
 	Rows []Row
+	// Withheld are statements without which the file cannot be compiled.
+	Withheld []Withheld
 	// Remarks are comments that hold a number, and lines of docstrings that do.
 	Remarks []Literal
 	// Paths are the string literals that look like a file with a suffix.
@@ -72,6 +74,7 @@ func Scan(src string) *Module {
 	s := &scanner{toks: Lex(src), m: &Module{Calls: map[string]int{}, Assigns: map[string]Expr{}, Dicts: map[string]*Dict{}}}
 	s.run()
 	s.m.Rows = rows(src)
+	s.m.Withheld = withheld(src)
 	return s.m
 }
 

@@ -43,7 +43,8 @@ type Container struct {
 	ShmBytes    int64
 	Processes   int64
 	CPUs        float64
-	GPUs        int // -1 for all
+	GPUs        int      // -1 for all
+	GPUIDs      []string // these GPUs, by UUID or index, in place of a number
 	OOMScoreAdj int
 }
 
@@ -77,7 +78,9 @@ func (e *Engine) Create(ctx context.Context, c Container) (id string, err error)
 	if c.Processes > 0 {
 		host.PidsLimit = &c.Processes
 	}
-	if c.GPUs != 0 {
+	if len(c.GPUIDs) > 0 {
+		host.DeviceRequests = []container.DeviceRequest{{Driver: "nvidia", DeviceIDs: c.GPUIDs, Capabilities: [][]string{{"gpu"}}}}
+	} else if c.GPUs != 0 {
 		host.DeviceRequests = []container.DeviceRequest{{Driver: "nvidia", Count: c.GPUs, Capabilities: [][]string{{"gpu"}}}}
 	}
 	for _, m := range c.Mounts {

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/textproto"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -38,6 +39,9 @@ type Config struct {
 	Log func(Record) `json:"-"`
 	// Resolve replaces the system's resolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error) `json:"-"`
+	// Upstream is the site's own proxy for a URL of which only scheme and host
+	// are set, nil for none, as net/http's Transport.Proxy has it.
+	Upstream func(*url.URL) (*url.URL, error) `json:"-"`
 	// DialTimeout bounds resolving and connecting; 0 means 30 s.
 	DialTimeout time.Duration `json:"dial_timeout,omitempty"`
 	// MaxConns bounds concurrent connections; 0 means 64.
@@ -256,6 +260,13 @@ func (p *Proxy) forward(c net.Conn, req *http.Request) bool {
 			return p.dial(ctx, target)
 		},
 	}
+	if via, err := p.plain(req.Context(), target); err != nil {
+		p.fail(c, &rec, err)
+		return false
+	} else if via != nil {
+		tr.Proxy, tr.DialContext = http.ProxyURL(via), nil
+	}
+	defer tr.CloseIdleConnections()
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
 		p.fail(c, &rec, err)
@@ -317,18 +328,43 @@ func (p *Proxy) log(rec Record) {
 	}
 }
 
-// dial connects to an allowed host at an allowed address.
-func (p *Proxy) dial(ctx context.Context, hostport string) (net.Conn, error) {
-	host, port, err := net.SplitHostPort(hostport)
+// allowed splits a "host:port" that is on the list.
+func (p *Proxy) allowed(hostport string) (host, port string, err error) {
+	host, port, err = net.SplitHostPort(hostport)
 	if err != nil || host == "" || port == "" {
-		return nil, &refusedError{fmt.Sprintf("%q is not host:port", hostport)}
+		return "", "", &refusedError{fmt.Sprintf("%q is not host:port", hostport)}
 	}
 	host = strings.TrimSuffix(host, ".")
 	if !listed(p.cfg.Allow, host, port) {
-		return nil, &refusedError{fmt.Sprintf("%s is not among the hosts this run may reach", net.JoinHostPort(host, port))}
+		return "", "", &refusedError{fmt.Sprintf("%s is not among the hosts this run may reach", net.JoinHostPort(host, port))}
+	}
+	return host, port, nil
+}
+
+// plain is the site's proxy for a request of plain HTTP to an allowed host.
+func (p *Proxy) plain(ctx context.Context, hostport string) (*url.URL, error) {
+	host, port, err := p.allowed(hostport)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.DialTimeout)
 	defer cancel()
+	return p.upstream(ctx, "http", host, port)
+}
+
+// dial connects to an allowed host at an allowed address.
+func (p *Proxy) dial(ctx context.Context, hostport string) (net.Conn, error) {
+	host, port, err := p.allowed(hostport)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.DialTimeout)
+	defer cancel()
+	if via, err := p.upstream(ctx, "https", host, port); err != nil {
+		return nil, err
+	} else if via != nil {
+		return p.through(ctx, via, net.JoinHostPort(host, port))
+	}
 	addrs, err := p.addresses(ctx, host)
 	if err != nil {
 		return nil, fmt.Errorf("resolve %s: %w", host, err)
@@ -337,7 +373,7 @@ func (p *Proxy) dial(ctx context.Context, hostport string) (net.Conn, error) {
 	var last error
 	for _, a := range addrs {
 		if !private && !Public(a) {
-			last = &refusedError{fmt.Sprintf("%s is at %s, which is not a public address; list it as a private host in the configuration if it is meant", host, a)}
+			last = notPublic(host, a)
 			continue
 		}
 		// The address that was judged is the one dialled, so a second answer

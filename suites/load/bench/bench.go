@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
@@ -133,7 +132,7 @@ func (b *Bench) Model() string { return b.cfg.Model }
 // Simulated says whether the server says of itself that it is a simulation.
 func (b *Bench) Simulated() bool {
 	for _, id := range b.Identities {
-		if strings.HasSuffix(id.Version, "+simulated") {
+		if id.Simulated() {
 			return true
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/repromill/repromill/suites/endpoint/openai"
 )
 
 // generation is one answer on its way.
@@ -27,6 +29,7 @@ type generation struct {
 	flush   func()
 	buf     bytes.Buffer
 	enc     []byte
+	wrote   []int64 // null mode: when each event with text was written
 }
 
 func (g *generation) run(w http.ResponseWriter, r *http.Request, prefix []uint64) {
@@ -56,6 +59,10 @@ func (g *generation) run(w http.ResponseWriter, r *http.Request, prefix []uint64
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	rc := http.NewResponseController(w)
 	g.flush = func() { _ = rc.Flush() }
+	if g.s.cfg.Null {
+		g.s.truth.began()
+		defer func() { g.s.truth.add(g.s.clock.At(g.arrived), g.wrote) }()
+	}
 	g.stream(next)
 }
 
@@ -100,6 +107,9 @@ func (g *generation) stream(next func() bool) {
 			t += w
 		}
 		g.event(n-held, t, n, "")
+		if g.s.cfg.Null {
+			g.wrote = append(g.wrote, g.s.clock.Now())
+		}
 		held = 0
 		if n == mid && g.fault(closeMid, malformed, errorMid) {
 			return
@@ -223,5 +233,5 @@ func (g *generation) whole(n int) {
 	} else {
 		choice["text"] = t
 	}
-	reply(g.w, map[string]any{"id": fmt.Sprintf("sim-%d", g.id), "object": object, "created": g.arrived.Unix(), "model": g.s.cfg.Model, "choices": []any{choice}, "usage": json.RawMessage(g.usage(n))})
+	openai.Reply(g.w, map[string]any{"id": fmt.Sprintf("sim-%d", g.id), "object": object, "created": g.arrived.Unix(), "model": g.s.cfg.Model, "choices": []any{choice}, "usage": json.RawMessage(g.usage(n))})
 }

@@ -1,7 +1,6 @@
 package simserver
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
@@ -10,42 +9,36 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/repromill/repromill/suites/endpoint/openai"
 )
 
 // request is what both protocols ask for.
 type request struct {
-	Model    string          `json:"model"`
-	Prompt   json.RawMessage `json:"prompt"`
-	Messages []struct {
-		Role    string          `json:"role"`
-		Content json.RawMessage `json:"content"`
-	} `json:"messages"`
-	MaxTokens           *int `json:"max_tokens"`
-	MaxCompletionTokens *int `json:"max_completion_tokens"`
-	Stream              bool `json:"stream"`
-	IgnoreEOS           bool `json:"ignore_eos"`
-	StreamOptions       struct {
-		IncludeUsage bool `json:"include_usage"`
-		Continuous   bool `json:"continuous_usage_stats"`
-	} `json:"stream_options"`
-	Seed    *uint64 `json:"seed"`
-	NullITL int64   `json:"null_itl_ns"` // null mode: the pace of this stream
+	Model               string               `json:"model"`
+	Prompt              json.RawMessage      `json:"prompt"`
+	Messages            []openai.Message     `json:"messages"`
+	MaxTokens           *int                 `json:"max_tokens"`
+	MaxCompletionTokens *int                 `json:"max_completion_tokens"`
+	Stream              bool                 `json:"stream"`
+	IgnoreEOS           bool                 `json:"ignore_eos"`
+	StreamOptions       openai.StreamOptions `json:"stream_options"`
+	Seed                *uint64              `json:"seed"`
+	NullITL             int64                `json:"null_itl_ns"` // null mode: the pace of this stream
 }
 
 func (s *Server) chat(w http.ResponseWriter, r *http.Request)        { s.generate(w, r, true) }
 func (s *Server) completions(w http.ResponseWriter, r *http.Request) { s.generate(w, r, false) }
 
-const maxBody = 64 << 20
-
 func (s *Server) generate(w http.ResponseWriter, r *http.Request, chat bool) {
 	arrived := time.Now()
 	var q request
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&q); err != nil {
-		fail(w, http.StatusBadRequest, "BadRequestError", err.Error())
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, openai.MaxBody)).Decode(&q); err != nil {
+		openai.Fail(w, http.StatusBadRequest, "BadRequestError", err.Error())
 		return
 	}
 	if q.Model != "" && q.Model != s.cfg.Model {
-		fail(w, http.StatusNotFound, "NotFoundError", fmt.Sprintf("The model `%s` does not exist.", q.Model))
+		openai.Fail(w, http.StatusNotFound, "NotFoundError", fmt.Sprintf("The model `%s` does not exist.", q.Model))
 		return
 	}
 	id := s.seq.Add(1)
@@ -53,11 +46,11 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, chat bool) {
 	f := s.cfg.Faults
 	if rnd.Float64() < f.TooMany {
 		w.Header().Set("Retry-After", "1")
-		fail(w, http.StatusTooManyRequests, "RateLimitError", "too many requests")
+		openai.Fail(w, http.StatusTooManyRequests, "RateLimitError", "too many requests")
 		return
 	}
 	if rnd.Float64() < f.Refuse {
-		fail(w, http.StatusInternalServerError, "InternalServerError", "simulated failure")
+		openai.Fail(w, http.StatusInternalServerError, "InternalServerError", "simulated failure")
 		return
 	}
 	time.Sleep(f.HoldHeaders)
@@ -70,7 +63,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, chat bool) {
 		g.want = *q.MaxTokens
 	}
 	if n+g.want > s.cfg.KVTokens || g.want < 1 {
-		fail(w, http.StatusBadRequest, "BadRequestError", fmt.Sprintf("This model's maximum context length is %d tokens, and %d were asked for.", s.cfg.KVTokens, n+g.want))
+		openai.Fail(w, http.StatusBadRequest, "BadRequestError", fmt.Sprintf("This model's maximum context length is %d tokens, and %d were asked for.", s.cfg.KVTokens, n+g.want))
 		return
 	}
 	g.finish = "length"
@@ -96,7 +89,8 @@ func (s *Server) read(q request) (prompt string, tokens int, prefix []uint64) {
 	var b strings.Builder
 	var ids []int
 	for _, m := range q.Messages {
-		fmt.Fprintf(&b, "%s ", contentText(m.Content))
+		text, _ := m.Text() // what is no text has no words
+		fmt.Fprintf(&b, "%s ", text)
 		tokens += templateTokens
 	}
 	if len(q.Prompt) > 0 && json.Unmarshal(q.Prompt, &ids) != nil {
@@ -124,42 +118,16 @@ func (s *Server) read(q request) (prompt string, tokens int, prefix []uint64) {
 // templateTokens is what the chat template adds to each message.
 const templateTokens = 4
 
-func contentText(c json.RawMessage) string {
-	var t string
-	if json.Unmarshal(c, &t) == nil {
-		return t
-	}
-	var parts []struct {
-		Text string `json:"text"`
-	}
-	_ = json.Unmarshal(c, &parts)
-	for _, p := range parts {
-		t += p.Text
-	}
-	return t
-}
-
-func fail(w http.ResponseWriter, status int, kind, message string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"message": message, "type": kind, "param": nil, "code": status}})
-}
-
-func reply(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v)
-}
-
 func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
-	reply(w, map[string]any{"object": "list", "data": []any{map[string]any{
+	openai.Reply(w, map[string]any{"object": "list", "data": []any{map[string]any{
 		"id": s.cfg.Model, "object": "model", "created": s.began.Unix(), "owned_by": "simulation", "root": s.cfg.Model, "max_model_len": s.cfg.KVTokens,
 	}}})
 }
 
 func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 	var q request
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&q); err != nil {
-		fail(w, http.StatusBadRequest, "BadRequestError", err.Error())
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, openai.MaxBody)).Decode(&q); err != nil {
+		openai.Fail(w, http.StatusBadRequest, "BadRequestError", err.Error())
 		return
 	}
 	_, n, _ := s.read(q)
@@ -167,18 +135,15 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 	for i := range ids {
 		ids[i] = i
 	}
-	reply(w, map[string]any{"count": n, "max_model_len": s.cfg.KVTokens, "tokens": ids})
+	openai.Reply(w, map[string]any{"count": n, "max_model_len": s.cfg.KVTokens, "tokens": ids})
 }
 
 func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	s.engine.mu.Lock()
 	defer s.engine.mu.Unlock()
 	st := &s.engine.stats
-	var b bytes.Buffer
-	label := fmt.Sprintf(`{engine="0",model_name=%q}`, s.cfg.Model)
-	one := func(name, kind, help string, v float64) {
-		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n%s%s %s\n", name, help, name, kind, name, label, strconv.FormatFloat(v, 'g', -1, 64))
-	}
+	page := openai.NewPage(s.cfg.Model)
+	one := page.One
 	one("vllm:num_requests_running", "gauge", "Number of requests in model execution batches.", float64(st.Running))
 	one("vllm:num_requests_waiting", "gauge", "Number of requests waiting to be processed.", float64(st.Waiting))
 	one("vllm:kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent usage.", st.KVUsage)
@@ -189,6 +154,5 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	one("vllm:generation_tokens_total", "counter", "Number of generation tokens processed.", float64(st.OutputTokens))
 	one("repromill:simulated_gpu_busy_seconds_total", "counter", "Time that the simulated GPU has worked.", st.Busy.Seconds())
 	one("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", float64(s.began.UnixNano())/1e9)
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	_, _ = w.Write(b.Bytes())
+	page.Serve(w)
 }

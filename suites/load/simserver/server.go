@@ -5,7 +5,9 @@
 //
 // Its null mode has no scheduler: each stream gives tokens at a fixed pace,
 // and each event carries the moment at which it was written, so that a load
-// generator can measure how late it reads.
+// generator can measure how late it reads. For those that do not look at it, GET
+// /truth says how the streams that have ended since it was last asked were
+// paced in fact.
 package simserver
 
 import (
@@ -18,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/repromill/repromill/suites/endpoint/openai"
 	"github.com/repromill/repromill/suites/load/wire"
 )
 
@@ -79,6 +82,7 @@ type Server struct {
 	mux    *http.ServeMux
 	seq    atomic.Uint64
 	hash   maphash.Seed
+	truth  *truth
 }
 
 // New returns a server.
@@ -109,14 +113,19 @@ func New(cfg Config) *Server {
 	if cfg.Version == "" {
 		cfg.Version = "0.0.0+simulated"
 	}
-	s := &Server{cfg: cfg, clock: wire.NewClock(), engine: newEngine(cfg), began: time.Now(), mux: http.NewServeMux(), hash: maphash.MakeSeed()}
+	s := &Server{cfg: cfg, clock: wire.NewClock(), engine: newEngine(cfg), began: time.Now(), mux: http.NewServeMux(), hash: maphash.MakeSeed(), truth: newTruth()}
 	s.mux.HandleFunc("POST /v1/chat/completions", s.chat)
 	s.mux.HandleFunc("POST /v1/completions", s.completions)
 	s.mux.HandleFunc("GET /v1/models", s.models)
 	s.mux.HandleFunc("POST /tokenize", s.tokenize)
-	s.mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]string{"version": cfg.Version}) })
+	s.mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		openai.Reply(w, map[string]string{"version": cfg.Version})
+	})
 	s.mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	s.mux.HandleFunc("GET /metrics", s.metrics)
+	if cfg.Null {
+		s.mux.HandleFunc("GET /truth", func(w http.ResponseWriter, _ *http.Request) { openai.Reply(w, s.truth.take()) })
+	}
 	return s
 }
 

@@ -181,12 +181,12 @@ func (a *app) imageBuilder(eng *engine.Engine, progress func(image.Event)) (*ima
 		Program: program[0], ProgramArgs: program[1:],
 		Dir: a.imageDir(), Engine: eng, Repository: a.cfg.String("registry"),
 		Bases: list("images.bases"), Interpreters: list("images.interpreters"),
-		UV: a.cfg.String("images.uv"),
+		UV: a.cfg.String("images.uv"), Micromamba: a.cfg.String("images.micromamba"),
 		Index: image.Index{
 			URL: a.cfg.String("indexes.url"), Hosts: a.cfg.List("indexes.hosts"), Extra: a.cfg.List("indexes.extra"), CABundle: a.cfg.String("indexes.ca_bundle"),
 			Proxy:   firstOf(a.env["HTTPS_PROXY"], a.env["https_proxy"], a.env["HTTP_PROXY"], a.env["http_proxy"]),
 			NoProxy: firstOf(a.env["NO_PROXY"], a.env["no_proxy"]),
-			Torch:   a.cfg.String("indexes.torch"), Python: a.cfg.String("indexes.python"), Debian: a.cfg.String("indexes.debian"),
+			Torch:   a.cfg.String("indexes.torch"), Python: a.cfg.String("indexes.python"), Debian: a.cfg.String("indexes.debian"), Conda: a.cfg.String("indexes.conda"),
 		},
 		Now: a.now, Hook: a.failpoint(), Progress: progress,
 	})

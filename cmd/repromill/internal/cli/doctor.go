@@ -61,7 +61,8 @@ func (a *app) checks(ctx context.Context) ([]check, error) {
 	out = append(out, a.engineChecks(ctx)...)
 	out = append(out, gpus(),
 		a.tool("python3", "python", "for papers' code without Docker: sudo apt-get install python3 python3-venv"),
-		a.tool("uv", "uv", "optional, makes environments without Docker faster: pip install uv"))
+		a.tool("uv", "uv", "optional, makes environments without Docker faster: pip install uv"),
+		a.conda())
 	for _, p := range []string{"paths.cache", "paths.state", "paths.results"} {
 		out = append(out, a.folder(p))
 	}

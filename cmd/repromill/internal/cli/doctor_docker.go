@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -92,6 +93,18 @@ func (a *app) imagesCheck(ctx context.Context, eng *engine.Engine) check {
 	c.Found = fmt.Sprintf("%d images, %d of them environments of ours with %.1f GB", len(list), made, float64(sum)/1e9)
 	if bases := a.cfg.String("images.bases"); bases != "" {
 		c.Found += "; bases " + bases
+	}
+	return c
+}
+
+// conda is what makes conda environments in images.
+func (a *app) conda() check {
+	c := check{What: "conda", Status: "ok", Found: "rattler's solver, fetched from the package index when an environment needs it"}
+	if p := a.cfg.String("images.micromamba"); p != "" {
+		c.Found = p
+		if st, err := os.Stat(p); err != nil || st.Mode()&0o111 == 0 {
+			c.Status, c.Fix = "missing", "set images.micromamba (MAMBA_EXE) to a static micromamba, or leave it out"
+		}
 	}
 	return c
 }

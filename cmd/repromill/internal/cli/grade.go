@@ -195,6 +195,9 @@ func (a *app) grade(use []suites.Grader, in string) error {
 			grade := suites.Settle(g.Grade(s.Item, s.Text), s.Text, end)
 			if !a.jsonOut {
 				sums[i].add(s, grade)
+				if p, ok := g.(suites.Parted); ok {
+					sums[i].arms[s.Arm].addParts(p.Parts(s.Item, grade))
+				}
 				continue
 			}
 			line := gradedLine{ItemID: s.Item.ID, Arm: s.Arm, Repeat: s.Repeat, Stage: grade.Stage, StageName: g.Rule().StageName(grade.Stage),
@@ -238,14 +241,21 @@ type armSum struct {
 	right    map[string]int
 	answers  map[string][]string
 	refs     map[string]string
+	asked    map[string]string // the reference by item
+	moved    bool              // it differs between repeats: the same letter stands for several options
+	// Of rules that grade an answer in parts, such as its instructions: those that
+	// are right, and all.
+	partsRight, parts int
 }
+
+func (a *armSum) addParts(right, all int) { a.partsRight, a.parts = a.partsRight+right, a.parts+all }
 
 func newGradeSum(r suites.Rule) *gradeSum { return &gradeSum{r, map[string]*armSum{}} }
 
 func (g *gradeSum) add(s samples.Sample, grade suites.Grade) {
 	a := g.arms[s.Arm]
 	if a == nil {
-		a = &armSum{0, map[suites.Outcome]int{}, map[int]int{}, map[string][]float64{}, map[string]int{}, map[string][]string{}, map[string]string{}}
+		a = &armSum{0, map[suites.Outcome]int{}, map[int]int{}, map[string][]float64{}, map[string]int{}, map[string][]string{}, map[string]string{}, map[string]string{}, false, 0, 0}
 		g.arms[s.Arm] = a
 	}
 	id := s.Item.ID
@@ -253,6 +263,10 @@ func (g *gradeSum) add(s samples.Sample, grade suites.Grade) {
 	a.outcomes[grade.Outcome]++
 	a.stages[grade.Stage]++
 	a.scores[id] = append(a.scores[id], grade.Score)
+	if was, ok := a.asked[id]; ok && was != s.Item.Reference {
+		a.moved = true
+	}
+	a.asked[id] = s.Item.Reference
 	a.answers[id] = append(a.answers[id], grade.Extracted)
 	if grade.Score == 1 {
 		a.right[id]++
@@ -304,7 +318,11 @@ func printGradeSums(out io.Writer, sums []*gradeSum) {
 	w.Flush()
 	for _, g := range sums {
 		for _, name := range sortedKeys(g.arms) {
-			g.arms[name].printRepeats(out, g.rule.String(), name)
+			a := g.arms[name]
+			if a.parts > 0 {
+				fmt.Fprintf(out, "%s %s: %d of %d instructions followed, %.2f %%\n", g.rule, clean(firstOf(name, "-")), a.partsRight, a.parts, 100*float64(a.partsRight)/float64(a.parts))
+			}
+			a.printRepeats(out, g.rule.String(), name)
 		}
 	}
 }
@@ -327,7 +345,11 @@ func (a *armSum) printRepeats(out io.Writer, rule, name string) {
 		}
 	}
 	n := float64(len(a.scores))
-	fmt.Fprintf(out, "%s %s: avg@%d %.2f %%, maj@%d %.2f %%, pass@%d %.2f %%\n", rule, clean(firstOf(name, "-")), k, 100*a.mean(), k, 100*maj/n, k, 100*pass/n)
+	fmt.Fprintf(out, "%s %s: avg@%d %.2f %%, ", rule, clean(firstOf(name, "-")), k, 100*a.mean())
+	if !a.moved {
+		fmt.Fprintf(out, "maj@%d %.2f %%, ", k, 100*maj/n)
+	}
+	fmt.Fprintf(out, "pass@%d %.2f %%\n", k, 100*pass/n)
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

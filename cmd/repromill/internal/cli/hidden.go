@@ -10,6 +10,7 @@ import (
 	"github.com/repromill/repromill/runner/local"
 	"github.com/repromill/repromill/runner/pod"
 	"github.com/repromill/repromill/runner/sandbox"
+	"github.com/repromill/repromill/runner/server"
 )
 
 // The entry points that the program uses on itself.
@@ -21,7 +22,9 @@ const (
 	containerEntry = "__container-init"
 	proxyEntry     = "__container-proxy"
 	probeEntry     = "__probe"
-	podEntry       = "worker" // in pods, where people see it
+	// The process beside a model server.
+	serverEntry = "__server"
+	podEntry    = "worker" // in pods, where people see it
 )
 
 // hidden dispatches them. They come before everything else because they run
@@ -36,6 +39,8 @@ func hidden(args []string) (code int, ok bool) {
 		return nullMain(args[2:]), true
 	case workerEntry:
 		return local.WorkerMain(args[2:]), true
+	case serverEntry:
+		return server.SuperviseMain(args[2:]), true
 	case sandboxEntry:
 		return sandbox.InitMain(args[2:]), true
 	case containerEntry:

@@ -1,15 +1,20 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/repromill/repromill/results/dataset"
+	"github.com/repromill/repromill/results/plot"
+	"github.com/repromill/repromill/results/report"
 )
 
 func (a *app) resultsCmd() *cobra.Command {
@@ -76,11 +81,14 @@ func (a *app) resultsListCmd() *cobra.Command {
 }
 
 func (a *app) resultsShowCmd() *cobra.Command {
-	var markdown bool
+	var markdown, page bool
+	var card string
 	cmd := &cobra.Command{
-		Use:     "show RUN",
-		Short:   "Print a run's report",
-		Example: "  repromill results show 01K9…\n  repromill results show 01K9… --markdown > report.md\n  repromill results show 01K9… --json",
+		Use:   "show RUN",
+		Short: "Print a run's report",
+		Long: `Print the report of a run: for the terminal, as Markdown, as one HTML file that
+needs nothing else, or as JSON. --card draws the verdict as a picture for chats.`,
+		Example: "  repromill results show 01K9…\n  repromill results show 01K9… --markdown > report.md\n  repromill results show 01K9… --html > report.html\n  repromill results show 01K9… --card verdict.png\n  repromill results show 01K9… --json",
 		Args:    exactArgs(1, "one run id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			st, err := a.open(cmd.Context())
@@ -99,9 +107,14 @@ func (a *app) resultsShowCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if card != "" {
+				return drawCard(rep, card)
+			}
 			switch {
 			case a.jsonOut:
 				return a.printJSON(rep)
+			case page:
+				return rep.HTML(a.stdout)
 			case markdown:
 				return rep.Markdown(a.stdout)
 			default:
@@ -110,7 +123,30 @@ func (a *app) resultsShowCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&markdown, "markdown", false, "print Markdown")
+	cmd.Flags().BoolVar(&page, "html", false, "print one HTML file that needs nothing else")
+	cmd.Flags().StringVar(&card, "card", "", "draw the verdict into `FILE`, which ends in .png or .svg")
 	return cmd
+}
+
+// drawCard writes the picture of the verdict.
+func drawCard(rep *report.Report, name string) error {
+	var b bytes.Buffer
+	var err error
+	switch filepath.Ext(name) {
+	case ".png":
+		err = rep.Card().PNG(&b, plot.Light())
+	case ".svg":
+		err = rep.Card().SVG(&b, plot.Light())
+	default:
+		return usererrf("end its name in .png or .svg", "--card %q has no format", name)
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
+		return usererrf("name a file in a folder that can be written", "cannot write the picture: %v", err)
+	}
+	return nil
 }
 
 func (a *app) resultsVerifyCmd() *cobra.Command {

@@ -62,6 +62,7 @@ what is left.`,
   repromill plan 2604.08075 -o plan.json && repromill run -f plan.json
   repromill run nvidia/Qwen3.6-27B-NVFP4 --baseline Qwen/Qwen3.6-27B-FP8 --margin 1pt \
       --endpoint nvfp4=http://host:8001/v1 --endpoint fp8=http://host:8002/v1
+  repromill run nvidia/Qwen3.6-27B-NVFP4 --baseline Qwen/Qwen3.6-27B-FP8 --server vllm
   repromill run --from papers.txt --yes --max-usd 20
   repromill run --resume 01K9…`,
 		Args: cobra.MaximumNArgs(1),
@@ -143,6 +144,9 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 		return err
 	}
 	var err error
+	if v := a.cfg.String("server.how"); v != "" && len(f.servers) == 0 {
+		f.servers = []string{v}
+	}
 	if a.serving, err = f.serving(f.judge); err != nil {
 		return err
 	}

@@ -26,10 +26,12 @@ import (
 	"github.com/repromill/repromill/runner/local"
 	"github.com/repromill/repromill/runner/pip"
 	"github.com/repromill/repromill/runner/sandbox"
+	"github.com/repromill/repromill/runner/server"
 	"github.com/repromill/repromill/runner/store"
 	"github.com/repromill/repromill/suites/accuracy"
 	"github.com/repromill/repromill/suites/catalog"
 	"github.com/repromill/repromill/suites/data"
+	"github.com/repromill/repromill/suites/endpoint"
 )
 
 // stack is everything that a command on runs works with.
@@ -101,13 +103,17 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	for sku, v := range a.cfg.Group("prices") {
 		prices[sku], _ = strconv.ParseFloat(v.Value, 64)
 	}
+	servers, err := a.serverConfig()
+	if err != nil {
+		return err
+	}
 	s.runner, err = runner.New(runner.Config{
 		Store: s.store, Executors: executors, Places: places,
 		Images: map[string]runner.Images{"docker": images{a}}, Planner: s.outside,
 		Source: s.outside, Assets: s.outside, Results: a.results(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
 		GPUs: len(gpuDevices()), PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
-		Version: createdBy(), Serving: a.serving,
+		Version: createdBy(), Serving: a.serving, Servers: servers,
 		Suites: &accuracy.Bench{Catalog: catalog.All(), Hub: s.hub(a), Getenv: a.getenv, Now: a.now, Hook: hook},
 	})
 	return err
@@ -122,6 +128,21 @@ func (a *app) indexHosts() []string {
 		hosts = append(hosts, pip.Hosts(u)...)
 	}
 	return hosts
+}
+
+// serverConfig says how model servers are started. They are the user's own
+// programs and get all of this invocation's environment.
+func (a *app) serverConfig() (server.Config, error) {
+	argv, err := self(serverEntry)
+	if err != nil {
+		return server.Config{}, err
+	}
+	c := server.Config{Self: argv, Dir: filepath.Join(a.cfg.String("paths.state"), "servers"), Healthy: a.cfg.Duration("server.healthy"), Grace: a.cfg.Duration("server.grace"),
+		SMI: a.cfg.String("server.nvidia_smi"), Key: func(arm string) endpoint.Secret { return endpoint.KeyFor(arm, a.getenv) }}
+	for k, v := range a.env {
+		c.Environ = append(c.Environ, k+"="+v)
+	}
+	return c, nil
 }
 
 // hub is the way to data sets, through the same client as plans.

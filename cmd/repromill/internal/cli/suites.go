@@ -2,12 +2,14 @@ package cli
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
 
+	"github.com/repromill/repromill/runner/server"
 	"github.com/repromill/repromill/suites/accuracy"
 )
 
@@ -89,12 +91,14 @@ func (f *suiteFlags) wish() (*accuracy.Wish, error) {
 // serveFlags say where the arms of suites are served.
 type serveFlags struct {
 	endpoints  []string
+	servers    []string
 	judgeModel string
 	prices     []string
 }
 
 func (f *serveFlags) add(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.endpoints, "endpoint", nil, "where an arm of the suites is served: `NAME=URL`, with the arm's name or its model (repeatable); keys come from REPROMILL_API_KEY_<NAME> or OPENAI_API_KEY")
+	fl.StringArrayVar(&f.servers, "server", nil, "start the servers of arms without an endpoint: `[NAME=]HOW`, where HOW is vllm, sglang, docker:IMAGE or a command with {port} and {model} (repeatable)")
 	fl.StringVar(&f.judgeModel, "judge-model", "", "what the judge is called at its endpoint, where it serves several models")
 	fl.StringArrayVar(&f.prices, "token-price", nil, "USD per million tokens of prompts and of answers, for --max-usd: `NAME=IN,OUT` (repeatable)")
 }
@@ -117,6 +121,19 @@ func (f *serveFlags) serving(judge string) (accuracy.Serving, error) {
 		}
 		s.Endpoints[name] = url
 	}
+	for _, word := range f.servers {
+		name, how := serverOf(word)
+		if err := server.CheckTemplate(how); err != nil {
+			return s, err
+		}
+		if s.Servers == nil {
+			s.Servers = map[string]string{}
+		}
+		if s.Servers[name] != "" {
+			return s, usererrf("say once how each arm is served", "--server %s stands twice", word)
+		}
+		s.Servers[name] = how
+	}
 	for _, word := range f.prices {
 		name, list, _ := strings.Cut(word, "=")
 		in, out, ok := strings.Cut(list, ",")
@@ -131,6 +148,19 @@ func (f *serveFlags) serving(judge string) (accuracy.Serving, error) {
 		s.Prices[name] = [2]float64{a, b}
 	}
 	return s, nil
+}
+
+// armName is what an arm or a model may be called. A word of capitals before a
+// "=" is an assignment of a command's environment.
+var armName = regexp.MustCompile(`^[a-zA-Z0-9][\w./:-]*$`)
+
+// serverOf cuts [NAME=]HOW; the name is "" for all arms.
+func serverOf(word string) (name, how string) {
+	name, how, ok := strings.Cut(word, "=")
+	if ok && armName.MatchString(name) && name != strings.ToUpper(name) {
+		return name, how
+	}
+	return "", word
 }
 
 // answersWords is a number of answers the way a person reads it.

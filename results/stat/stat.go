@@ -1,16 +1,17 @@
-package compare
+// Package stat holds the distribution functions that decisions rest on.
+package stat
 
 import "math"
 
-// normalQuantile is the inverse of the standard normal distribution function.
-func normalQuantile(p float64) float64 { return math.Sqrt2 * math.Erfinv(2*p-1) }
+// NormalQuantile is the inverse of the standard normal distribution function.
+func NormalQuantile(p float64) float64 { return math.Sqrt2 * math.Erfinv(2*p-1) }
 
-// normalCDF is the standard normal distribution function.
-func normalCDF(x float64) float64 { return math.Erfc(-x/math.Sqrt2) / 2 }
+// NormalCDF is the standard normal distribution function.
+func NormalCDF(x float64) float64 { return math.Erfc(-x/math.Sqrt2) / 2 }
 
-// tCDF is Student's t distribution function with df degrees of freedom:
+// TCDF is Student's t distribution function with df degrees of freedom:
 // 1 − I_{df/(df+t²)}(df/2, 1/2)/2 for t ≥ 0. Source: DLMF 8.17.
-func tCDF(t, df float64) float64 {
+func TCDF(t, df float64) float64 {
 	if math.IsInf(t, 0) {
 		return (1 + math.Copysign(1, t)) / 2
 	}
@@ -21,18 +22,23 @@ func tCDF(t, df float64) float64 {
 	return 1 - tail
 }
 
-// tQuantile inverts tCDF by bisection.
-func tQuantile(p, df float64) float64 {
+// TTail is P(T > |t|) for Student's t with df degrees of freedom, exact however
+// small it is.
+func TTail(t, df float64) float64 { return betaIncomplete(df/2, 0.5, df/(df+t*t)) / 2 }
+
+// TQuantile is the inverse of Student's t distribution function with df degrees
+// of freedom, by bisection.
+func TQuantile(p, df float64) float64 {
 	lo, hi := -1.0, 1.0
-	for tCDF(lo, df) > p {
+	for TCDF(lo, df) > p {
 		lo *= 2
 	}
-	for tCDF(hi, df) < p {
+	for TCDF(hi, df) < p {
 		hi *= 2
 	}
 	for range 100 {
 		mid := (lo + hi) / 2
-		if tCDF(mid, df) < p {
+		if TCDF(mid, df) < p {
 			lo = mid
 		} else {
 			hi = mid
@@ -53,7 +59,7 @@ func betaIncomplete(a, b, x float64) float64 {
 		return 1 - betaIncomplete(b, a, 1-x)
 	}
 	const tiny = 1e-300
-	front := math.Exp(a*math.Log(x)+b*math.Log1p(-x)-logBeta(a, b)) / a
+	front := math.Exp(a*math.Log(x)+b*math.Log1p(-x)-LogBeta(a, b)) / a
 	f, c, d := 1.0, 1.0, 0.0
 	for i := 0; i <= 400; i++ {
 		m := float64(i / 2)
@@ -83,16 +89,16 @@ func betaIncomplete(a, b, x float64) float64 {
 	return front * (f - 1)
 }
 
-// logBeta is the logarithm of the beta function.
-func logBeta(a, b float64) float64 {
+// LogBeta is the logarithm of the beta function.
+func LogBeta(a, b float64) float64 {
 	la, _ := math.Lgamma(a)
 	lb, _ := math.Lgamma(b)
 	lab, _ := math.Lgamma(a + b)
 	return la + lb - lab
 }
 
-// binomialHalf returns P(X ≤ k) and P(X = k) for X ~ Binomial(n, 1/2).
-func binomialHalf(n, k int) (cdf, pmf float64) {
+// BinomialHalf returns P(X ≤ k) and P(X = k) for X ~ Binomial(n, 1/2).
+func BinomialHalf(n, k int) (cdf, pmf float64) {
 	ln, _ := math.Lgamma(float64(n) + 1)
 	for i := 0; i <= k; i++ {
 		a, _ := math.Lgamma(float64(i) + 1)

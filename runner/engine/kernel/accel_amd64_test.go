@@ -1,0 +1,3 @@
+package kernel
+
+func setAccelerated(v bool) { accelerated = v }
