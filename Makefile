@@ -48,6 +48,11 @@ e2e-docker: build ## papers, hostile programs and faults in Docker, which is ins
 	  { go test -count=1 -json -timeout 20m ./runner/docker/... ./runner/image/...; \
 	    go test -count=1 -json -tags e2e -timeout 20m -run '^TestDocker' ./cmd/repromill; } | go run ./cmd/testreport
 
+.PHONY: e2e-web
+e2e-web: ## a browser from a pasted URL to the verdict; Chromium is installed where it lacks (pictures in $REPROMILL_SHOTS)
+	@.ci/browser.sh || { code=$$?; [ $$code = 75 ] && exit 0; exit $$code; }; \
+	  go test -count=1 -json -tags e2e -timeout 10m -run '^TestBrowser' ./cmd/repromill | go run ./cmd/testreport
+
 .PHONY: e2e-cluster
 e2e-cluster: build ## runs on a real Kubernetes with Kueue, which is built and started for it (Linux, root)
 	@go build -o bin/devcluster ./cmd/devcluster

@@ -10,6 +10,7 @@ import (
 	"github.com/repromill/repromill/runner/verdict"
 	"github.com/repromill/repromill/suites/compare"
 	"github.com/repromill/repromill/suites/harness"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 // logTail bounds each captured stream that is kept with the results.
@@ -29,7 +30,7 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 	if len(suited) > 0 {
 		out.Endpoints, out.Servers = d.endpoints(), d.serving().Servers
 		joint, why, compared := judgeSuites(d.plan, suited)
-		scored := slices.ContainsFunc(suited, func(o SuiteOutcome) bool { return o.Result != nil })
+		scored := slices.ContainsFunc(suited, func(o SuiteOutcome) bool { return o.Result != nil || o.Throughput != nil })
 		switch out.Reason = why; {
 		case compared:
 			out.Verdict = joint
@@ -62,6 +63,13 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 		rec.Logs[name+".out"], rec.Logs[name+".err"] = tail(st.Stdout, logTail), tail(st.Stderr, logTail)
 	}
 	for _, o := range suited {
+		if r := o.Throughput; r != nil {
+			out.Spend.WallSeconds += r.Seconds
+			out.Spend.GPUHours += r.GPUSeconds / 3600
+			if r.Stopped != "" {
+				out.Stopped = o.Suite + ": " + r.Stopped
+			}
+		}
 		if r := o.Result; r != nil {
 			out.Spend.WallSeconds += r.Paid.Seconds
 			out.Spend.USD += r.Paid.USD
@@ -76,6 +84,10 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 	rec.answers = func(ctx context.Context, o SuiteOutcome, f func(harness.Answer) error) error {
 		s := d.plan.Suites[slices.IndexFunc(d.plan.Suites, func(s spec.Suite) bool { return s.ID == o.Suite })]
 		return d.cfg.Suites.Answers(ctx, d.job(s), *o.Result, f)
+	}
+	rec.throughput = func(o SuiteOutcome, f func(throughput.Rows) error) error {
+		s := d.plan.Suites[slices.IndexFunc(d.plan.Suites, func(s spec.Suite) bool { return s.ID == o.Suite })]
+		return d.cfg.Throughput.Rows(d.throughputJob(s), *o.Throughput, f)
 	}
 	for _, row := range out.Claims {
 		d.pending = append(d.pending, event(StageCommit, VerdictGiven, row))

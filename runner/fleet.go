@@ -126,7 +126,7 @@ func (f *fleet) of(s spec.Suite) (out []servers.Instance) {
 func (f *fleet) ended(ctx context.Context) error {
 	for _, srv := range f.up {
 		_, err := srv.Identity(context.WithoutCancel(ctx))
-		var e *server.EndedError
+		var e *servers.EndedError
 		if errors.As(err, &e) {
 			return e
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/repromill/repromill/runner/store"
 	"github.com/repromill/repromill/runner/verdict"
 	"github.com/repromill/repromill/suites/harness"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 // Outcome is what Drive returns, and what is stored of a finished run.
@@ -126,4 +127,6 @@ type Record struct {
 	Version string // of this program
 	// answers calls f for every answer that a suite's result rests on.
 	answers func(ctx context.Context, o SuiteOutcome, f func(harness.Answer) error) error
+	// throughput calls f for the rows of a throughput suite.
+	throughput func(o SuiteOutcome, f func(throughput.Rows) error) error
 }

@@ -228,7 +228,7 @@ func (d *drive) install(ctx context.Context, out *Prepared) error {
 	}
 	want, why := pip.Parse(reqs)
 	if want.Conda != "" {
-		why = fmt.Sprintf("the environment is a conda one (%s), and the local executor cannot make conda environments: run the plan where it exists, or give a plan with pip requirements", want.Conda)
+		why = fmt.Sprintf("the environment is a conda one (%s), and the local executor cannot make conda environments: run it with --executor docker, or give a plan with pip requirements", want.Conda)
 	}
 	if why != "" {
 		out.InstallFailed = why

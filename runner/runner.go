@@ -71,7 +71,10 @@ type Request struct {
 	Mirror string     `json:"mirror,omitempty"` // kept for whoever resumes; the runner does not use it
 	// Serving says where the arms of suites are served.
 	Serving accuracy.Serving `json:"serving,omitzero"`
-	Wishes  Wishes           `json:"wishes,omitzero"` // of a target that is planned; a plan that is given holds them already
+	// Answers are folders of shards by suite, whose answers are taken instead of
+	// asking. Where it is set, suites without any are not attempted.
+	Answers map[string][]string `json:"answers,omitempty"`
+	Wishes  Wishes              `json:"wishes,omitzero"` // of a target that is planned; a plan that is given holds them already
 
 	Executor  string `json:"executor,omitempty"`    // a name of Config.Executors; empty means the default
 	Yes       bool   `json:"yes,omitempty"`         // approved in advance
@@ -121,9 +124,11 @@ type Config struct {
 	Planner   Planner
 	Source    Source
 	Results   Results
-	Assets    Assets           // nil: what is bound by URL is not fetched
-	Suites    Suites           // nil: no suite is carried out
-	Serving   accuracy.Serving // goes over what a request says
+	Assets    Assets // nil: what is bound by URL is not fetched
+	Suites    Suites // nil: no suite is carried out
+	// Throughput carries out throughput suites; nil: none is.
+	Throughput Throughput
+	Serving    accuracy.Serving // goes over what a request says
 	// Servers says how servers of arms are started; without Self none is. Logs,
 	// How, Now, Hook and Progress are the runner's own, and Dir where it is empty.
 	Servers server.Config

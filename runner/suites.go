@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/repromill/repromill/suites/compare"
 	"github.com/repromill/repromill/suites/harness"
 	"github.com/repromill/repromill/suites/servers"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 // StageSuite is the stage that carries out a suite of the plan.
@@ -30,17 +32,32 @@ type Suites interface {
 	Answers(ctx context.Context, j accuracy.Job, res harness.Result, f func(harness.Answer) error) error
 }
 
+// Throughput carries out the throughput suites of a plan; [*throughput.Bench] does.
+type Throughput interface {
+	// Refusal says why a suite is not attempted, "" if nothing stands against it.
+	Refusal(s spec.Suite) string
+	// Run measures what is left to measure, and may be called again after any error.
+	Run(ctx context.Context, j throughput.Job) (throughput.Result, error)
+	// Rows calls f for the rows that a result rests on, in pieces.
+	Rows(j throughput.Job, res throughput.Result, f func(throughput.Rows) error) error
+}
+
 // SuiteOutcome is what came of one suite of the plan.
 type SuiteOutcome struct {
 	Suite   string          `json:"suite"`
 	Refused string          `json:"refused,omitempty"` // why it was not attempted
 	Result  *harness.Result `json:"result,omitempty"`
+	// Throughput is what came of a throughput suite, which has no Result.
+	Throughput *throughput.Result `json:"throughput,omitempty"`
 	// Started are the servers that this program started for it.
 	Started []servers.Instance `json:"started,omitempty"`
 }
 
 // simulated reports whether a server of the suite was a simulation.
 func (o SuiteOutcome) simulated() bool {
+	if o.Throughput != nil {
+		return o.Throughput.Simulated
+	}
 	return o.Result != nil && slices.ContainsFunc(o.Result.Looks, func(k harness.Look) bool { return k.Identity.Simulated() })
 }
 
@@ -93,10 +110,20 @@ func merged[V any](a, b map[string]V) map[string]V {
 
 // suiteRefusal says why a suite is not attempted.
 func (d *drive) suiteRefusal(s spec.Suite) string {
+	if s.Kind == "throughput" && d.cfg.Throughput != nil {
+		return d.cfg.Throughput.Refusal(s)
+	}
 	if d.cfg.Suites == nil {
 		return "this program carries out no suites"
 	}
-	return d.cfg.Suites.Refusal(s, d.serving())
+	at := d.serving()
+	if d.req.Answers != nil {
+		if len(d.req.Answers[s.ID]) == 0 {
+			return "none of the folders that are merged holds answers to it"
+		}
+		at.Judge = cmp.Or(at.Judge, "stored with the answers")
+	}
+	return d.cfg.Suites.Refusal(s, at)
 }
 
 // servable is an error where suites would be carried out and nobody says where
@@ -104,7 +131,7 @@ func (d *drive) suiteRefusal(s spec.Suite) string {
 func (d *drive) servable() error {
 	var list []spec.Suite
 	for _, s := range d.wanted() {
-		if d.suiteRefusal(s) == "" {
+		if d.req.Answers == nil && d.suiteRefusal(s) == "" {
 			list = append(list, s)
 		}
 	}
@@ -142,6 +169,9 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, 
 	if out.Refused = d.allowance(&j, before); out.Refused != "" {
 		return out, out.Refused, nil
 	}
+	if s.Kind == "throughput" {
+		return d.throughput(ctx, s, j.Wall, f)
+	}
 	var told time.Time
 	begun := d.cfg.Now()
 	j.Progress = func(p harness.Progress) {
@@ -162,6 +192,7 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, 
 	}
 	out.Result = &res
 	for _, c := range res.Comparisons {
+		c.Result.Looks = nil // rows of their own
 		d.pending = append(d.pending, event(StageSuite(s.ID), VerdictGiven, c))
 	}
 	if res.Paid.USD > 0 {
@@ -171,7 +202,7 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, 
 }
 
 func (d *drive) job(s spec.Suite) accuracy.Job {
-	return accuracy.Job{Suite: s, Serving: d.serving(), Dir: filepath.Join(d.answers(), safeName(s.ID))}
+	return accuracy.Job{Suite: s, Serving: d.serving(), Dir: filepath.Join(d.answers(), safeName(s.ID)), From: d.req.Answers[s.ID]}
 }
 
 // answers is the folder of what the models answered.
@@ -181,6 +212,9 @@ func (d *drive) answers() string { return filepath.Join(d.dir, "answers") }
 func (d *drive) allowance(j *accuracy.Job, before []SuiteOutcome) (refused string) {
 	spent := d.total()
 	for _, b := range before {
+		if b.Throughput != nil {
+			spent.WallSeconds += b.Throughput.Seconds
+		}
 		if b.Result != nil {
 			spent.USD += b.Result.Paid.USD
 			spent.WallSeconds += b.Result.Paid.Seconds
@@ -222,6 +256,10 @@ func judgeSuites(plan *spec.Plan, list []SuiteOutcome) (verdict.Verdict, string,
 	var words []string
 	alpha := 0.05
 	for _, o := range list {
+		if o.Throughput != nil {
+			words = append(words, o.ratio())
+			continue
+		}
 		if o.Result == nil {
 			words = append(words, fmt.Sprintf("%s not attempted: %s", o.Suite, o.Refused))
 			continue

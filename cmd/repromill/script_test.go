@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/repromill/repromill/cmd/repromill/internal/cli"
+	"github.com/repromill/repromill/runner/engine/enginetest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden parts of the scripts")
@@ -94,6 +95,16 @@ func models(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// checkpoint writes a small model with random weights: checkpoint DIR.
+func checkpoint(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: checkpoint DIR")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	ts.Check(enginetest.WriteFolder(dir, enginetest.Tiny))
+}
+
 // TestScripts runs the real command through testdata/script/*.txtar.
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../..")
@@ -104,7 +115,9 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
-		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "models": models, "siteresults": siteResults},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"checkpoint": checkpoint, "exits": exits, "models": models, "siteresults": siteResults, "looks": looks,
+		},
 		Setup: func(env *testscript.Env) error {
 			home := filepath.Join(env.WorkDir, ".home")
 			env.Setenv("HOME", home)

@@ -144,7 +144,7 @@ func selected(p *spec.Plan) []*spec.Run {
 func todo(p *spec.Plan) []*spec.Suite {
 	var out []*spec.Suite
 	for i := range p.Suites {
-		if s := &p.Suites[i]; (s.Status == "" || s.Status == "auto") && (s.Selected || s.Kind != "accuracy") {
+		if s := &p.Suites[i]; (s.Status == "" || s.Status == "auto") && (s.Selected || s.Kind == "checkpoint") {
 			out = append(out, s)
 		}
 	}

@@ -117,6 +117,11 @@ func (c *Config) serve(s *spec.Suite, a *spec.Arm, g *sku.SKU) served {
 	}
 	count := float64(p.gpus)
 	start := calibrate.Startup(out.fit.Weights * count).Plus(pull())
+	if rounds := float64(max(1, s.Repeats)); s.Kind == "throughput" && rounds > 1 {
+		// Each round starts the server anew and measures every cell.
+		busy, start = busy.Scale(rounds), start.Scale(rounds)
+		p.assumptions = appendNew(p.assumptions, fmt.Sprintf("%d rounds, each with a start of the server", s.Repeats))
+	}
 	p.busy = busy.Scale(count / 3600)
 	p.wall = busy.Times(again()).Plus(start)
 	if start.P50 > busy.P50 {
@@ -242,10 +247,10 @@ func cells(l *spec.Load) ([]ask, int) {
 	}
 	for _, n := range lengths {
 		for _, c := range l.Concurrencies {
-			add(serving.Workload{ISL: n.in, OSL: n.out, Concurrency: c}, max(100, 10*c))
+			add(serving.Workload{ISL: n.in, OSL: n.out, Concurrency: c}, l.Count(c))
 		}
 		for _, r := range l.Rates {
-			add(serving.Workload{ISL: n.in, OSL: n.out, Rate: r}, max(100, int(120*r)))
+			add(serving.Workload{ISL: n.in, OSL: n.out, Rate: r}, l.Count(max(1, int(r))))
 		}
 		if len(l.Concurrencies)+len(l.Rates) == 0 {
 			add(serving.Workload{ISL: n.in, OSL: n.out, Concurrency: 64}, 640)

@@ -32,15 +32,32 @@ func QuantizeNVFP4(w []float32, rows, cols int, inverse bool) (*NVFP4, error) {
 	if err := checkMatrix(len(w), rows, cols, BlockNVFP4); err != nil {
 		return nil, err
 	}
-	q := &NVFP4{
-		Rows: rows, Cols: cols, Inverse: inverse, Global: 1,
-		Packed: make([]byte, len(w)/2), Scales: make([]byte, len(w)/BlockNVFP4),
-	}
+	global := float32(1)
 	if m := amax(w); m > 0 {
-		q.Global = m / (MaxE2M1 * MaxE4M3)
+		global = m / (MaxE2M1 * MaxE4M3)
 		if inverse {
-			q.Global = MaxE2M1 * MaxE4M3 / m
+			global = MaxE2M1 * MaxE4M3 / m
 		}
+	}
+	return quantizeNVFP4(w, rows, cols, global, inverse), nil
+}
+
+// QuantizeNVFP4With is [QuantizeNVFP4] with a global scale that is given, for
+// rows of a larger matrix, or where matrices share one.
+func QuantizeNVFP4With(w []float32, rows, cols int, global float32) (*NVFP4, error) {
+	if err := checkMatrix(len(w), rows, cols, BlockNVFP4); err != nil {
+		return nil, err
+	}
+	if !(global > 0) || math.IsInf(float64(global), 0) {
+		return nil, fmt.Errorf("quantize matrix: the global scale is %g", global)
+	}
+	return quantizeNVFP4(w, rows, cols, global, false), nil
+}
+
+func quantizeNVFP4(w []float32, rows, cols int, global float32, inverse bool) *NVFP4 {
+	q := &NVFP4{
+		Rows: rows, Cols: cols, Inverse: inverse, Global: global,
+		Packed: make([]byte, len(w)/2), Scales: make([]byte, len(w)/BlockNVFP4),
 	}
 	for i := range q.Scales {
 		block := w[i*BlockNVFP4:][:BlockNVFP4]
@@ -56,7 +73,7 @@ func QuantizeNVFP4(w []float32, rows, cols int, inverse bool) (*NVFP4, error) {
 		q.Scales[i] = EncodeE4M3(s)
 		packE2M1(q.Packed[i*BlockNVFP4/2:][:BlockNVFP4/2], block, q.scale(q.Scales[i]))
 	}
-	return q, nil
+	return q
 }
 
 // scale is what the codes of a block are multiplied with.

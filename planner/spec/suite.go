@@ -9,7 +9,7 @@ type Suite struct {
 	Selected  bool           `json:"selected"`          // it is to be executed
 	Dataset   SuiteDataset   `json:"dataset"`
 	Questions int            `json:"questions,omitempty"` // asked: all of the data set, or the first of the order
-	Repeats   int            `json:"repeats,omitempty"`   // answers to each question
+	Repeats   int            `json:"repeats,omitempty"`   // answers to each question, or starts of each arm's server
 	Seed      int64          `json:"seed,omitempty"`      // of the order of the questions and of sampling
 	Sampling  map[string]any `json:"sampling,omitempty"`
 	Grader    Grader         `json:"grader"`
@@ -110,6 +110,18 @@ type Load struct {
 	SLO           map[string]float64 `json:"slo,omitempty"`
 	Seed          int64              `json:"seed"`
 	Warmup        int                `json:"warmup,omitempty"`
+	Requests      int                `json:"requests,omitempty"` // measured ones of each cell; 0 is ten for each place, and at least 100
+	Floors        []float64          `json:"floors,omitempty"`   // tokens per second and user, above which the best configurations are compared
+	TP            []int              `json:"tp,omitempty"`       // tensor-parallel sizes to look for the best in, beside each arm's own
+}
+
+// Count is how many requests a cell measures that has so many places, which are
+// its concurrency or its requests per second.
+func (l *Load) Count(places int) int {
+	if l.Requests > 0 {
+		return l.Requests
+	}
+	return max(100, 10*places)
 }
 
 // Budget bounds what a suite may use; 0 is no bound.

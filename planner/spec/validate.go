@@ -409,6 +409,9 @@ func (v *validator) suite(at string, s *Suite, ids map[string]bool) {
 		for i := range l.Rates {
 			v.finite(at+".load.rates", &l.Rates[i])
 		}
+		for i := range l.Floors {
+			v.finite(at+".load.floors", &l.Floors[i])
+		}
 	}
 }
 

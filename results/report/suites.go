@@ -17,6 +17,8 @@ type Suite struct {
 	Stopped     string       `json:"stopped,omitempty"` // why not all questions were asked
 	Arms        []Arm        `json:"arms,omitempty"`
 	Comparisons []Comparison `json:"comparisons,omitempty"`
+	Ratios      []Ratio      `json:"ratios,omitempty"` // of a throughput suite
+	Rounds      int          `json:"rounds,omitempty"` // starts of each arm's server
 	Paid        Paid         `json:"paid,omitzero"`
 	Warnings    []string     `json:"warnings,omitempty"`
 }
@@ -59,6 +61,61 @@ type Look struct {
 	Diff float64  `json:"diff"`
 	Lo   *float64 `json:"lo,omitempty"`
 	Hi   *float64 `json:"hi,omitempty"`
+}
+
+// Ratio is a candidate's figure over the baseline's.
+type Ratio struct {
+	Question       string   `json:"question"` // equal_configuration or best_at_floor
+	Floor          float64  `json:"floor_tokens_per_s_per_user,omitempty"`
+	Metric         string   `json:"metric"`
+	Unit           string   `json:"unit"`
+	Cell           string   `json:"cell,omitempty"` // of the baseline, "" over all
+	CandidateCell  string   `json:"candidate_cell,omitempty"`
+	Baseline       string   `json:"baseline"`
+	Candidate      string   `json:"candidate"`
+	BaselineValue  float64  `json:"baseline_value"`
+	CandidateValue float64  `json:"candidate_value"`
+	Ratio          float64  `json:"ratio"` // 0 where there is none
+	Lo             *float64 `json:"lo,omitempty"`
+	Hi             *float64 `json:"hi,omitempty"`
+	Level          *float64 `json:"level,omitempty"`
+	Processes      bool     `json:"of_processes,omitempty"` // the interval speaks of the processes measured, and not of servers as they come up
+	Starts         int      `json:"starts"`
+	Verdict        string   `json:"verdict"`
+	Reason         string   `json:"reason,omitempty"`
+}
+
+// label says what is compared.
+func (x *Ratio) label() string {
+	switch {
+	case x.Question == "best_at_floor":
+		return fmt.Sprintf("best at %g tokens/s or more to each user", x.Floor)
+	case x.Cell == "":
+		return "all cells"
+	}
+	return x.Cell
+}
+
+// line says what came out.
+func (x *Ratio) line() string {
+	if x.Ratio == 0 {
+		return fmt.Sprintf("%s: no ratio: %s", x.Metric, x.Reason)
+	}
+	s := fmt.Sprintf("%s: %s over %s %.3f", x.Metric, x.Candidate, x.Baseline, x.Ratio)
+	if x.Lo != nil && x.Hi != nil && x.Level != nil {
+		s += fmt.Sprintf(", %s %% interval %.3f to %.3f", Number(*x.Level*100, 3), *x.Lo, *x.Hi)
+		if x.Processes {
+			s += " of these very processes"
+		}
+	}
+	s += fmt.Sprintf(" (%s against %s; %d starts): %s", WithUnit(Number(x.CandidateValue, 4), x.Unit), WithUnit(Number(x.BaselineValue, 4), x.Unit), x.Starts, words(x.Verdict))
+	if x.Question == "best_at_floor" {
+		s += fmt.Sprintf("; %s at %s, %s at %s", x.Candidate, x.CandidateCell, x.Baseline, x.Cell)
+	}
+	if x.Reason != "" && x.Verdict == "refused" {
+		s += ": " + x.Reason
+	}
+	return s
 }
 
 // Paid is what was asked for.
@@ -149,6 +206,14 @@ func (r *Report) suites(p *page) {
 				p.labelled(2, "note", w, yellow, maxReason)
 			}
 		}
+		for j := range s.Ratios {
+			x := &s.Ratios[j]
+			name := x.label()
+			if j > 0 && s.Ratios[j-1].label() == name {
+				name = ""
+			}
+			p.labelled(2, name, x.line(), colorOf(x.Verdict), maxReason)
+		}
 		for j := range s.Arms {
 			p.labelled(2, s.Arms[j].Name, s.Arms[j].line(s.Repeats), "", maxReason)
 		}
@@ -176,6 +241,9 @@ func (r *Report) mdSuites(b *bufio.Writer) {
 			}
 			fmt.Fprintln(b)
 		}
+		for j := range s.Ratios {
+			fmt.Fprintf(b, "- %s: %s\n", markdown(s.Ratios[j].label()), markdown(s.Ratios[j].line()))
+		}
 		for j := range s.Arms {
 			fmt.Fprintf(b, "- %s: %s\n", markdown(s.Arms[j].Name), markdown(s.Arms[j].line(s.Repeats)))
 		}
@@ -187,11 +255,32 @@ func (r *Report) mdSuites(b *bufio.Writer) {
 	}
 }
 
+// speed says in words by which factor a candidate is faster: over all cells at
+// equal configuration where there are several, else of the one cell.
+func (s *Suite) speed() string {
+	var best *Ratio
+	for i := range s.Ratios {
+		if x := &s.Ratios[i]; x.Question == "equal_configuration" && x.Ratio > 0 && strings.HasPrefix(x.Metric, "output_tokens") && (best == nil || x.Cell == "") {
+			best = x
+		}
+	}
+	switch {
+	case best == nil:
+		return s.ID + " gives no ratio"
+	case best.Verdict == "refused":
+		return fmt.Sprintf("%s %.2f, which is no claim", s.ID, best.Ratio)
+	}
+	return fmt.Sprintf("%s of %s %.2f times that of %s", s.ID, best.Candidate, best.Ratio, best.Baseline)
+}
+
 // compared says in words how the comparisons came out, "" if there are none.
 func (r *Report) compared() string {
 	n, equal := 0, 0
-	var rest []string
+	var rest, faster []string
 	for _, s := range r.Suites {
+		if len(s.Ratios) > 0 {
+			faster = append(faster, s.speed())
+		}
 		for _, c := range s.Comparisons {
 			if n++; c.Verdict == "equivalent" {
 				equal++
@@ -201,7 +290,8 @@ func (r *Report) compared() string {
 		}
 	}
 	if n == 0 {
-		return ""
+		return strings.Join(faster, ", ")
 	}
+	rest = append(rest, faster...)
 	return strings.Join(append([]string{fmt.Sprintf("%d of %s equivalent", equal, plural(n, "comparison"))}, rest...), ", ")
 }

@@ -28,7 +28,9 @@ type Config struct {
 	// EOS are tokens that end an answer, beside those of the model.
 	EOS []int32
 
-	MaxModelLen int   // tokens of a prompt with its answer, 0 means what the model has, at most 32,768
+	// MaxModelLen is the number of tokens of a prompt with its answer; 0 means what
+	// the model has, at most 32,768 and what fits into the cache.
+	MaxModelLen int
 	MaxBatch    int   // requests that run at once, 0 means 256
 	StepTokens  int   // tokens computed in one step, 0 means 512
 	CacheBytes  int64 // of keys and values, 0 means 1 GiB, or what one request needs
@@ -84,8 +86,16 @@ type Engine struct {
 	stats   Stats
 }
 
-// maxContext is the longest context that is used without being asked for.
-const maxContext = 32768
+// What is used without being asked for: the longest context, and the memory for
+// keys and values.
+const (
+	maxContext   = 32768
+	defaultCache = 1 << 30
+)
+
+// logitValues bounds the logits of a step that reads prompts for their
+// probabilities, in values: 64 MiB.
+const logitValues = 16 << 20
 
 // New returns an engine. Its error is a [*RequestError] where the configuration
 // asks for what the model does not have.
@@ -97,7 +107,11 @@ func New(cfg Config) (*Engine, error) {
 	if n := cfg.Tokenizer.Size(); n > m.Config.Vocab {
 		return nil, &RequestError{fmt.Sprintf("the tokenizer has %d tokens and the model %d: they are not of the same model", n, m.Config.Vocab)}
 	}
-	cfg.MaxModelLen = cmp.Or(cfg.MaxModelLen, min(m.Config.Context, maxContext))
+	per := m.Config.BytesPerToken()
+	if cfg.MaxModelLen == 0 {
+		room := max(decoder.Block, cmp.Or(cfg.CacheBytes, defaultCache)/per)
+		cfg.MaxModelLen = int(min(int64(m.Config.Context), maxContext, room))
+	}
 	cfg.MaxBatch = cmp.Or(cfg.MaxBatch, 256)
 	cfg.StepTokens = max(cmp.Or(cfg.StepTokens, 512), cfg.MaxBatch)
 	cfg.MaxWaiting = cmp.Or(cfg.MaxWaiting, 4096)
@@ -105,8 +119,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	per := m.Config.BytesPerToken()
-	tokens := cmp.Or(cfg.CacheBytes, 1<<30) / per
+	tokens := cmp.Or(cfg.CacheBytes, defaultCache) / per
 	if cfg.CacheBytes == 0 {
 		// All requests at once need no more; one alone needs at least that.
 		tokens = max(min(tokens, int64(cfg.MaxBatch)*int64(cfg.MaxModelLen)), int64(cfg.MaxModelLen))
@@ -256,6 +269,7 @@ func (e *Engine) plan() ([]decoder.Slot, []*sequence) {
 	e.running = slices.DeleteFunc(e.running, gone)
 	e.waiting = slices.DeleteFunc(e.waiting, gone)
 	budget := e.cfg.StepTokens
+	rows := max(16, logitValues/e.cfg.Model.Config.Vocab)
 	for i := 0; i < len(e.running); i++ {
 		s := e.running[i]
 		for !e.cache.Grow(&s.place, len(s.tokens)) {
@@ -280,6 +294,9 @@ func (e *Engine) plan() ([]decoder.Slot, []*sequence) {
 		for _, s := range e.running {
 			left := len(s.tokens) - s.place.Len()
 			n := min(left, budget)
+			if s.wantsPrompt() {
+				n = min(n, rows)
+			}
 			if (left > 1) != reading || n == 0 {
 				continue
 			}
@@ -288,6 +305,7 @@ func (e *Engine) plan() ([]decoder.Slot, []*sequence) {
 			switch {
 			case s.wantsPrompt():
 				slot.Logits = n
+				rows -= n
 			case n == left:
 				slot.Logits = 1
 			}

@@ -94,6 +94,9 @@ func (j *job) conda(ctx context.Context) error {
 	if c == nil {
 		return j.interpreters(ctx)
 	}
+	if len(j.r.overrides) > 0 { // the channels' packages of the time have no code for this GPU
+		return j.withoutConda(ctx, "the GPU needs "+strings.Join(j.r.overrides, ", "))
+	}
 	j.st.from = fromConda
 	if j.b.cfg.Micromamba != "" {
 		return nil

@@ -258,19 +258,39 @@ exec env -u RM_NEWEST /tmp/mamba/bin/python /run/repromill/conda.py "$@"
 
 // TestCondaThatIsNotThere takes the packages from the package index.
 func TestCondaThatIsNotThere(t *testing.T) {
-	for name, tc := range map[string]struct{ at, yml string }{
-		"no channel": {"http://127.0.0.1:9", "dependencies: [six=1.16, cudatoolkit=11.3]\n"},
-		"no package": {lab(t), "channels: [lab]\ndependencies: [python=3.11, six=1.16, cudatoolkit=11.3]\n"},
+	for name, tc := range map[string]struct{ at, yml, sku, why string }{
+		"no channel": {"http://127.0.0.1:9", "dependencies: [six=1.16, cudatoolkit=11.3]\n", "", "error: "},
+		"no package": {lab(t), "channels: [lab]\ndependencies: [python=3.11, six=1.16, cudatoolkit=11.3]\n", "", "No candidates were found for six 1.16.*"},
+		"a new GPU":  {lab(t), "channels: [lab]\ndependencies: [python=3.11, six=1.15, cudatoolkit=11.3]\n", "b200", "the GPU needs six==1.16.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := builder(t, func(c *image.Config) { c.Index.Conda = tc.at })
-			env, err := b.Environment(context.Background(), condaRequest(t, tc.yml))
+			req := condaRequest(t, tc.yml)
+			if req.SKU = tc.sku; tc.sku != "" {
+				req.Base = os.Getenv("REPROMILL_TEST_DOCKER_BASE")
+				req.Environment.SKUs = map[string]spec.SKUFit{tc.sku: {Deviations: []spec.Deviation{{What: "six", Declared: "1.15", Used: "1.16.0", Reason: "the floor"}}}}
+			}
+			env, err := b.Environment(context.Background(), req)
 			must(t, err)
-			if env.Failure != nil || len(env.Deviations) != 1 || env.Deviations[0].Used != "its packages from the package index, without cudatoolkit" || !strings.Contains(env.Lock, "six==1.16.0 ") {
+			if last := len(env.Deviations) - 1; env.Failure != nil || last < 0 || env.Deviations[last].Used != "its packages from the package index, without cudatoolkit" ||
+				!strings.Contains(env.Deviations[last].Reason, tc.why) || !strings.Contains(env.Lock, "six==1.16.0 ") {
 				log, _ := os.ReadFile(env.Log)
 				t.Fatalf("%s %+v\n%s\n%s", env.Failure, env.Deviations, env.Lock, log)
 			}
-			t.Log(env.Deviations[0].Reason)
 		})
+	}
+}
+
+// TestCondaToolThatIsNotThere: an index of the site may lack the conda tool.
+func TestCondaToolThatIsNotThere(t *testing.T) {
+	at := lab(t)
+	b := builder(t, func(c *image.Config) { c.Index.URL, c.Index.Conda = index(t), at })
+	env, err := b.Environment(context.Background(), condaRequest(t, "channels: [lab]\ndependencies: [tinypkg]\n"))
+	must(t, err)
+	if env.Failure != nil || !strings.Contains(env.Lock, "tinypkg==1.0") || !slices.ContainsFunc(env.Deviations, func(d spec.Deviation) bool {
+		return d.What == "conda environment" && strings.Contains(d.Reason, "py-rattler")
+	}) {
+		log, _ := os.ReadFile(env.Log)
+		t.Errorf("%s %+v\n%s", env.Failure, env.Deviations, log)
 	}
 }

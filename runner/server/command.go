@@ -186,11 +186,12 @@ func composeTemplate(how string, arm spec.Arm, at place) (*command, error) {
 		}
 		c.argv = append(c.argv, w)
 	}
-	switch joined := strings.Join(c.argv, " "); {
-	case strings.Contains(joined, "sglang"):
-		c.engine = SGLang
-	case strings.Contains(joined, "vllm"):
-		c.engine = VLLM
+	joined := strings.Join(c.argv, " ")
+	for _, e := range [][2]string{{"sglang", SGLang}, {"vllm", VLLM}, {"trtllm", "trtllm"}, {"llama_cpp", "llama.cpp"}, {"llama-server", "llama.cpp"}, {"transformers", "transformers"}} {
+		if strings.Contains(joined, e[0]) {
+			c.engine = e[1]
+			break
+		}
 	}
 	return c, nil
 }

@@ -91,6 +91,7 @@ var failures = []failure{
 	fails(`ModuleNotFoundError: No module named '?(\w[\w.]*)|No module named (\w[\w.]*)`, "a Python package is missing", func(m []string) string {
 		return fmt.Sprintf("install %s for the Python that serves, or name another by its path in --server", m[1]+m[2])
 	}),
+	fails(`requires .?(\w+).{0,3}[.,] You can install it with|requires the following packages|Missing dependencies for`, "a Python package is missing", say("install what the line names for the Python that serves")),
 	fails(`error: (?:unrecognized arguments|argument|the following arguments are required).*`, "the engine does not understand its arguments", say("compare them with the engine's version: vllm serve --help, python3 -m sglang.launch_server --help")),
 	fails(`Error: No such option|Got unexpected extra argument|No such command`, "the server does not understand its arguments", say("compare them with the program's --help")),
 	fails(`NCCL error|ncclInternalError|ncclUnhandledCudaError|ncclSystemError`, "the GPUs cannot talk to each other", say("NCCL_DEBUG=INFO tells more; try --disable-custom-all-reduce, or fewer GPUs")),

@@ -253,15 +253,17 @@ func (h *Host) await(ctx context.Context, arm string, c *command, p *process, at
 }
 
 // healthy asks a server whether it can take requests. vLLM listens only when it
-// can; SGLang, llama.cpp and TGI listen before that and say 503 at /health. A
-// server without /health is healthy when it lists its models, one that lists none
-// when /health is well.
+// can; SGLang, llama.cpp and TGI listen before that and say 503 at /health. Where
+// /health is well nothing else is asked: the list of models fails on servers that
+// work. A server without /health is healthy when it lists its models.
 func (h *Host) healthy(ctx context.Context, arm, root string) (ok bool, why string) {
 	health, err := h.status(ctx, arm, root+"/health")
-	if err != nil {
+	switch {
+	case err != nil:
 		return false, "it does not listen yet"
-	}
-	if health >= 500 {
+	case health == http.StatusOK:
+		return true, ""
+	case health >= 500:
 		return false, fmt.Sprintf("/health says %d", health)
 	}
 	models, err := h.status(ctx, arm, root+"/v1/models")
@@ -270,10 +272,8 @@ func (h *Host) healthy(ctx context.Context, arm, root string) (ok bool, why stri
 		return false, "/v1/models does not answer"
 	case models == http.StatusOK, models == http.StatusUnauthorized, models == http.StatusForbidden:
 		return true, "" // a key that is refused is said by the first request, with the fix
-	case models == http.StatusNotFound && health == http.StatusOK:
-		return true, ""
 	}
-	return false, fmt.Sprintf("/v1/models says %d", models)
+	return false, fmt.Sprintf("/health says %d, and /v1/models %d", health, models)
 }
 
 func (h *Host) status(ctx context.Context, arm, url string) (int, error) {

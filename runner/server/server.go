@@ -273,20 +273,23 @@ func (s *Server) Facts() servers.Facts {
 	return s.facts
 }
 
-// EndedError says that a server ended while it was needed.
-type EndedError struct{ *StartError }
-
-// Identity implements [servers.Server]. The error is an [*EndedError] when the
-// process is no more.
+// Identity implements [servers.Server].
 func (s *Server) Identity(ctx context.Context) (endpoint.Identity, error) {
 	s.mu.Lock()
 	proc, client, facts := s.proc, s.client, s.facts
 	s.mu.Unlock()
 	if how, ended := proc.ended(); ended {
-		return endpoint.Identity{}, &EndedError{startError(s.arm.Name, proc.command, proc.log, 0, "ended while it was needed ("+how+")")}
+		return endpoint.Identity{}, s.endedError(proc, how)
 	}
 	id, err := client.Identity(ctx)
 	if err != nil {
+		// Its connections close before its end is known.
+		select {
+		case <-proc.gone:
+			return id, s.endedError(proc, proc.how)
+		case <-ctx.Done():
+		case <-time.After(s.host.cfg.Grace/10 + time.Second):
+		}
 		return id, err
 	}
 	fill := func(to *string, v string) {
@@ -317,6 +320,10 @@ func (s *Server) Identity(ctx context.Context) (endpoint.Identity, error) {
 		id.GPUUUIDs, id.Driver = s.lease.uuids(), s.lease.gpus[0].Driver
 	}
 	return id, nil
+}
+
+func (s *Server) endedError(p *process, how string) error {
+	return &servers.EndedError{Err: startError(s.arm.Name, p.command, p.log, 0, "ended while it was needed ("+how+")")}
 }
 
 // Restart implements [servers.Server].

@@ -13,6 +13,7 @@ import (
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/suites"
 	"github.com/repromill/repromill/suites/compare"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 // Wish is what somebody wants to know of a model, as the command line and stored
@@ -33,6 +34,8 @@ type Wish struct {
 	Judge     bool     `json:"judge,omitempty"`      // a judge model is at hand
 	// Flags are the serving flags by arm or model, where they are known.
 	Flags map[string]string `json:"flags,omitempty"`
+	// Load is what a throughput suite is to measure.
+	Load *throughput.Wish `json:"load,omitempty"`
 }
 
 // UserError is a mistake of the user's, with the fix.
@@ -178,6 +181,9 @@ func (w *Wish) suite(d suites.Definition, variant string, arms []spec.Arm) (spec
 	if len(arms) > 1 {
 		s.Compare = w.terms(s)
 	}
+	if d.Excluded != "" {
+		s.Reasons = append(s.Reasons, "left out: "+d.Excluded)
+	}
 	return s, nil
 }
 
@@ -227,7 +233,7 @@ func (w *Wish) settings(arms []spec.Arm) ([]spec.Setting, error) {
 			return nil, err
 		}
 		parsed = append(parsed, a)
-		arms[i].Flags = strings.Fields(command)
+		arms[i].Flags, _ = model.Words(command) // ParseArm has read it
 		if arms[i].Engine == "" {
 			arms[i].Engine, arms[i].EngineVersion = a.Engine, a.Version
 		}

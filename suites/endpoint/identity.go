@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -150,7 +151,9 @@ func (c *Client) served(ctx context.Context) (string, error) {
 func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	list, err := c.models(ctx)
 	var e *Error
-	if err != nil && !(errors.As(err, &e) && e.Kind == Unknown) { // not every server lists its models
+	// Not every server lists its models, and some fail to (HTTP 500) while they
+	// serve them.
+	if err != nil && !(errors.As(err, &e) && (e.Kind == Unknown || e.Status == http.StatusInternalServerError)) {
 		return Identity{}, err
 	}
 	id := Identity{Model: c.c.Model}

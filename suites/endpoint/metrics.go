@@ -51,6 +51,8 @@ func (m Metrics) describe(id *Identity) {
 			if err1 == nil && err2 == nil && blocks > 0 && size > 0 && blocks < 1<<40 && size < 1<<20 {
 				id.KVTokens = blocks * size
 			}
+		case "repromill:engine_info": // of the embedded engine: what it multiplies, and with what
+			id.Kernel = clipped(strings.TrimSpace(s.Labels["math"] + " " + s.Labels["kernel"]))
 		}
 		if strings.HasPrefix(s.Name, "vllm:") && id.Engine == "" {
 			id.Engine = "vllm"

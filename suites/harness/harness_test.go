@@ -412,6 +412,17 @@ func TestShardsAndMerge(t *testing.T) {
 	if part, err := harness.Merge(t.Context(), whole, dirs[0]); err != nil || part.Used != 33 {
 		t.Errorf("the first shard alone: %d questions, %v", part.Used, err)
 	}
+	once := whole
+	once.Terms.Method = "tost"
+	dir := t.TempDir()
+	c := once
+	c.Dir, c.Shard = dir, harness.Shard{Index: 0, Of: 3}
+	if r := run(t, c); len(r.Comparisons) != 0 || r.Used != 33 {
+		t.Errorf("a shard alone compares: %+v", r.Comparisons)
+	}
+	if part, err := harness.Merge(t.Context(), once, dir); err != nil || len(part.Comparisons) != 0 || len(part.Warnings) != 1 {
+		t.Errorf("a method that decides once compared the first shard: %+v, %v", part.Comparisons, err)
+	}
 	other := whole
 	other.Seed = 8
 	if _, err := harness.Merge(t.Context(), other, dirs...); err == nil {

@@ -39,7 +39,6 @@ type chunk struct {
 type answer struct {
 	rec   *Record
 	epoch int64 // the cell's start, of the clock
-	done  bool  // [DONE] was sent
 	count int   // completion tokens counted as it goes
 	lag   *Lag  // of the cell; may be nil
 	c     chunk // kept between events, to spare allocations
@@ -47,7 +46,6 @@ type answer struct {
 
 func (a *answer) event(data []byte, at int64) error {
 	if bytes.Equal(data, []byte("[DONE]")) {
-		a.done = true
 		return nil // the body's end follows, and the connection can be kept
 	}
 	c := &a.c

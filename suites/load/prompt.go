@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Words makes prompts of random common words. It is a [Prompter]. Prompts of
@@ -22,7 +24,16 @@ type Words struct {
 	EOS        bool           // let the model stop by itself; else ignore_eos and min_tokens are sent
 	PerWord    float64        // tokens of a word, 0 for 1
 	Overhead   float64        // tokens of the template around the prompt
+	// Without are fields that are left out because the server refuses requests
+	// that have them; Calibrate finds them.
+	Without []string
 }
+
+// optional are the fields of a request that a server may refuse. Without the
+// first two a model ends its output where it likes.
+var optional = []string{"ignore_eos", "min_tokens", "stream_options", "continuous_usage_stats"}
+
+func (w Words) sends(field string) bool { return !slices.Contains(w.Without, field) }
 
 // Body implements [Prompter].
 func (w Words) Body(r Request) ([]byte, string, error) {
@@ -47,13 +58,19 @@ func (w Words) Body(r Request) ([]byte, string, error) {
 	} else {
 		fmt.Fprintf(&b, `,"prompt":"%s"`, text)
 	}
-	fmt.Fprintf(&b, `,"max_tokens":%d,"stream":true,"stream_options":{"include_usage":true`, r.OSL)
-	if w.Continuous {
-		b.WriteString(`,"continuous_usage_stats":true`)
+	fmt.Fprintf(&b, `,"max_tokens":%d,"stream":true`, r.OSL)
+	if w.sends("stream_options") {
+		b.WriteString(`,"stream_options":{"include_usage":true`)
+		if w.Continuous && w.sends("continuous_usage_stats") {
+			b.WriteString(`,"continuous_usage_stats":true`)
+		}
+		b.WriteByte('}')
 	}
-	b.WriteByte('}')
-	if !w.EOS {
-		fmt.Fprintf(&b, `,"ignore_eos":true,"min_tokens":%d`, r.OSL)
+	if !w.EOS && w.sends("ignore_eos") {
+		b.WriteString(`,"ignore_eos":true`)
+	}
+	if !w.EOS && w.sends("min_tokens") {
+		fmt.Fprintf(&b, `,"min_tokens":%d`, r.OSL)
 	}
 	for k, v := range w.Extra {
 		enc, err := json.Marshal(v)
@@ -71,8 +88,9 @@ func (w Words) Body(r Request) ([]byte, string, error) {
 var common = bytes.Fields([]byte(`time year people way day man thing woman life child world school state family student group country problem hand part place case week company system program question work government number night point home water room mother area money story fact month lot right study book eye job word business issue side kind head house service friend father power hour game line end member law car city community name president team minute idea kid body information back parent face others level office door health person art war history party result change morning reason research girl guy moment air teacher force education foot boy age policy process music market sense nation plan college interest death experience effect use class control care field development role effort rate heart drug show leader light voice wife police mind price report decision son view relationship town road arm difference value building action season society tax director position player record paper space ground form event matter center site project activity table court oil situation cost industry figure street image phone data picture practice piece land product doctor wall patient worker news test movie north love support technology step baby computer type attention film tree source hair window culture chance brother energy period course summer plant opportunity term letter condition choice rule daughter south husband floor campaign material population call economy hospital church risk fire future bank west sport board subject officer rest deal`))
 
 // Calibrate learns from an endpoint how many tokens a word takes and how many
-// the template adds: it sends two prompts and reads usage. Servers without usage
-// leave w as it was, with an error that says so.
+// the template adds: it sends two prompts and reads usage. Fields that the server
+// refuses by name are left out from there on. Servers without usage leave the
+// lengths as they were, with an error that says so.
 func (w Words) Calibrate(ctx context.Context, to Sender, seed uint64) (Words, error) {
 	w.PerWord, w.Overhead = 1, 0
 	ask := func(words int, seed uint64) (float64, error) {
@@ -82,6 +100,13 @@ func (w Words) Calibrate(ctx context.Context, to Sender, seed uint64) (Words, er
 		}
 		a := answer{rec: newRecord(0, Request{})}
 		got, err := to.Do(ctx, body, a.event)
+		for err == nil && (got.Status == 400 || got.Status == 422) && w.refuse(string(got.Body)) {
+			if body, _, err = w.Body(Request{ISL: words, OSL: 1, Seed: seed}); err != nil {
+				return 0, err
+			}
+			a = answer{rec: newRecord(0, Request{})}
+			got, err = to.Do(ctx, body, a.event)
+		}
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("send prompt: %w", err)
@@ -105,6 +130,18 @@ func (w Words) Calibrate(ctx context.Context, to Sender, seed uint64) (Words, er
 		w.PerWord, w.Overhead = per, s-per*short
 	}
 	return w, nil
+}
+
+// refuse leaves out the optional fields that a server's complaint names, and
+// reports whether there was one that had been sent.
+func (w *Words) refuse(complaint string) (found bool) {
+	for _, f := range optional {
+		if w.sends(f) && strings.Contains(complaint, f) {
+			w.Without = append(w.Without, f)
+			found = true
+		}
+	}
+	return found
 }
 
 var errNoUsage = errors.New("the server sends no usage, so input lengths cannot be set exactly")

@@ -3,7 +3,6 @@ package ruler
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -374,55 +373,22 @@ func TestSearch(t *testing.T) {
 	}
 }
 
-func all(list ...string) suites.Item {
-	b, _ := json.Marshal(list)
-	return suites.Item{ID: "vt/0001", Category: "vt", Reference: string(b)}
-}
-
-func TestOfficial(t *testing.T) {
-	it := all("ABCDE", "FGHIJ")
-	qa := it
-	qa.Category = "qa_1"
-	suitetest.Grader(t, Official(), []suitetest.Case{
-		{Name: "all", Item: it, Text: "abcde and fghij", Want: suites.Grade{Outcome: suites.Correct, Score: 1, Stage: 1, Extracted: "ABCDE, FGHIJ"}},
-		{Name: "half", Item: it, Text: "FGHIJ", Want: suites.Grade{Outcome: suites.Wrong, Score: .5, Stage: 2, Extracted: "FGHIJ"}},
-		{Name: "none", Item: it, Text: "KLMNO", Want: suites.Grade{Outcome: suites.Wrong, Stage: 3, Weak: true}},
-		{Name: "blank", Item: it, Text: "\n", Want: suites.Grade{Outcome: suites.Empty}},
-		{Name: "one spelling of an answer", Item: qa, Text: "it is fghij", Want: suites.Grade{Outcome: suites.Correct, Score: 1, Stage: 2, Extracted: "FGHIJ"}},
-	})
-	suitetest.Grader(t, All(), []suitetest.Case{{Name: "half of the spellings", Item: qa, Text: "it is fghij", Want: suites.Grade{Outcome: suites.Wrong, Score: .5, Stage: 2, Extracted: "FGHIJ"}}})
-	suitetest.Grader(t, Part(), []suitetest.Case{{Name: "any", Item: it, Text: "it is fghij", Want: suites.Grade{Outcome: suites.Correct, Score: 1, Stage: 2, Extracted: "FGHIJ"}}})
-	for _, bad := range []suites.Item{{Reference: "[]"}, all("a", " "), {Reference: ""}} {
-		if Official().(suites.Checker).Check(bad) == nil {
-			t.Errorf("%q can be graded", bad.Reference)
+// FuzzEssay puts a sentence into any text: it stands there once, and no word of the
+// text is lost.
+func FuzzEssay(f *testing.F) {
+	f.Add("One. Two! Three", uint16(50), uint8(40))
+	f.Add("\u2028\xff . ' \" )", uint16(7), uint8(100))
+	f.Fuzz(func(t *testing.T, text string, size uint16, depth uint8) {
+		e, err := newEssay([]string{text + strings.Repeat(" word.", 100)})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-}
-
-func FuzzGraders(f *testing.F) {
-	f.Add("ABCDE", `["abcde"]`)
-	f.Add("\xff", "[")
-	f.Add("İ", `["i"]`)
-	f.Fuzz(func(t *testing.T, text, reference string) {
-		it := suites.Item{Category: "qa_2", Reference: reference}
-		for _, g := range Graders() {
-			if g.(suites.Checker).Check(it) == nil {
-				suitetest.Sound(t, g, it, text)
-			}
+		n := int(size)%2000 + 1
+		got := e.with(n, []string{"NEEDLE!"}, []int{int(depth) % 101})
+		if words := len(strings.Fields(got)); words != n+1 || !strings.Contains(got, " NEEDLE! ") {
+			t.Errorf("%d words of %d at %d %%", words, n, depth%101)
 		}
 	})
-}
-
-func BenchmarkRunaway(b *testing.B) {
-	for name, unit := range map[string]string{"prefixes": "ABCD ", "letters": "A", "accents": "é"} {
-		text := strings.Repeat(unit, 160_000/len(unit))
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(int64(len(text)))
-			for b.Loop() {
-				Official().Grade(all("ABCDE", "FGHIJ", strings.Repeat("A", 200)+"B"), text)
-			}
-		})
-	}
 }
 
 // BenchmarkMake makes prompts of 131,072 tokens.

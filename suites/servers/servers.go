@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/results/schema"
 	"github.com/repromill/repromill/suites/endpoint"
 )
 
@@ -79,6 +80,18 @@ func (f Facts) Kernel() string {
 	return s
 }
 
+// Describe adds to a row of the servers table what a log says of starting.
+func (f Facts) Describe(row *schema.ServerRow) {
+	for _, t := range []struct {
+		to *schema.Opt[float64]
+		s  float64
+	}{{&row.LoadS, f.LoadS}, {&row.CompileS, f.CompileS}, {&row.CaptureS, f.GraphS}, {&row.ReadyS, f.ReadyS}} {
+		if t.s > 0 {
+			*t.to = schema.Some(t.s)
+		}
+	}
+}
+
 // Foreign is a server that somebody else started.
 type Foreign struct {
 	Arm    string // for messages
@@ -103,6 +116,14 @@ func (f Foreign) Restart(context.Context) error {
 
 // Stop implements [Server]; the server goes on.
 func (f Foreign) Stop(context.Context) error { f.Client.Close(); return nil }
+
+// EndedError says that a server of ours ended while it was needed.
+type EndedError struct{ Err error }
+
+func (e *EndedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what its log tells of the reason.
+func (e *EndedError) Unwrap() error { return e.Err }
 
 // NotOursError refuses to restart a server that somebody else started.
 type NotOursError struct{ Arm, URL string }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
+	"unicode"
 
 	"github.com/repromill/repromill/runner/engine"
 	"github.com/repromill/repromill/runner/engine/chat"
@@ -39,6 +41,8 @@ type request struct {
 	Logprobs            json.RawMessage      `json:"logprobs"`
 	TopLogprobs         *int                 `json:"top_logprobs"`
 	TemplateKwargs      map[string]any       `json:"chat_template_kwargs"`
+	AddGeneration       *bool                `json:"add_generation_prompt"`
+	ContinueFinal       bool                 `json:"continue_final_message"`
 	ReturnTokens        bool                 `json:"return_token_ids"`
 
 	// What is not done, and refused unless it has no effect.
@@ -56,6 +60,11 @@ type request struct {
 	GuidedChoice   json.RawMessage `json:"guided_choice"`
 	GuidedGrammar  json.RawMessage `json:"guided_grammar"`
 	Structured     json.RawMessage `json:"structured_outputs"`
+	PromptLogprobs json.RawMessage `json:"prompt_logprobs"`
+	AllowedIDs     []any           `json:"allowed_token_ids"`
+	BadWords       []any           `json:"bad_words"`
+	Truncate       json.RawMessage `json:"truncate_prompt_tokens"`
+	KeepStop       bool            `json:"include_stop_str_in_output"`
 }
 
 // refusal is an answer with a status other than 200.
@@ -125,7 +134,9 @@ func (q *request) unsupported() error {
 		"best_of": q.BestOf != nil && *q.BestOf > 1, "suffix": q.Suffix != "", "use_beam_search": q.BeamSearch, "tools": len(q.Tools) > 0,
 		"response_format": given(q.ResponseFormat) && format.Type != "text",
 		"guided_json":     given(q.GuidedJSON), "guided_regex": given(q.GuidedRegex), "guided_choice": given(q.GuidedChoice), "guided_grammar": given(q.GuidedGrammar),
-		"structured_outputs": given(q.Structured),
+		"structured_outputs": given(q.Structured), "prompt_logprobs": given(q.PromptLogprobs), "truncate_prompt_tokens": given(q.Truncate),
+		"allowed_token_ids": len(q.AllowedIDs) > 0, "bad_words": len(q.BadWords) > 0, "include_stop_str_in_output": q.KeepStop,
+		"echo in a chat": q.Echo && len(q.Messages) > 0,
 	} {
 		if asked {
 			return bad("%s is not supported by this engine", name)
@@ -156,13 +167,45 @@ func (s *Server) chatPrompt(q *request) ([]prompt, error) {
 		}
 		messages[i] = chat.Message{Role: q.Messages[i].Role, Content: text}
 	}
-	text, err := s.template.Render(messages, q.TemplateKwargs)
+	text, err := s.render(q, messages)
 	if err != nil {
 		return nil, bad("%v", err)
 	}
 	// The template writes the beginning of the text itself.
 	ids, err := s.encode(text, q.AddSpecial != nil && *q.AddSpecial)
 	return []prompt{{text, ids}}, err
+}
+
+// render gives the text of a conversation. To continue its last message, what the
+// template puts after that is cut off (huggingface/transformers
+// src/transformers/utils/chat_template_utils.py).
+func (s *Server) render(q *request, messages []chat.Message) (string, error) {
+	extra := maps.Clone(q.TemplateKwargs)
+	if extra == nil {
+		extra = map[string]any{}
+	}
+	generate := q.AddGeneration == nil || *q.AddGeneration
+	if q.ContinueFinal && generate {
+		if q.AddGeneration != nil {
+			return "", errors.New("continue_final_message and add_generation_prompt exclude each other")
+		}
+		generate = false
+	}
+	extra["add_generation_prompt"] = generate
+	text, err := s.template.Render(messages, extra)
+	if err != nil || !q.ContinueFinal {
+		return text, err
+	}
+	last := messages[len(messages)-1].Content
+	at := strings.LastIndex(text, strings.TrimSpace(last))
+	if strings.TrimSpace(last) == "" || at < 0 {
+		return "", errors.New("the last message cannot be continued: the template does not write it as it is")
+	}
+	end := at + len(strings.TrimSpace(last))
+	if rest := last[len(strings.TrimRightFunc(last, unicode.IsSpace)):]; strings.HasPrefix(text[end:], rest) {
+		end += len(rest)
+	}
+	return text[:end], nil
 }
 
 // encode refuses a text that cannot fit before it takes its time.

@@ -43,9 +43,10 @@ func (w *workspace) rotate(x []float32, position int) {
 		}
 		return
 	}
-	var t [4][512]float32
-	for done := 0; done < r.half; done += 512 {
-		n := min(512, r.half-done)
+	const piece = 64 // as large as the half of usual heads
+	var t [4][piece]float32
+	for done := 0; done < r.half; done += piece {
+		n := min(piece, r.half-done)
 		for i := range n {
 			c, s := cos[done+i], sin[done+i]
 			t[0][i], t[1][i] = a[done+i]*c, b[done+i]*s

@@ -101,7 +101,7 @@ type extraConfig struct {
 	UseSliding    *bool           `json:"use_sliding_window"`
 }
 
-// maxRounds bounds layers and sizes to what the engine is for.
+// Bounds of what the engine is for.
 const (
 	maxHidden = 1 << 15
 	maxVocab  = 1 << 20

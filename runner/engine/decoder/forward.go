@@ -233,9 +233,7 @@ func (w *workspace) swiglu(gate, up []float32) {
 	n := (len(gate) + piece - 1) / piece
 	work := func(_, i int) {
 		g, u := gate[i*piece:min(len(gate), (i+1)*piece)], up[i*piece:]
-		for j, v := range g {
-			g[j] = kernel.SiLU(v)
-		}
+		kernel.SiLU(g)
 		w.round(g)
 		for j := range g {
 			g[j] *= u[j]
@@ -290,7 +288,7 @@ func (w *workspace) linear(x []float32, n int, targets ...target) {
 	}
 }
 
-// Format is what weights and inputs of the layers are multiplied in, as
+// Math is what weights and inputs of the layers are multiplied in, as
 // [model.Scheme.Math] writes it: w16a16, w8a8, w4a16, w4a4, or mixed.
 func (m *Model) Math() string {
 	out := ""

@@ -1,56 +1,11 @@
 package decoder
 
 import (
-	"encoding/json"
-	"math"
-	"os"
 	"testing"
 
 	"github.com/repromill/repromill/planner/model"
 	"github.com/repromill/repromill/runner/engine/enginetest"
 )
-
-// golden is what transformers computed; testdata/golden.py made it.
-type golden struct {
-	Tokens    []int32 `json:"tokens"`
-	Positions []int   `json:"positions"`
-	Models    map[string]struct {
-		Config   json.RawMessage `json:"config"`
-		Float32  [][]float32     `json:"float32"`
-		BFloat16 [][]float32     `json:"bfloat16"`
-		Eager    [][]float32     `json:"bfloat16_eager"`
-		FP8      [][]float32     `json:"fp8"`
-		NVFP4    [][]float32     `json:"nvfp4"`
-		W4A4     [][]float32     `json:"nvfp4-w4a4"`
-	} `json:"models"`
-}
-
-func readGolden(t *testing.T) *golden {
-	t.Helper()
-	b, err := os.ReadFile("testdata/golden.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var g golden
-	if err := json.Unmarshal(b, &g); err != nil {
-		t.Fatal(err)
-	}
-	return &g
-}
-
-// checkpoint writes the model that golden.py made.
-func (g *golden) checkpoint(t testing.TB, name string) string {
-	t.Helper()
-	dir := t.TempDir()
-	var s enginetest.Shape
-	if err := json.Unmarshal(g.Models[name].Config, &s); err != nil {
-		t.Fatal(err)
-	}
-	if err := enginetest.Write(dir, name, s, g.Models[name].Config); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
 
 // logits computes those of all tokens of a sequence, in steps of so many tokens.
 func logits(t testing.TB, m *Model, tokens []int32, step, threads int) [][]float32 {
@@ -77,25 +32,6 @@ func logits(t testing.TB, m *Model, tokens []int32, step, threads int) [][]float
 	return out
 }
 
-// distance is the largest and the root mean square difference.
-func distance(a, b [][]float32) (most, rms float64) {
-	n := 0
-	for i := range a {
-		for j := range a[i] {
-			d := math.Abs(float64(a[i][j]) - float64(b[i][j]))
-			most, rms, n = max(most, d), rms+d*d, n+1
-		}
-	}
-	return most, math.Sqrt(rms / float64(n))
-}
-
-func (g *golden) pick(all [][]float32) (out [][]float32) {
-	for _, p := range g.Positions {
-		out = append(out, all[p])
-	}
-	return out
-}
-
 // TestGoldenLogits holds the logits to those of transformers. The logits are of
 // size 1.
 //
@@ -109,25 +45,25 @@ func (g *golden) pick(all [][]float32) (out [][]float32) {
 // itself, which round at the same points but one, lie from each other: a little
 // nearer to either than that, and nearer than either is to float32.
 func TestGoldenLogits(t *testing.T) {
-	g := readGolden(t)
+	g := enginetest.ReadGolden(t)
 	for name, want := range g.Models {
 		t.Run(name, func(t *testing.T) {
-			dir := g.checkpoint(t, name)
+			dir := g.Checkpoint(t, name)
 			m, err := Load(t.Context(), model.Folder(dir), LoadConfig{Float32: true})
 			if err != nil {
 				t.Fatal(err)
 			}
-			exact := g.pick(logits(t, m, g.Tokens, len(g.Tokens), 1))
-			if most, rms := distance(exact, want.Float32); most > 2e-5 {
+			exact := g.Pick(logits(t, m, g.Tokens, len(g.Tokens), 1))
+			if most, rms := enginetest.Distance(exact, want.Float32); most > 2e-5 {
 				t.Errorf("float32: off by %.3g at most, %.3g in the mean", most, rms)
 			}
 			if m, err = Load(t.Context(), model.Folder(dir), LoadConfig{}); err != nil {
 				t.Fatal(err)
 			}
-			got := g.pick(logits(t, m, g.Tokens, len(g.Tokens), 1))
-			_, yard := distance(want.BFloat16, want.Eager)
-			most, rms := distance(got, want.BFloat16)
-			_, bf16 := distance(want.BFloat16, want.Float32)
+			got := g.Pick(logits(t, m, g.Tokens, len(g.Tokens), 1))
+			_, yard := enginetest.Distance(want.BFloat16, want.Eager)
+			most, rms := enginetest.Distance(got, want.BFloat16)
+			_, bf16 := enginetest.Distance(want.BFloat16, want.Float32)
 			t.Logf("bf16: off by %.2g in the mean, %.2g at most; transformers' own differ by %.2g, BF16 lies %.2g from float32", rms, most, yard, bf16)
 			if rms > 0.9*yard || rms > bf16 || most > 0.0625 {
 				t.Errorf("bf16: off by %.2g in the mean, %.2g at most; transformers' own differ by %.2g, BF16 lies %.2g from float32", rms, most, yard, bf16)
@@ -139,15 +75,15 @@ func TestGoldenLogits(t *testing.T) {
 // TestStepsDoNotChangeLogits computes a sequence at once, in chunks, token by
 // token, and on two threads: the bits are the same.
 func TestStepsDoNotChangeLogits(t *testing.T) {
-	g := readGolden(t)
-	m, err := Load(t.Context(), model.Folder(g.checkpoint(t, "qwen3")), LoadConfig{})
+	g := enginetest.ReadGolden(t)
+	m, err := Load(t.Context(), model.Folder(g.Checkpoint(t, "qwen3")), LoadConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := logits(t, m, g.Tokens, len(g.Tokens), 1)
 	for _, step := range []int{1, 3, 17} {
 		for _, threads := range []int{1, 2} {
-			if most, _ := distance(logits(t, m, g.Tokens, step, threads), want); most != 0 {
+			if most, _ := enginetest.Distance(logits(t, m, g.Tokens, step, threads), want); most != 0 {
 				t.Errorf("steps of %d on %d threads: off by %g", step, threads, most)
 			}
 		}
@@ -157,8 +93,8 @@ func TestStepsDoNotChangeLogits(t *testing.T) {
 // TestSequencesDoNotChangeEachOther computes sequences of different lengths
 // together, among them one whose blocks lie apart, and each alone.
 func TestSequencesDoNotChangeEachOther(t *testing.T) {
-	g := readGolden(t)
-	m, err := Load(t.Context(), model.Folder(g.checkpoint(t, "llama")), LoadConfig{})
+	g := enginetest.ReadGolden(t)
+	m, err := Load(t.Context(), model.Folder(g.Checkpoint(t, "llama")), LoadConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +122,7 @@ func TestSequencesDoNotChangeEachOther(t *testing.T) {
 		}
 		for i := range seqs {
 			alone := logits(t, m, slots[i].Tokens, 64, 1)
-			if most, _ := distance(out[i:i+1], alone[len(alone)-1:]); most != 0 {
+			if most, _ := enginetest.Distance(out[i:i+1], alone[len(alone)-1:]); most != 0 {
 				t.Errorf("%d threads, sequence %d: off by %g", threads, i, most)
 			}
 			c.Release(&seqs[i])

@@ -41,7 +41,7 @@ var (
 )
 
 // Tiny is a model of 100,000 parameters.
-var Tiny = Shape{Type: "qwen3", Hidden: 64, Intermediate: 96, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 32, Vocab: 256, Context: 256, Eps: 1e-6, Tied: true, Theta: 10000, EOS: 0, DType: "bfloat16"}
+var Tiny = Shape{Type: "qwen3", Hidden: 64, Intermediate: 96, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 32, Vocab: 320, Context: 256, Eps: 1e-6, Tied: true, Theta: 10000, EOS: 0, DType: "bfloat16"}
 
 // Tensor is one tensor of a checkpoint.
 type Tensor struct {
@@ -85,8 +85,8 @@ func (s *Shape) Tensors() []Tensor {
 	return out
 }
 
-// Values are those of a tensor: uniform, by SplitMix64 (Steele, Lea, Flood,
-// OOPSLA 2014) from the FNV-1a hash of its name.
+// Values are those of a tensor: sums of four uniform ones, by SplitMix64 (Steele,
+// Lea, Flood, OOPSLA 2014) from the FNV-1a hash of its name.
 func Values(model, name string, shape []int, each func(v float32)) {
 	h := uint64(0xCBF29CE484222325)
 	for _, c := range []byte(model + "/" + name) {
@@ -101,7 +101,7 @@ func Values(model, name string, shape []int, each func(v float32)) {
 	case strings.Contains(name, "norm"):
 		spread, middle = 0.5, 1
 	case len(shape) > 1:
-		spread = 1.7 / math.Sqrt(float64(shape[len(shape)-1]))
+		spread = 3.4 / math.Sqrt(float64(shape[len(shape)-1]))
 	}
 	for range n {
 		h += 0x9E3779B97F4A7C15
@@ -109,7 +109,7 @@ func Values(model, name string, shape []int, each func(v float32)) {
 		z = (z ^ z>>30) * 0xBF58476D1CE4E5B9
 		z = (z ^ z>>27) * 0x94D049BB133111EB
 		z ^= z >> 31
-		unit := float64(z>>40) / (1 << 24)
+		unit := float64(z&0xFFFF+z>>16&0xFFFF+z>>32&0xFFFF+z>>48) / (1 << 18)
 		each(float32((unit-0.5)*2*spread + middle))
 	}
 }

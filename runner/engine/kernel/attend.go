@@ -24,7 +24,12 @@ func Scores(scores []float32, stride int, queries, keys []float32, n, group, dim
 				}
 			}
 			for b := range width {
-				copy(scores[(g+b)*stride+i:][:rows], out[b*4:])
+				to := scores[(g+b)*stride+i:]
+				if rows == 4 {
+					*(*[4]float32)(to) = *(*[4]float32)(out[b*4:])
+				} else {
+					copy(to[:rows], out[b*4:])
+				}
 			}
 			g += width
 		}
@@ -38,9 +43,15 @@ func Exps(s []float32, scale float32) (sum float32) {
 	for _, v := range s {
 		top = max(top, v)
 	}
-	for i, v := range s {
-		e := exp((v - top) * scale)
-		s[i] = e
+	done := 0
+	if accelerated && len(s) >= lanes {
+		done = len(s) &^ (lanes - 1)
+		expRow(&s[0], done, top, scale)
+	}
+	for i := done; i < len(s); i++ {
+		s[i] = exp((s[i] - top) * scale)
+	}
+	for _, e := range s {
 		sum += e
 	}
 	return sum
@@ -65,13 +76,21 @@ func exp(x float32) float32 {
 	return p * math.Float32frombits(uint32(int32(n)+127)<<23)
 }
 
-// SiLU is x/(1+e^-x) (Elfwing, Uchibe, Doya, arXiv 1702.03118).
-func SiLU(x float32) float32 {
-	if x >= 0 {
-		return x / (1 + exp(-x))
+// SiLU replaces values by x/(1+e^-x) (Elfwing, Uchibe, Doya, arXiv 1702.03118).
+func SiLU(x []float32) {
+	done := 0
+	if accelerated && len(x) >= lanes {
+		done = len(x) &^ (lanes - 1)
+		siluRow(&x[0], done)
 	}
-	e := exp(x)
-	return x * e / (1 + e)
+	for i := done; i < len(x); i++ {
+		if v := x[i]; v >= 0 {
+			x[i] = v / (1 + exp(-v))
+		} else {
+			e := exp(v)
+			x[i] = v * e / (1 + e)
+		}
+	}
 }
 
 // Mix adds n values, rows of dim, each multiplied with its weight.

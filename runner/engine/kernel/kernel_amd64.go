@@ -52,3 +52,14 @@ func dotBF16x4(w *byte, stride int, x *float32, k int, out *float32)
 //
 //go:noescape
 func mixRows(out, v, p *float32, rows, dim int)
+
+// expRow replaces n values, a multiple of 8, by e to the power of scale times
+// their distance from top.
+//
+//go:noescape
+func expRow(x *float32, n int, top, scale float32)
+
+// siluRow replaces n values, a multiple of 8, by their SiLU.
+//
+//go:noescape
+func siluRow(x *float32, n int)

@@ -13,3 +13,6 @@ func dot4x1(*float32, *float32, int, *float32)          { panic("no assembly") }
 func dot4x3(*float32, *float32, int, *float32)          { panic("no assembly") }
 func dotBF16x4(*byte, int, *float32, int, *float32)     { panic("no assembly") }
 func mixRows(*float32, *float32, *float32, int, int)    { panic("no assembly") }
+
+func expRow(*float32, int, float32, float32) { panic("no assembly") }
+func siluRow(*float32, int)                  { panic("no assembly") }

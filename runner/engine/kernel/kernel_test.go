@@ -173,6 +173,37 @@ func TestDecode(t *testing.T) {
 	})
 }
 
+// TestRowScales has FP8 with a scale for each row, and inputs with scales.
+func TestRowScales(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	m, w := matrix(t, r, model.FormatFP8, 9, 32)
+	for i := range m.Rows {
+		m.RowScales = append(m.RowScales, m.Scale*float32(i+1))
+	}
+	m.Scale = 0
+	x, row := random(r, 2*m.Cols), make([]float32, m.Cols)
+	plain(t, "all", func(t *testing.T) {
+		out := make([]float32, 2*m.Rows)
+		var s Scratch
+		s.Rows(&Product{Matrix: m, X: x, Out: out, Scales: []float32{1, 0.5}}, 0, m.Rows)
+		for b := range 2 {
+			for i := range m.Rows {
+				m.Row(row, i)
+				want := 0.0
+				for c, v := range row {
+					if math.Abs(float64(v-w[i*m.Cols+c]*float32(i+1))) > 1e-4 {
+						t.Fatalf("value %d of row %d is %g", c, i, v)
+					}
+					want += float64(v) * float64(x[b*m.Cols+c]) / float64(b+1)
+				}
+				if math.Abs(want-float64(out[b*m.Rows+i])) > 1e-3*(1+math.Abs(want)) {
+					t.Errorf("input %d row %d: %g, want %g", b, i, out[b*m.Rows+i], want)
+				}
+			}
+		}
+	})
+}
+
 func TestRoundBF16(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	in := []float32{0, float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN()), math.Float32frombits(0x7FFFFFFF), math.MaxFloat32, 1.00390625, 1.01171875, -1.00390625}
@@ -269,17 +300,40 @@ func TestAttention(t *testing.T) {
 }
 
 func TestExp(t *testing.T) {
-	for x := -86.0; x <= 0; x += 0.0137 {
-		if got, want := float64(exp(float32(x))), math.Exp(float64(float32(x))); math.Abs(got-want) > 3e-7*want {
-			t.Fatalf("exp(%g) = %g, want %g", x, got, want)
+	var in []float32
+	for x := -120.0; x <= 0; x += 0.0137 {
+		in = append(in, float32(x))
+	}
+	in = append(in, 0, -87, -87.1, -1e30, float32(math.Inf(-1)))
+	nan := float32(math.NaN())
+	plain(t, "exp", func(t *testing.T) {
+		got := append([]float32(nil), in...)
+		sum := Exps(got, 1)
+		var all float64
+		for i, x := range in {
+			want := math.Exp(float64(x))
+			all += want
+			if math.Abs(float64(got[i])-want) > 3e-7*want && x > -87 || x < -87.2 && got[i] != 0 {
+				t.Fatalf("exp(%g) = %g, want %g", x, got[i], want)
+			}
 		}
-	}
-	if exp(-1000) != 0 || exp(0) != 1 {
-		t.Fatal("ends of the range")
-	}
-	if got := SiLU(-1000); got != 0 && got == got {
-		t.Fatalf("SiLU(-1000) = %g", got)
-	}
+		if math.Abs(float64(sum)-all) > 1e-4*all {
+			t.Errorf("sum %g, want %g", sum, all)
+		}
+		if broken := []float32{1, nan, 2, 3, 4, 5, 6, 7, 8}; Exps(broken, 1) == 0 {
+			t.Error("a score that is not a number was lost")
+		}
+	})
+	plain(t, "silu", func(t *testing.T) {
+		x := []float32{0, 1, -1, 20, -20, 100, -100, 1e-8, -1e-8, 3, 4, 5, -3}
+		got := append([]float32(nil), x...)
+		SiLU(got)
+		for i, v := range x {
+			if want := float64(v) / (1 + math.Exp(-float64(v))); math.Abs(float64(got[i])-want) > 1e-6*math.Abs(want)+1e-35 {
+				t.Errorf("SiLU(%g) = %g, want %g", v, got[i], want)
+			}
+		}
+	})
 }
 
 func TestMatricesThatDoNotFit(t *testing.T) {

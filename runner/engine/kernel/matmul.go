@@ -140,20 +140,30 @@ func (p *Product) quad(w []float32, row, rows, at, width int) {
 func (p *Product) store(out []float32, row, rows, at, width int) {
 	m := p.Matrix
 	for b := range width {
-		dst := p.Out[(at+b)*m.Rows+row:][:rows]
+		dst, from := p.Out[(at+b)*m.Rows+row:][:rows], out[b*4:][:rows]
 		scale := float32(1)
-		if p.Scales != nil {
-			scale = p.Scales[at+b]
+		if m.Scale != 0 && m.RowScales == nil {
+			scale = m.Scale
 		}
-		for r := range dst {
-			v := out[b*4+r]
-			if s := m.rowScale(row+r) * scale; s != 1 {
-				v *= s
+		if p.Scales != nil {
+			scale *= p.Scales[at+b]
+		}
+		switch {
+		case m.RowScales != nil:
+			for r := range dst {
+				dst[r] = from[r] * (m.RowScales[row+r] * scale)
 			}
-			if m.Bias != nil {
-				v += m.Bias[row+r]
+		case scale == 1 && rows == 4:
+			*(*[4]float32)(dst) = *(*[4]float32)(from)
+		default:
+			for r := range dst {
+				dst[r] = from[r] * scale
 			}
-			dst[r] = v
+		}
+		if m.Bias != nil {
+			for r := range dst {
+				dst[r] += m.Bias[row+r]
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -26,7 +27,7 @@ type Message struct {
 }
 
 // Text is the content of a message: a string, or a list of parts of which the
-// texts count.
+// texts count. With parts of other kinds there is an error beside the text.
 func (m *Message) Text() (string, error) {
 	var t string
 	if len(m.Content) == 0 || json.Unmarshal(m.Content, &t) == nil {
@@ -37,15 +38,16 @@ func (m *Message) Text() (string, error) {
 		Text string `json:"text"`
 	}
 	if err := json.Unmarshal(m.Content, &parts); err != nil {
-		return "", fmt.Errorf("the content of a message is neither a text nor a list of parts")
+		return "", errors.New("the content of a message is neither a text nor a list of parts")
 	}
+	var err error
 	for _, p := range parts {
 		if p.Type != "text" && p.Type != "" {
-			return "", fmt.Errorf("a part of type %.40q is not understood; this model reads text", p.Type)
+			err = fmt.Errorf("a part of type %.40q is not understood; this model reads text", p.Type)
 		}
 		t += p.Text
 	}
-	return t, nil
+	return t, err
 }
 
 // Fail answers with an error in the form of OpenAI.

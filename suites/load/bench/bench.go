@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/repromill/repromill/suites/load"
 	"github.com/repromill/repromill/suites/load/measure"
 	"github.com/repromill/repromill/suites/load/wire"
+	"github.com/repromill/repromill/suites/servers"
 )
 
 // Config says what is measured. URLs is needed.
@@ -38,8 +40,12 @@ type Config struct {
 	NullITL    time.Duration // the pace at which the self-check begins, 0 for 10 ms; a faster server is met by a second check
 	Seed       uint64
 	Poll       time.Duration // of the server's counters, 0 for 1 s
-	Progress   func(Live)    // called a few times a second; may be nil
-	Now        func() time.Time
+	// Identify asks the server of an endpoint what it is, where somebody knows more
+	// of it than the endpoint says; nil asks the endpoint. A [*servers.EndedError]
+	// makes the cell void.
+	Identify func(ctx context.Context, endpoint int) (endpoint.Identity, error)
+	Progress func(Live) // called a few times a second; may be nil
+	Now      func() time.Time
 }
 
 // Bench is a server that is being measured.
@@ -75,7 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Bench, error) {
 			return nil, err
 		}
 		b.sides = append(b.sides, side)
-		id, err := side.Identity(ctx)
+		id, err := b.see(ctx, len(b.sides)-1)
 		if err != nil {
 			b.Close()
 			return nil, err
@@ -112,6 +118,9 @@ func Open(ctx context.Context, cfg Config) (*Bench, error) {
 		b.Warnings = append(b.Warnings, fmt.Sprintf("input lengths are approximate, one token a word: %v", err))
 	}
 	b.words = words
+	if len(words.Without) > 0 {
+		b.Warnings = append(b.Warnings, fmt.Sprintf("the server refuses requests with %s, so they are sent without: outputs may end early, which makes their cells void", strings.Join(words.Without, " and ")))
+	}
 	return b, nil
 }
 
@@ -169,6 +178,7 @@ type Cell struct {
 	PeakQueue  *float64            `json:"peak_waiting,omitempty"`
 
 	Result *load.Result `json:"-"`
+	gone   string       // why a server of ours is no more
 }
 
 // Pool is what one pool of a dual-pool cell got.
@@ -227,6 +237,7 @@ func (b *Bench) Cell(ctx context.Context, spec load.Spec, repeat int) (*Cell, er
 	}
 	after := b.counters(context.WithoutCancel(ctx))
 	c.After = b.identify(context.WithoutCancel(ctx))
+	c.gone = b.gone(context.WithoutCancel(ctx))
 	c.Result, c.Began = res, res.Began
 	b.finish(c, before, after, peaks)
 	if itl := c.Summary.Whole.ITL.P(50); c.Check != nil && ctx.Err() == nil && itl > 0 && c.Summary.Events > measure.Unproven*c.Check.EventsPerS {
@@ -256,6 +267,9 @@ func (b *Bench) finish(c *Cell, before, after []Counters, p peaks) {
 		if ch := c.After[i].Since(c.Before[i]); ch.Changed() {
 			c.Flags = append(c.Flags, measure.Flag{Code: Restarted, Void: true, Message: "the server changed during the cell: " + ch.String()})
 		}
+	}
+	if c.gone != "" {
+		c.Flags = append(c.Flags, measure.Flag{Code: Gone, Void: true, Message: c.gone})
 	}
 	c.PeakKV, c.PeakQueue = p.kv, p.queue
 	for _, f := range c.Flags {
@@ -304,10 +318,33 @@ func mix(seed uint64, name string, repeat int) uint64 {
 	return rand.New(rand.NewPCG(h, 5)).Uint64()
 }
 
+// see asks what the server of an endpoint is.
+func (b *Bench) see(ctx context.Context, i int) (endpoint.Identity, error) {
+	if b.cfg.Identify != nil {
+		return b.cfg.Identify(ctx, i)
+	}
+	return b.sides[i].Identity(ctx)
+}
+
+// gone says why a server that somebody watches is no more, "" if none is.
+func (b *Bench) gone(ctx context.Context) string {
+	if b.cfg.Identify == nil {
+		return ""
+	}
+	for i := range b.sides {
+		var ended *servers.EndedError
+		if _, err := b.cfg.Identify(ctx, i); errors.As(err, &ended) {
+			line, _, _ := strings.Cut(err.Error(), "\n")
+			return line
+		}
+	}
+	return ""
+}
+
 func (b *Bench) identify(ctx context.Context) []endpoint.Identity {
 	out := make([]endpoint.Identity, len(b.sides))
-	for i, s := range b.sides {
-		id, err := s.Identity(ctx)
+	for i := range b.sides {
+		id, err := b.see(ctx, i)
 		if err != nil { // not to be seen is not to have changed
 			id = b.Identities[i]
 		}

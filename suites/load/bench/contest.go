@@ -33,6 +33,7 @@ type Contest struct {
 	Arms     []Arm
 	Specs    []load.Spec
 	Rounds   int
+	First    int  // the round to begin with, those before having been measured
 	Repeats  int  // of each cell on each start
 	Together bool // all arms are up during a round and take turns within it
 	Doing    func(what string)
@@ -58,6 +59,9 @@ func (c Contest) Run(ctx context.Context) ([]compare.Block, error) {
 	defer func() { _ = r.stopAll() }() // after an error; otherwise nothing is up any more
 	steps := compare.Order(len(c.Arms), c.Rounds, c.Repeats, c.Together)
 	for i, s := range steps {
+		if s.Round < c.First {
+			continue
+		}
 		if ctx.Err() != nil {
 			break
 		}
@@ -159,18 +163,46 @@ func (r *contest) stopAll() (err error) {
 	return err
 }
 
-// finish makes blocks of the cells. A cell is taken from its steady window if
-// all its blocks have one, else from the whole run: one figure has one meaning.
-func (r *contest) finish() []compare.Block {
-	uneven := map[string]bool{}
-	for _, m := range r.measured {
-		uneven[m.Cell.Name] = uneven[m.Cell.Name] || m.Cell.Summary.Steady == nil && !m.Cell.Void
+// Observed is a block in both its readings: of the whole run, and of the steady
+// window where there is one.
+type Observed struct {
+	Whole  compare.Block  `json:"whole"`
+	Steady *compare.Block `json:"steady,omitempty"`
+}
+
+// Observe reads a cell for comparison.
+func (m Measured) Observe() Observed {
+	o := Observed{Whole: m.block(false)}
+	if m.Cell.Summary.Steady != nil {
+		b := m.block(true)
+		o.Steady = &b
 	}
-	var out []compare.Block
-	for _, m := range r.measured {
-		out = append(out, m.block(!uneven[m.Cell.Name]))
+	return o
+}
+
+// Blocks chooses a reading for each cell: the steady window if all its blocks
+// have one, else the whole run. One figure has one meaning.
+func Blocks(all []Observed) (out []compare.Block) {
+	uneven := map[string]bool{}
+	for _, o := range all {
+		uneven[o.Whole.Cell] = uneven[o.Whole.Cell] || o.Steady == nil && !o.Whole.Void
+	}
+	for _, o := range all {
+		if o.Steady != nil && !uneven[o.Whole.Cell] {
+			out = append(out, *o.Steady)
+		} else {
+			out = append(out, o.Whole)
+		}
 	}
 	return out
+}
+
+func (r *contest) finish() []compare.Block {
+	var all []Observed
+	for _, m := range r.measured {
+		all = append(all, m.Observe())
+	}
+	return Blocks(all)
 }
 
 func (m Measured) block(steady bool) compare.Block {

@@ -78,6 +78,7 @@ const (
 	Speculative     = "speculative_decoding"
 	OthersLoad      = "other_load"
 	Restarted       = "server_changed"
+	Gone            = "server_ended"
 )
 
 // counterFlags compares a server's counters before and after a cell. sent is

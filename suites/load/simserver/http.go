@@ -89,7 +89,7 @@ func (s *Server) read(q request) (prompt string, tokens int, prefix []uint64) {
 	var b strings.Builder
 	var ids []int
 	for _, m := range q.Messages {
-		text, _ := m.Text() // what is no text has no words
+		text, _ := m.Text() // of images and the like the words count that stand beside them
 		fmt.Fprintf(&b, "%s ", text)
 		tokens += templateTokens
 	}

@@ -72,9 +72,9 @@ Endpoints: /v1/chat/completions, /v1/completions, /v1/models, /tokenize,
 	fl.StringVar(&f.template, "chat-template", "", "take the chat template from `FILE`")
 	fl.StringVar(&f.dtype, "dtype", "auto", "of what is not quantised: auto, bfloat16 or float32")
 	fl.BoolVar(&f.weightOnly, "weight-only", false, "do not round the inputs of NVFP4 weights (W4A16)")
-	fl.IntVar(&f.maxLen, "max-model-len", 0, "tokens of a prompt with its answer (default: the model's context, at most 32768)")
+	fl.IntVar(&f.maxLen, "max-model-len", 0, "tokens of a prompt with its answer (default: the model's context, at most 32768 and what fits into the cache)")
 	fl.IntVar(&f.maxSeqs, "max-num-seqs", 0, "requests computed at once (default 256)")
-	fl.IntVar(&f.cacheMiB, "kv-cache-mib", 0, "memory for keys and values (default: at most 1024, or what one request needs)")
+	fl.IntVar(&f.cacheMiB, "kv-cache-mib", 0, "memory for keys and values (default: at most 1024, or what --max-model-len needs)")
 	fl.IntVar(&f.threads, "threads", runtime.GOMAXPROCS(0), "threads that compute")
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of requests that bring none")
 	return cmd

@@ -14,11 +14,13 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/repromill/repromill/results/plot"
+	"github.com/repromill/repromill/runner/server"
 	"github.com/repromill/repromill/suites/endpoint"
 	"github.com/repromill/repromill/suites/load"
 	"github.com/repromill/repromill/suites/load/bench"
 	"github.com/repromill/repromill/suites/load/measure"
 	"github.com/repromill/repromill/suites/load/simserver"
+	"github.com/repromill/repromill/suites/servers"
 )
 
 type loadFlags struct {
@@ -31,7 +33,7 @@ type loadFlags struct {
 	requests, warmup, repeats  int
 	duration, timeout, nullITL time.Duration
 	seed                       uint64
-	slo                        string
+	slo, server                string
 	find, completions, eos     bool
 	continuous, noCheck        bool
 	noSave                     bool
@@ -45,15 +47,17 @@ type loadFlags struct {
 
 // loadReport is what `load --json` prints.
 type loadReport struct {
-	Model     string        `json:"model"`
-	Endpoints []string      `json:"endpoints"`
-	Servers   []string      `json:"servers"` // engine and version of each
-	Simulated bool          `json:"simulated"`
-	Cells     []*bench.Cell `json:"cells"`
-	Goodput   *float64      `json:"goodput_rate,omitempty"` // highest rate that met the SLO
-	Warnings  []string      `json:"warnings,omitempty"`
-	RunID     string        `json:"run_id,omitempty"`
-	Dataset   string        `json:"dataset,omitempty"`
+	Model     string   `json:"model"`
+	Endpoints []string `json:"endpoints"`
+	Servers   []string `json:"servers"` // engine and version of each
+	// Facts are of a server that was started for the measurement.
+	Facts     *servers.Facts `json:"facts,omitempty"`
+	Simulated bool           `json:"simulated"`
+	Cells     []*bench.Cell  `json:"cells"`
+	Goodput   *float64       `json:"goodput_rate,omitempty"` // highest rate that met the SLO
+	Warnings  []string       `json:"warnings,omitempty"`
+	RunID     string         `json:"run_id,omitempty"`
+	Dataset   string         `json:"dataset,omitempty"`
 }
 
 func (a *app) loadCmd() *cobra.Command {
@@ -77,6 +81,7 @@ not printed; the number of requests it takes is.
 
 Keys come from OPENAI_API_KEY, the address from --url or OPENAI_BASE_URL.`,
 		Example: `  repromill load --url http://127.0.0.1:8000/v1 --rate 1,2,4 --isl 1024 --osl 128
+  repromill load --server vllm --model Qwen/Qwen3-8B-FP8 --concurrency 1,8,64
   repromill load --url http://127.0.0.1:8000/v1 --concurrency 1,8,64 --requests 500
   repromill load --url http://127.0.0.1:8000/v1 --rate 1 --slo ttft=500ms,tpot=50ms --find-goodput
   repromill load --short http://a:8000/v1 --long http://b:8000/v1 --threshold 4096 --rate 8
@@ -87,6 +92,7 @@ Keys come from OPENAI_API_KEY, the address from --url or OPENAI_BASE_URL.`,
 	fl := cmd.Flags()
 	f.register(fl)
 	fl.StringSliceVar(&f.urls, "url", nil, "endpoint, with or without /v1; several are one shared pool")
+	fl.StringVar(&f.server, "server", "", "start the server by `HOW`, and stop it afterwards: vllm, sglang, docker:IMAGE or a command with {port} and {model}")
 	fl.IntVar(&f.repeats, "repeats", 1, "times each cell is measured, with new prompts")
 	fl.StringVar(&f.slo, "slo", "", "what a request must keep to count: `ttft=500ms,tpot=50ms,e2e=10s`")
 	fl.BoolVar(&f.find, "find-goodput", false, "search for the highest rate at which --share of the requests keep the SLO")
@@ -143,6 +149,16 @@ func (a *app) load(ctx context.Context, f *loadFlags) error {
 	}
 	u := a.ui()
 	defer u.abandon()
+	var facts *servers.Facts
+	if f.server != "" {
+		srv, stop, err := a.loadServer(ctx, u, f, &cfg)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		told := srv.Facts()
+		facts = &told
+	}
 	if !a.quiet {
 		cfg.Progress = func(l bench.Live) { u.progress(int64(l.Done), int64(l.Total), "requests", liveLine(l)) }
 	}
@@ -159,7 +175,7 @@ func (a *app) load(ctx context.Context, f *loadFlags) error {
 		return err
 	}
 	defer b.Close()
-	out := &loadReport{Model: b.Model(), Endpoints: cfg.URLs, Simulated: b.Simulated(), Warnings: b.Warnings}
+	out := &loadReport{Model: b.Model(), Endpoints: cfg.URLs, Simulated: b.Simulated(), Warnings: b.Warnings, Facts: facts}
 	for _, id := range b.Identities {
 		out.Servers = append(out.Servers, strings.TrimSpace(id.Engine+" "+id.Version))
 	}
@@ -371,6 +387,12 @@ func (a *app) benchConfig(f *loadFlags) (bench.Config, error) {
 			split.LongPool = append(split.LongPool, len(f.short)+i)
 		}
 		cfg.URLs, cfg.Router = slices.Concat(f.short, f.long), split
+	}
+	if f.server != "" && len(cfg.URLs) > 0 {
+		return cfg, usererrf("give --url for a server that runs, --server for one that is to be started", "--server and --url, --short, --long exclude each other")
+	}
+	if f.server != "" {
+		return cfg, server.CheckTemplate(f.server)
 	}
 	if len(cfg.URLs) == 0 {
 		if v := a.getenv("OPENAI_BASE_URL"); v != "" {

@@ -64,6 +64,7 @@ func (a *app) served(cfg bench.Config, how string, arm spec.Arm) (func(context.C
 		}
 		up := bench.Up{Config: cfg, Fresh: true, Stop: func() error { return s.Stop(context.WithoutCancel(ctx)) }}
 		up.Config.URLs = []string{s.Endpoint()}
+		up.Config.Identify = func(ctx context.Context, _ int) (endpoint.Identity, error) { return s.Identity(ctx) }
 		return up, nil
 	}, nil
 }
@@ -198,7 +199,7 @@ func (a *app) saveContest(ctx context.Context, o *contested, suite, title string
 		dataset.Add(tx, schema.RunRow{Common: common, Status: "succeeded", CreatedAt: began, StartedAt: began, FinishedAt: end, TargetInput: strings.Join(o.Arms, " "),
 			Title: title, Seeds: fmt.Sprint(seed), WallS: schema.Some(end.Sub(began).Seconds())}),
 		dataset.Add(tx, o.rows.requests...), dataset.Add(tx, o.rows.metrics...), dataset.Add(tx, o.rows.servers...),
-		dataset.Add(tx, comparisonRows(o.Results, common, suite, end)...))
+		dataset.Add(tx, compare.Rows(o.Results, common, suite, end)...))
 	if err != nil {
 		_ = tx.Abort()
 	} else {
@@ -209,37 +210,6 @@ func (a *app) saveContest(ctx context.Context, o *contested, suite, title string
 	}
 	o.RunID, o.Dataset = id, d.Root()
 	return nil
-}
-
-// comparisonRows are ratios as rows; what carries no claim is undecided there.
-func comparisonRows(all []compare.Comparison, common schema.Common, suite string, at time.Time) (out []schema.ComparisonRow) {
-	for _, c := range all {
-		if c.Ratio == 0 {
-			continue
-		}
-		task := c.Base.Cell
-		if c.Question == compare.BestAtFloor {
-			task = fmt.Sprintf("%s at %g tokens/s/user: %s, %s", c.Question, c.Floor, c.Base.Cell, c.Cand.Cell)
-		}
-		row := schema.ComparisonRow{Common: common, Suite: suite, Task: task, Metric: c.Metric, Unit: c.Unit, Arm: c.Cand.Arm, Baseline: c.Base.Arm, Method: methodName(c), Final: true, Paired: true,
-			N: schema.Some(int64(c.Cand.Starts)), Value: schema.Some(c.Cand.Value), BaselineValue: schema.Some(c.Base.Value), Diff: schema.Some(c.Cand.Value - c.Base.Value),
-			Ratio: schema.Some(c.Ratio), Verdict: string(c.Verdict), Reason: c.Reason, Assumptions: strings.Join(c.Warnings, "; "), ComputedAt: at}
-		if c.Verdict == compare.Refused {
-			row.Verdict, row.Reason = string(compare.Undecided), "refused: "+c.Reason
-		}
-		if c.Interval != nil && c.Over == compare.OverStarts {
-			row.CILo, row.CIHi, row.CILevel = schema.Some(c.Interval.Lo), schema.Some(c.Interval.Hi), schema.Some(c.Interval.Level)
-		}
-		out = append(out, row)
-	}
-	return out
-}
-
-func methodName(c compare.Comparison) string {
-	if c.Method == "" {
-		return "ratio"
-	}
-	return c.Method + "_log_ratio"
 }
 
 // printRatios is the table of a contest's results.

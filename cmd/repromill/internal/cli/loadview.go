@@ -66,6 +66,9 @@ func (a *app) printLoadHead(out *loadReport) {
 		what = "simulated: the server has no model"
 	}
 	fmt.Fprintf(a.stdout, "%s on %s (%s)\n", clean(out.Model), clean(strings.Join(out.Servers, ", ")), what)
+	if out.Facts != nil {
+		a.printFacts(*out.Facts)
+	}
 	for _, w := range out.Warnings {
 		fmt.Fprintf(a.stdout, "warning: %s\n", clean(w))
 	}
@@ -165,7 +168,7 @@ func (a *app) saveLoad(ctx context.Context, b *bench.Bench, out *loadReport, f *
 		}
 	}
 	if err == nil {
-		err = dataset.Add(tx, b.ServerRows(out.Cells, place)...)
+		err = dataset.Add(tx, withFacts(b.ServerRows(out.Cells, place), out.Facts)...)
 	}
 	if err == nil {
 		_, err = tx.Commit(ctx)

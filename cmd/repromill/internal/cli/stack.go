@@ -32,6 +32,7 @@ import (
 	"github.com/repromill/repromill/suites/catalog"
 	"github.com/repromill/repromill/suites/data"
 	"github.com/repromill/repromill/suites/endpoint"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 // stack is everything that a command on runs works with.
@@ -114,7 +115,8 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
 		GPUs: len(gpuDevices()), PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
 		Version: createdBy(), Serving: a.serving, Servers: servers,
-		Suites: &accuracy.Bench{Catalog: catalog.All(), Hub: s.hub(a), Getenv: a.getenv, Now: a.now, Hook: hook},
+		Throughput: &throughput.Bench{Null: a.nullServer, Getenv: a.getenv, Now: a.now, Hook: hook},
+		Suites:     s.bench(a),
 	})
 	return err
 }
@@ -143,6 +145,11 @@ func (a *app) indexHosts() []string {
 		hosts = append(hosts, pip.Hosts(u)...)
 	}
 	return hosts
+}
+
+// bench carries out suites.
+func (s *stack) bench(a *app) *accuracy.Bench {
+	return &accuracy.Bench{Catalog: catalog.All(), Hub: s.hub(a), Getenv: a.getenv, Now: a.now, Hook: a.failpoint()}
 }
 
 // hub is the way to data sets, through the same client as plans.

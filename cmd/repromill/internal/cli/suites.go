@@ -11,6 +11,7 @@ import (
 
 	"github.com/repromill/repromill/runner/server"
 	"github.com/repromill/repromill/suites/accuracy"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 // suiteFlags say with what a model is compared, and on which suites.
@@ -24,10 +25,12 @@ type suiteFlags struct {
 	orderSeed                int64
 	tokens                   int64
 	judge                    string
+	load                     throughput.Wish
 	given                    func(string) bool // whether an option was given
 }
 
-var suiteFlagNames = []string{"baseline", "suites", "margin", "method", "alpha", "one-sided", "look", "repeats", "questions", "max-tokens", "order-seed", "token-budget", "serve", "judge"}
+var suiteFlagNames = []string{"baseline", "suites", "margin", "method", "alpha", "one-sided", "look", "repeats", "questions", "max-tokens", "order-seed", "token-budget", "serve", "judge",
+	"load-isl", "load-osl", "load-concurrency", "load-rate", "load-requests", "load-rounds", "load-floor", "load-tp"}
 
 func (f *suiteFlags) add(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.baselines, "baseline", nil, "of a model: compare with this `MODEL` (repeatable)")
@@ -44,6 +47,14 @@ func (f *suiteFlags) add(fl *pflag.FlagSet) {
 	fl.Int64Var(&f.tokens, "token-budget", 0, "stop a suite when it has used this many tokens, prompts included")
 	fl.StringArrayVar(&f.serve, "serve", nil, "how an arm is served, to be put side by side: `NAME=COMMAND` (repeatable)")
 	fl.StringVar(&f.judge, "judge", "", "endpoint of the model that judges, for suites that need one: `URL`")
+	fl.IntSliceVar(&f.load.ISL, "load-isl", nil, "throughput: input tokens of the cells; the i-th goes with the i-th --load-osl (1024,8192)")
+	fl.IntSliceVar(&f.load.OSL, "load-osl", nil, "throughput: output tokens of the cells (1024,1024)")
+	fl.IntSliceVar(&f.load.Concurrencies, "load-concurrency", nil, "throughput: requests in flight, closed loop (1,8,64)")
+	fl.Float64SliceVar(&f.load.Rates, "load-rate", nil, "throughput: requests per second, open loop, in place of --load-concurrency")
+	fl.IntVar(&f.load.Requests, "load-requests", 0, "throughput: measured requests of each cell (ten for each place, and at least 100)")
+	fl.IntVar(&f.load.Rounds, "load-rounds", 0, "throughput: starts of each arm's server (3)")
+	fl.Float64SliceVar(&f.load.Floors, "load-floor", nil, "throughput: compare the best configurations that give each user so many tokens per second (30,60)")
+	fl.IntSliceVar(&f.load.TP, "load-tp", nil, "throughput: tensor-parallel sizes to look for the best configuration in, beside the arms' own")
 	f.given = fl.Changed
 }
 
@@ -54,6 +65,12 @@ func (f *suiteFlags) wish() (*accuracy.Wish, error) {
 	}
 	w := &accuracy.Wish{Baselines: f.baselines, Suites: f.suites, Method: f.method, OneSided: f.oneSided, Repeats: f.repeats,
 		Questions: f.questions, MaxTokens: f.maxTokens, Tokens: f.tokens, Judge: f.judge != ""}
+	if l := f.load; l.Requests < 0 || l.Rounds < 0 {
+		return nil, usererrf("leave out what is to be as usual", "--load-requests and --load-rounds cannot be negative")
+	}
+	if slices.ContainsFunc(suiteFlagNames, func(n string) bool { return strings.HasPrefix(n, "load-") && f.given(n) }) {
+		w.Load = &f.load
+	}
 	// What was left out may be a plan's to say.
 	if f.given("margin") {
 		var err error

@@ -60,12 +60,19 @@ func settingValues(s spec.Setting) []string {
 }
 
 func (v planView) suite(name string, s *spec.Suite) {
+	if l := s.Load; s.Kind == "throughput" && l != nil {
+		v.throughput(name, s, l)
+		return
+	}
 	how := strings.Trim(s.Variant+", "+s.Grader.Rule+"@"+s.Grader.Version, ", @")
 	text := fmt.Sprintf("%s (%s)  %s questions × %d", v.paint.bold(s.ID), how, grouped(s.Questions), max(s.Repeats, 1))
 	if len(s.Dataset.Files) > 0 {
 		text += fmt.Sprintf(", %s @ %s", s.Dataset.Repo, short(s.Dataset.Files[0].Commit))
 	}
 	v.row(name, text)
+	for _, r := range s.Reasons {
+		v.row("", r)
+	}
 	if o := s.Outlook; o != nil {
 		text := answersWords(o.Answers)
 		if t := o.PromptTokens + o.OutputTokens; t > 0 {
@@ -83,4 +90,32 @@ func (v planView) suite(name string, s *spec.Suite) {
 	if c := s.Compare; c != nil {
 		v.row("", fmt.Sprintf("decided by %s, alpha %v per side, %s", c.Method, c.Alpha, c.Stop))
 	}
+}
+
+// throughput prints the cells of a throughput suite.
+func (v planView) throughput(name string, s *spec.Suite, l *spec.Load) {
+	var lengths, places []string
+	for i := range min(len(l.ISL), len(l.OSL)) {
+		lengths = append(lengths, fmt.Sprintf("%d/%d", l.ISL[i], l.OSL[i]))
+	}
+	what := "in flight"
+	for _, c := range l.Concurrencies {
+		places = append(places, fmt.Sprint(c))
+	}
+	for _, r := range l.Rates {
+		what, places = "requests/s", append(places, fmt.Sprintf("%g", r))
+	}
+	v.row(name, fmt.Sprintf("%s  %d cells × %d starts of each arm", v.paint.bold(s.ID), len(lengths)*len(places), max(1, s.Repeats)))
+	v.row("", fmt.Sprintf("%s tokens in/out, %s %s, %s loop", strings.Join(lengths, ", "), strings.Join(places, ", "), what, l.Mode))
+	text := "compared at equal configuration"
+	for i, f := range l.Floors {
+		text += []string{", and at the best that gives each user ", " or "}[min(i, 1)] + fmt.Sprintf("%g", f)
+	}
+	if len(l.Floors) > 0 {
+		text += " tokens/s"
+	}
+	for i, n := range l.TP {
+		text += []string{", also with tensor parallelism ", ", "}[min(i, 1)] + fmt.Sprint(n)
+	}
+	v.row("", text)
 }

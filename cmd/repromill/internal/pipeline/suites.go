@@ -12,6 +12,7 @@ import (
 	"github.com/repromill/repromill/planner/target"
 	"github.com/repromill/repromill/suites/accuracy"
 	"github.com/repromill/repromill/suites/catalog"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 // suites says of every suite that is known what it would take to compare the
@@ -38,19 +39,40 @@ func (j *job) suites(ctx context.Context, p *spec.Plan) error {
 		}
 		m, err := j.Intake.Model(ctx, t.ID, t.Revision)
 		if err != nil {
-			return outside(ctx, j.notInMirror(err))
+			return outside(ctx, notInMirror(t.ID, err))
 		}
 		p.Warnings = append(p.Warnings, m.Warnings...)
 		models = append(models, m)
 	}
 	arms := name(append(models, j.candidate))
 	var err error
-	if p.Suites, err = accuracy.Propose(catalog.All(), *w, arms); err != nil {
+	if p.Suites, err = propose(*w, arms); err != nil {
 		return err
 	}
 	j.describe(p, w)
 	p.Seal()
 	return p.Validate()
+}
+
+// propose says what the suites of accuracy and of throughput would take. Where
+// suites are named, the others are left out.
+func propose(w accuracy.Wish, arms []spec.Arm) (out []spec.Suite, err error) {
+	named := slices.Contains(w.Suites, throughput.Name)
+	w.Suites = slices.DeleteFunc(slices.Clone(w.Suites), func(s string) bool { return s == throughput.Name })
+	if !named || len(w.Suites) > 0 {
+		if out, err = accuracy.Propose(catalog.All(), w, arms); err != nil {
+			return nil, err
+		}
+		if len(w.Suites) > 0 && !named {
+			return out, nil
+		}
+	}
+	var load throughput.Wish
+	if w.Load != nil {
+		load = *w.Load
+	}
+	s, err := throughput.Propose(load, arms, w.Seed, named)
+	return append(out, s), err
 }
 
 // describe adds the decisions and warnings that go with the suites.
@@ -168,7 +190,7 @@ func rechoose(p *spec.Plan, w accuracy.Wish) error {
 	}
 	var err error
 	old := p.Suites
-	if p.Suites, err = accuracy.Propose(catalog.All(), w, old[0].Arms); err != nil {
+	if p.Suites, err = propose(w, old[0].Arms); err != nil {
 		return err
 	}
 	for i := range p.Suites {

@@ -28,13 +28,14 @@ def name_seed(name):
 
 
 def values(name, n, spread, middle):
-    """n values, uniform around middle, by SplitMix64 from the name."""
+    """n values, bell-shaped around middle, by SplitMix64 from the name."""
     with np.errstate(over="ignore"):
         z = np.uint64(name_seed(name)) + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
-    unit = (z >> np.uint64(40)).astype(np.float64) / 2.0**24
+    parts = [((z >> np.uint64(s)) & np.uint64(0xFFFF)).astype(np.float64) for s in (0, 16, 32, 48)]
+    unit = (parts[0] + parts[1] + parts[2] + parts[3]) / 2.0**18
     return ((unit - 0.5) * 2 * spread + middle).astype(np.float32)
 
 
@@ -72,7 +73,7 @@ def build(name, dtype):
         elif t.dim() == 1:
             v = values(name + "/" + key, t.numel(), 0.3, 0.0)
         else:
-            v = values(name + "/" + key, t.numel(), 1.7 / t.shape[-1] ** 0.5, 0.0)
+            v = values(name + "/" + key, t.numel(), 3.4 / t.shape[-1] ** 0.5, 0.0)
         state[key] = torch.from_numpy(v).reshape(t.shape).to(torch.bfloat16).to(dtype)
     model = model.to(dtype)
     missing, unexpected = model.load_state_dict(state, strict=False)
@@ -163,6 +164,7 @@ def main():
         entry = {"config": json.loads(build(name, torch.float32).config.to_json_string(use_diff=False))}
         entry["config"] = {k: v for k, v in entry["config"].items() if k in MODELS[name] or k in ("hidden_act", "attention_bias", "mlp_bias", "head_dim", "use_sliding_window", "sliding_window", "layer_types")}
         entry["config"]["architectures"] = [type(build(name, torch.float32)).__name__]
+        entry["config"]["dtype"] = "bfloat16"
         entry["float32"] = logits(build(name, torch.float32))
         entry["bfloat16"] = logits(build(name, torch.bfloat16))
         eager = build(name, torch.bfloat16)
@@ -171,6 +173,7 @@ def main():
         for scheme in ("fp8", "nvfp4", "nvfp4-w4a4"):
             model, scales = quantised(name, scheme)
             entry[scheme] = logits(model)
+            entry.setdefault("input_scales", {})[scheme] = scales
         doc["models"][name] = entry
     json.dump(doc, sys.stdout, separators=(",", ":"))
     print()

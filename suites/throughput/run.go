@@ -1,0 +1,383 @@
+package throughput
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/results/atomicfile"
+	"github.com/repromill/repromill/results/schema"
+	"github.com/repromill/repromill/suites/endpoint"
+	"github.com/repromill/repromill/suites/load"
+	"github.com/repromill/repromill/suites/load/bench"
+	"github.com/repromill/repromill/suites/load/compare"
+	"github.com/repromill/repromill/suites/load/measure"
+	"github.com/repromill/repromill/suites/servers"
+)
+
+// Bench carries out throughput suites.
+type Bench struct {
+	// Null starts the self-check's server, in a process of its own; nil makes no
+	// self-check.
+	Null   func(ctx context.Context, itl time.Duration) (url string, stop func(), err error)
+	Getenv func(string) string // for keys of endpoints
+	Now    func() time.Time
+	Hook   func(point string)
+}
+
+// Job is one suite with all that is needed to carry it out.
+type Job struct {
+	Suite    spec.Suite
+	URL      func(spec.Arm) string // of an arm that somebody else serves, else ""
+	Starter  servers.Starter       // of the others
+	Dir      string                // of this suite's run, kept over a resume
+	Wall     time.Duration         // 0 is no bound
+	Progress func(what string, done, total int)
+}
+
+// Result is what came of a suite.
+type Result struct {
+	Rounds      int                  `json:"rounds"` // complete
+	Planned     int                  `json:"rounds_planned"`
+	Stopped     string               `json:"stopped,omitempty"` // why not all
+	Blocks      []bench.Observed     `json:"blocks"`
+	Comparisons []compare.Comparison `json:"comparisons"`
+	Servers     []servers.Instance   `json:"servers"` // one for each start
+	Seconds     float64              `json:"seconds"`
+	GPUSeconds  float64              `json:"gpu_s"`
+	Simulated   bool                 `json:"simulated,omitempty"`
+	Warnings    []string             `json:"warnings,omitempty"`
+}
+
+// Rows are what one round adds to the tables, without what the run says of itself.
+type Rows struct {
+	Requests []schema.RequestRow `json:"requests"`
+	Metrics  []schema.MetricRow  `json:"metrics"`
+	Servers  []schema.ServerRow  `json:"servers"`
+}
+
+// round is what is kept of a round. It is written as a whole: a round that was
+// interrupted is measured again, as its servers have to be started again.
+type round struct {
+	Rows
+	Blocks     []bench.Observed   `json:"blocks"`
+	Instances  []servers.Instance `json:"instances"`
+	Seconds    float64            `json:"seconds"`
+	GPUSeconds float64            `json:"gpu_s"`
+	Simulated  bool               `json:"simulated"`
+	Warnings   []string           `json:"warnings"`
+}
+
+// Refusal says why a suite is not attempted, "" if nothing stands against it.
+func (b *Bench) Refusal(s spec.Suite) string {
+	if s.Status != "" && s.Status != "auto" {
+		return strings.Join(append([]string{"it cannot be run (" + s.Status + ")"}, s.Reasons...), ": ")
+	}
+	if len(s.Arms) < 2 {
+		return "there is nothing to compare with"
+	}
+	if _, err := Specs(s); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// Run measures what is left to measure and compares all of it. Whatever its error
+// is, the suite can be taken up again from the last complete round.
+func (b *Bench) Run(ctx context.Context, j Job) (res Result, err error) {
+	specs, err := Specs(j.Suite)
+	if err != nil {
+		return res, err
+	}
+	res.Planned = max(1, j.Suite.Repeats)
+	own := *b
+	own.defaults()
+	m := &measuring{Bench: &own, Job: j, specs: specs, total: res.Planned * len(specs)}
+	if err := os.MkdirAll(j.Dir, 0o700); err != nil {
+		return res, fmt.Errorf("make folder of suite: %w", err)
+	}
+	for n := range res.Planned {
+		r, have, err := readRound(j.Dir, n)
+		if err != nil {
+			return res, err
+		}
+		if !have {
+			if j.Wall > 0 && res.Seconds > j.Wall.Seconds() {
+				res.Stopped = fmt.Sprintf("the cap of %s wall time is used up", j.Wall)
+				break
+			}
+			if r, err = m.round(ctx, n); err != nil {
+				return res, err
+			}
+		}
+		res.add(r)
+	}
+	b.compare(j, &res)
+	return res, nil
+}
+
+func (b *Bench) defaults() {
+	if b.Now == nil {
+		b.Now = time.Now
+	}
+	if b.Hook == nil {
+		b.Hook = func(string) {}
+	}
+	if b.Getenv == nil {
+		b.Getenv = func(string) string { return "" }
+	}
+}
+
+func (res *Result) add(r round) {
+	res.Rounds++
+	res.Blocks = append(res.Blocks, r.Blocks...)
+	res.Servers = append(res.Servers, r.Instances...)
+	res.Seconds += r.Seconds
+	res.GPUSeconds += r.GPUSeconds
+	res.Simulated = res.Simulated || r.Simulated
+	for _, w := range r.Warnings {
+		if !slices.Contains(res.Warnings, w) {
+			res.Warnings = append(res.Warnings, w)
+		}
+	}
+}
+
+// compare asks both questions of every candidate.
+func (b *Bench) compare(j Job, res *Result) {
+	blocks := bench.Blocks(res.Blocks)
+	res.Warnings = append(res.Warnings, voids(blocks)...)
+	base := j.Suite.Arms[0]
+	o := compare.Options{Seed: uint64(j.Suite.Seed)}
+	for _, cand := range j.Suite.Arms[1:] {
+		var own []compare.Block // those of the arms' own configuration
+		for _, x := range blocks {
+			if x.Arm == base.Name && x.Setup.TP == base.TP || x.Arm == cand.Name && x.Setup.TP == cand.TP {
+				own = append(own, x)
+			}
+		}
+		equal, err := compare.Equal(own, base.Name, cand.Name, o)
+		if err != nil {
+			res.Warnings = append(res.Warnings, fmt.Sprintf("%s against %s at equal configuration: %v", cand.Name, base.Name, err))
+		}
+		res.Comparisons = append(res.Comparisons, equal...)
+		for _, floor := range j.Suite.Load.Floors {
+			best, err := compare.Best(blocks, base.Name, cand.Name, floor, o)
+			if err != nil {
+				res.Warnings = append(res.Warnings, fmt.Sprintf("%s against %s at their best: %v", cand.Name, base.Name, err))
+			}
+			res.Comparisons = append(res.Comparisons, best...)
+		}
+	}
+	for _, a := range j.Suite.Arms {
+		if j.URL(a) != "" {
+			res.Warnings = append(res.Warnings, (&servers.NotOursError{Arm: a.Name, URL: j.URL(a)}).Error())
+		}
+	}
+}
+
+// voids say how many blocks of each arm count for nothing, and the first reason.
+func voids(blocks []compare.Block) (out []string) {
+	all, void, why := map[string]int{}, map[string]int{}, map[string]string{}
+	var arms []string
+	for _, b := range blocks {
+		if all[b.Arm]++; all[b.Arm] == 1 {
+			arms = append(arms, b.Arm)
+		}
+		if b.Void {
+			if void[b.Arm]++; void[b.Arm] == 1 {
+				why[b.Arm] = b.Why
+			}
+		}
+	}
+	for _, a := range arms {
+		if void[a] > 0 {
+			out = append(out, fmt.Sprintf("%s: %d of %d cells are void, the first because %s", a, void[a], all[a], why[a]))
+		}
+	}
+	return out
+}
+
+// measuring is a suite under way.
+type measuring struct {
+	*Bench
+	Job
+	specs []load.Spec
+	total int
+	now   round
+}
+
+// round starts every arm once and measures all cells.
+func (m *measuring) round(ctx context.Context, n int) (round, error) {
+	m.now = round{}
+	cfg := bench.Config{Chat: true, CheckOnce: true, Timeout: 30 * time.Minute, Drain: 30 * time.Minute, Seed: uint64(m.Suite.Seed), Now: m.Now, SLO: slo(m.Suite.Load.SLO)}
+	if m.Null != nil {
+		url, stop, err := m.Null(ctx, 10*time.Millisecond)
+		if err != nil {
+			return m.now, err
+		}
+		defer stop()
+		cfg.NullURL = url
+	}
+	c := bench.Contest{Specs: m.specs, Rounds: n + 1, First: n, Repeats: 1, Seen: m.seen,
+		Doing: func(what string) { m.tell(what, n) }}
+	for _, a := range m.Suite.Arms {
+		for _, x := range setups(m.Suite, a) {
+			arm := bench.Arm{Name: a.Name, Setup: compare.Setup{SKU: x.SKU, GPUs: max(x.GPUs, x.TP), TP: x.TP}}
+			arm.Start = func(ctx context.Context) (bench.Up, error) { return m.start(ctx, x, cfg) }
+			c.Arms = append(c.Arms, arm)
+			if m.URL(a) != "" {
+				break // it is what it is
+			}
+		}
+	}
+	began := m.Now()
+	if _, err := c.Run(ctx); err != nil {
+		return m.now, err
+	}
+	if ctx.Err() != nil {
+		return m.now, context.Cause(ctx)
+	}
+	m.now.Seconds = m.Now().Sub(began).Seconds()
+	return m.now, writeRound(m.Dir, n, m.now, m.Hook)
+}
+
+func (m *measuring) tell(what string, round int) {
+	if m.Progress != nil {
+		m.Progress(what, round*len(m.specs), m.total)
+	}
+}
+
+// start brings an arm up for a round.
+func (m *measuring) start(ctx context.Context, a spec.Arm, cfg bench.Config) (bench.Up, error) {
+	cfg.Key = endpoint.KeyFor(a.Name, m.Getenv)
+	if url := m.URL(a); url != "" {
+		cfg.URLs = []string{url}
+		return bench.Up{Config: cfg}, nil
+	}
+	if m.Starter == nil {
+		return bench.Up{}, &UserError{fmt.Sprintf("nobody serves arm %s", a.Name), fmt.Sprintf("give --server %s=vllm, or --endpoint %s=URL", a.Name, a.Name)}
+	}
+	began := m.Now()
+	srv, err := m.Starter.Start(ctx, a)
+	if err != nil {
+		return bench.Up{}, err
+	}
+	in := servers.Instance{Arm: a.Name, N: len(m.now.Instances), Endpoint: srv.Endpoint(), Began: began.UTC(), Facts: srv.Facts()}
+	if in.Identity, err = srv.Identity(ctx); err != nil {
+		return bench.Up{}, errors.Join(err, srv.Stop(context.WithoutCancel(ctx)))
+	}
+	cfg.URLs = []string{srv.Endpoint()}
+	cfg.Identify = func(ctx context.Context, _ int) (endpoint.Identity, error) { return srv.Identity(ctx) }
+	stop := func() error {
+		in.Ended = m.Now().UTC()
+		m.now.Instances = append(m.now.Instances, in)
+		m.now.GPUSeconds += in.Ended.Sub(in.Began).Seconds() * float64(len(in.Identity.GPUUUIDs))
+		return srv.Stop(context.WithoutCancel(ctx))
+	}
+	return bench.Up{Config: cfg, Fresh: true, Stop: stop}, nil
+}
+
+// seen keeps a cell's rows.
+func (m *measuring) seen(c bench.Measured) {
+	r := &m.now
+	r.Blocks = append(r.Blocks, c.Observe())
+	r.Simulated = r.Simulated || c.Bench.Simulated()
+	for _, w := range c.Bench.Warnings {
+		if !slices.Contains(r.Warnings, c.Arm.Name+": "+w) {
+			r.Warnings = append(r.Warnings, c.Arm.Name+": "+w)
+		}
+	}
+	name := c.Arm.Name
+	if tp := c.Arm.Setup.TP; tp != armTP(m.Suite, name) {
+		name = fmt.Sprintf("%s-tp%d", name, tp) // another configuration of the same arm
+	}
+	place := bench.Place{Suite: m.Suite.ID, Arm: name, Repeat: c.Index}
+	requests, metrics := c.Bench.Rows(c.Cell, place)
+	r.Requests, r.Metrics = append(r.Requests, requests...), append(r.Metrics, metrics...)
+	r.Servers = append(r.Servers, c.Bench.ServerRows([]*bench.Cell{c.Cell}, place)...)
+}
+
+func armTP(s spec.Suite, name string) int {
+	for _, a := range s.Arms {
+		if a.Name == name {
+			return a.TP
+		}
+	}
+	return 0
+}
+
+func slo(m map[string]float64) measure.SLO {
+	return measure.SLO{TTFT: m["ttft"], TPOT: m["tpot"], E2E: m["e2e"]}
+}
+
+// Rows calls f for the rows of every round that a result rests on.
+func (b *Bench) Rows(j Job, res Result, f func(Rows) error) error {
+	for n := range res.Rounds {
+		r, have, err := readRound(j.Dir, n)
+		if err != nil {
+			return err
+		}
+		if !have {
+			return fmt.Errorf("read round %d of suite %s: it is not there", n+1, j.Suite.ID)
+		}
+		for i := range r.Servers {
+			for _, in := range r.Instances {
+				if row := &r.Servers[i]; in.Arm == row.Arm && in.Endpoint == row.Endpoint {
+					in.Facts.Describe(row)
+				}
+			}
+		}
+		if err := f(r.Rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func roundFile(dir string, n int) string {
+	return filepath.Join(dir, fmt.Sprintf("round-%03d.json.gz", n))
+}
+
+func writeRound(dir string, n int, r round, hook func(string)) error {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	err := json.NewEncoder(z).Encode(r)
+	if err = errors.Join(err, z.Close()); err != nil {
+		return fmt.Errorf("encode round %d: %w", n+1, err)
+	}
+	hook("throughput:round:before")
+	if err := atomicfile.Write(roundFile(dir, n), b.Bytes(), atomicfile.Options{}); err != nil {
+		return fmt.Errorf("write round %d: %w", n+1, err)
+	}
+	hook("throughput:round:after")
+	return nil
+}
+
+func readRound(dir string, n int) (r round, have bool, err error) {
+	f, err := os.Open(roundFile(dir, n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, false, nil
+	}
+	if err != nil {
+		return r, false, fmt.Errorf("read round %d: %w", n+1, err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err == nil {
+		err = json.NewDecoder(z).Decode(&r)
+	}
+	if err != nil {
+		return r, false, fmt.Errorf("read round %d: %w", n+1, err)
+	}
+	return r, true, nil
+}
