@@ -244,8 +244,9 @@ class Bench:
 
     def all(self):
         rows = []
-        self.deadline = time.time() + self.a.budget
+        began = time.time()
         for i, server in enumerate(self.a.servers):
+            self.deadline = began + self.a.budget * (i + 1) / len(self.a.servers)
             p = self.serve(server, self.a.port + i)
             try:
                 for client in self.a.clients:
@@ -301,7 +302,7 @@ def main():
     words = lambda s: s.split(",")
     p.add_argument("--clients", type=words, default=list(NAMES))
     p.add_argument("--servers", type=words, default=["null", "replay"])
-    p.add_argument("--levels", type=lambda s: [int(x) for x in s.split(",")], default=[16, 64, 128, 256, 512, 768], help="concurrent streams; events per second are 50 times as many")
+    p.add_argument("--levels", type=lambda s: [int(x) for x in s.split(",")], default=[4, 16, 64, 128, 256, 512, 768], help="concurrent streams; events per second are 50 times as many")
     p.add_argument("--seconds", type=float, default=6, help="of arrivals at each level")
     p.add_argument("--timeout", type=float, default=120, help="of one client at one level")
     p.add_argument("--budget", type=float, default=570, help="seconds after which no client climbs further")

@@ -49,7 +49,8 @@ type Measured struct {
 	Cell          *Cell
 }
 
-// Run measures. When ctx ends, it returns the blocks measured until then.
+// Run measures. When ctx ends, or with an error, it returns the blocks measured
+// until then.
 func (c Contest) Run(ctx context.Context) ([]compare.Block, error) {
 	if len(c.Arms) < 2 || c.Rounds < 1 || c.Repeats < 1 || len(c.Specs) == 0 {
 		return nil, errors.New("run contest: two arms, a round, a repeat and a cell are needed")
@@ -68,12 +69,12 @@ func (c Contest) Run(ctx context.Context) ([]compare.Block, error) {
 			if ctx.Err() != nil {
 				break
 			}
-			return nil, fmt.Errorf("arm %s, round %d: %w", c.Arms[s.Arm].Name, s.Round+1, err)
+			return r.finish(), fmt.Errorf("arm %s, round %d: %w", c.Arms[s.Arm].Name, s.Round+1, err)
 		}
 		last := i+1 == len(steps) || steps[i+1].Round != s.Round
 		if last || !c.Together && steps[i+1].Arm != s.Arm {
 			if err := r.stopAll(); err != nil {
-				return nil, err
+				return r.finish(), err
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/http/httptest"
@@ -107,5 +108,11 @@ func TestContestOfOne(t *testing.T) {
 	c.Seen = func(bench.Measured) { cancel() }
 	if blocks, err := c.Run(ctx); err != nil || len(blocks) != 1 {
 		t.Errorf("stopped: %d blocks, %v", len(blocks), err)
+	}
+	// An arm that does not come up again costs nothing that was measured.
+	c.Seen, c.Arms[1].Start = nil, func(context.Context) (bench.Up, error) { return bench.Up{}, errors.New("no GPU is free") }
+	c.Together = false
+	if blocks, err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "arm b, round 1: no GPU is free") || len(blocks) != 1 {
+		t.Errorf("failed: %d blocks, %v", len(blocks), err)
 	}
 }

@@ -80,6 +80,8 @@ func (f *loadCompareFlags) check(args []string) (compare.Options, error) {
 		return o, usererrf("give two names: --arms fp8,nvfp4", "--arms %s does not name two arms", strings.Join(f.arms, ","))
 	case len(f.models) > 2 || len(f.gpuCounts) > 2 || slices.ContainsFunc(f.gpuCounts, func(n int) bool { return n < 1 }):
 		return o, usererrf("give one value for both or two, separated by a comma", "--models or --gpus has not one or two values")
+	case len(f.floors) == 0 && pick(f.gpuCounts, 0) != pick(f.gpuCounts, 1):
+		return o, usererrf("give --floor with the tokens/s that each user must get, to compare best configurations", "servers of %d and %d GPUs are not in one configuration", f.gpuCounts[0], f.gpuCounts[1])
 	case f.rounds < 1 || f.repeated < 1 || f.rounds*f.repeated > 1000:
 		return o, usererrf("give 1 or more of both", "--rounds %d and --repeats %d are out of range", f.rounds, f.repeated)
 	case f.model != "" && len(f.models) > 0:
@@ -138,9 +140,9 @@ func (a *app) loadCompare(ctx context.Context, f *loadCompareFlags, args []strin
 		c.Arms = append(c.Arms, arm)
 	}
 	began := a.now()
-	out, blocks, err := a.contest(ctx, c, "load")
-	if err != nil {
-		return err
+	out, blocks, failed := a.contest(ctx, c, "load")
+	if failed != nil && len(blocks) == 0 {
+		return failed
 	}
 	if len(blocks) > 0 {
 		if err := out.compare(blocks, f.floors, o); err != nil {
@@ -161,7 +163,10 @@ func (a *app) loadCompare(ctx context.Context, f *loadCompareFlags, args []strin
 	if err := a.showContest(out, nil); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
+	switch {
+	case failed != nil:
+		return failed
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
 	return out.verdict(fail)
@@ -187,25 +192,30 @@ func (a *app) compareArm(f *loadCompareFlags, cfg bench.Config, i int, how strin
 	return arm, err
 }
 
-// compare asks both questions.
+// compare asks both questions. What cannot be compared is a warning: the blocks
+// are there all the same.
 func (o *contested) compare(blocks []compare.Block, floors []float64, opt compare.Options) error {
-	equal, err := compare.Equal(blocks, o.Arms[0], o.Arms[1], opt)
-	var terms *compare.TermsError
-	switch {
-	case errors.As(err, &terms) && len(floors) > 0:
-		o.Warnings = append(o.Warnings, terms.Error()) // the other question can still be answered
-	case err != nil:
+	var err error
+	if o.Results, err = compare.Equal(blocks, o.Arms[0], o.Arms[1], opt); o.refused(&err) != nil {
 		return err
 	}
-	o.Results = equal
 	for _, floor := range floors {
 		best, err := compare.Best(blocks, o.Arms[0], o.Arms[1], floor, opt)
-		if err != nil {
+		if o.refused(&err) != nil {
 			return err
 		}
 		o.Results = append(o.Results, best...)
 	}
 	return nil
+}
+
+// refused turns the refusal of a comparison into a warning.
+func (o *contested) refused(err *error) error {
+	var terms *compare.TermsError
+	if errors.As(*err, &terms) {
+		o.Warnings, *err = append(o.Warnings, terms.Error()), nil
+	}
+	return *err
 }
 
 func (o *contested) simulated() string {

@@ -123,13 +123,13 @@ func (a *app) loadPools(ctx context.Context, f *loadPoolsFlags) error {
 		c.Arms[i].Setup = compare.Setup{GPUs: n}
 	}
 	began := a.now()
-	out, blocks, err := a.contest(ctx, c, "load-pools")
-	if err != nil {
-		return err
+	out, blocks, failed := a.contest(ctx, c, "load-pools")
+	if failed != nil && len(blocks) == 0 {
+		return failed
 	}
 	f.classes(out)
 	if len(blocks) > 0 {
-		if out.Results, err = compare.Equal(blocks, sharedArm, dualArm, compare.Options{Seed: f.seed}); err != nil {
+		if err := out.compare(blocks, nil, compare.Options{Seed: f.seed}); err != nil {
 			return err
 		}
 		if !f.noSave {
@@ -141,7 +141,10 @@ func (a *app) loadPools(ctx context.Context, f *loadPoolsFlags) error {
 	if err := a.showContest(out, func() { a.printPools(out) }); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
+	switch {
+	case failed != nil:
+		return failed
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
 	return nil
