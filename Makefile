@@ -5,6 +5,8 @@ PKG     := github.com/repromill/repromill
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X $(PKG)/cmd/repromill/internal/cli.releaseVersion=$(VERSION) -X $(PKG)/cmd/repromill/internal/cli.releaseCommit=$(COMMIT)
+# What gRPC brings for its trace pages keeps the linker from dropping unused code.
+TAGS    := grpcnotrace
 export CGO_ENABLED ?= 0
 
 .PHONY: help
@@ -13,7 +15,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/repromill
-	@go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/repromill
+	@go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/repromill
 
 .PHONY: demo
 demo: build ## a paper's URL to a committed verdict, offline, from nothing
@@ -43,15 +45,20 @@ e2e: build ## kill the command and the runner at every durable step and resume
 e2e-docker: build ## papers, hostile programs and faults in Docker, which is installed and started where it lacks
 	@vars=$$(.ci/docker.sh up) || { code=$$?; [ $$code = 75 ] && exit 0; exit $$code; }; eval "$$vars"; \
 	  trap '.ci/docker.sh down' EXIT; \
-	  { go test -count=1 -json -timeout 10m ./runner/docker/... ./runner/image/...; \
-	    go test -count=1 -json -tags e2e -timeout 10m -run '^TestDocker' ./cmd/repromill; } | go run ./cmd/testreport
+	  { go test -count=1 -json -timeout 20m ./runner/docker/... ./runner/image/...; \
+	    go test -count=1 -json -tags e2e -timeout 20m -run '^TestDocker' ./cmd/repromill; } | go run ./cmd/testreport
+
+.PHONY: e2e-web
+e2e-web: ## a browser from a pasted URL to the verdict; Chromium is installed where it lacks (pictures in $REPROMILL_SHOTS)
+	@.ci/browser.sh || { code=$$?; [ $$code = 75 ] && exit 0; exit $$code; }; \
+	  go test -count=1 -json -tags e2e -timeout 10m -run '^TestBrowser' ./cmd/repromill | go run ./cmd/testreport
 
 .PHONY: e2e-cluster
-e2e-cluster: ## runs on a real Kubernetes with Kueue, which is built and started for it (Linux, root)
+e2e-cluster: build ## runs on a real Kubernetes with Kueue, which is built and started for it (Linux, root)
 	@go build -o bin/devcluster ./cmd/devcluster
-	@bin/devcluster up && trap 'bin/devcluster down' EXIT && bin/devcluster image && eval "$$(bin/devcluster env)" && export CGO_ENABLED=0 && \
-	  { go test -count=1 -json -tags cluster -timeout 20m ./runner/kueue && \
-	    go test -count=1 -json -tags cluster -timeout 20m -run 'Cluster|DemoPaper|TestSubmit' ./cmd/repromill; } | go run ./cmd/testreport
+	@bin/devcluster up && trap 'bin/devcluster down' EXIT && bin/devcluster image && eval "$$(bin/devcluster env)" && export CGO_ENABLED=0 REPROMILL_BINARY=$(CURDIR)/$(BIN) && \
+	  { go test -count=1 -json -tags cluster -timeout 30m ./runner/kueue && \
+	    go test -count=1 -json -tags cluster -timeout 30m -run 'Cluster|DemoPaper|TestSubmit' ./cmd/repromill; } | go run ./cmd/testreport
 
 .PHONY: bench
 bench: ## benchmarks of the hot paths
@@ -72,7 +79,7 @@ release: ## static binaries for linux and darwin, amd64 and arm64, with checksum
 	@rm -rf dist && mkdir -p dist
 	@for os in linux darwin; do for arch in amd64 arm64; do \
 	  echo "dist/repromill-$(VERSION)-$$os-$$arch"; \
-	  GOOS=$$os GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o dist/repromill-$(VERSION)-$$os-$$arch ./cmd/repromill || exit 1; done; done
+	  GOOS=$$os GOARCH=$$arch go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o dist/repromill-$(VERSION)-$$os-$$arch ./cmd/repromill || exit 1; done; done
 	@cd dist && sha256sum repromill-* > SHA256SUMS && cat SHA256SUMS
 
 .PHONY: clean

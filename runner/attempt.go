@@ -375,6 +375,8 @@ func statusWords(st Status) string {
 		return "the command was lost"
 	case ReasonCancelled:
 		return "the command was stopped"
+	case ReasonWrongSKU:
+		return "the command was given another GPU model than the plan is for"
 	}
 	if st.Phase == Succeeded {
 		return ""

@@ -41,7 +41,10 @@ func (r inDataset) Commit(ctx context.Context, rec *Record) (string, error) {
 	rec.addSuites(ctx, tx)
 	manifest := filepath.Join(r.d.Root(), "_runs", rec.Run.ID, "manifest.json")
 	if tx.err == nil {
-		tx.err = rec.attach(tx.tx, rec.report(r.d.Root(), manifest, tx.counts))
+		rep := rec.report(r.d.Root(), manifest, tx.counts)
+		if rep.Suites, tx.err = rec.reportSuites(ctx); tx.err == nil {
+			tx.err = rec.attach(tx.tx, rep)
+		}
 	}
 	if tx.err != nil {
 		return "", errors.Join(tx.err, tx.tx.Abort())

@@ -12,6 +12,7 @@ import (
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/store"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 // errCancelled is returned by the stages when somebody asked to cancel.
@@ -349,7 +350,7 @@ func (d *drive) approved(ctx context.Context) (bool, error) {
 // finish removes the working folders and closes the run.
 func (d *drive) finish(ctx context.Context, out Outcome) (Outcome, error) {
 	if !d.req.KeepWork {
-		if err := errors.Join(d.removeWork(), removeTree(d.answers())); err != nil {
+		if err := errors.Join(d.removeWork(), tree.Remove(d.answers())); err != nil {
 			return out, err
 		}
 	}
@@ -476,7 +477,7 @@ func (d *drive) removeLeftovers() error {
 		if !strings.HasSuffix(e.Name(), tmpSuffix) {
 			continue
 		}
-		if err := d.step(stepClean, func() error { return removeTree(filepath.Join(d.dir, e.Name())) }); err != nil {
+		if err := d.step(stepClean, func() error { return tree.Remove(filepath.Join(d.dir, e.Name())) }); err != nil {
 			return err
 		}
 	}
@@ -489,7 +490,7 @@ func (d *drive) removeWork() error {
 	return d.step(stepRemove, func() error {
 		var errs []error
 		for _, dir := range []string{d.work(), d.units(), d.source(), d.venv(), d.bin(), d.cache()} {
-			errs = append(errs, removeTree(dir))
+			errs = append(errs, tree.Remove(dir))
 		}
 		return errors.Join(errs...)
 	})

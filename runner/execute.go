@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 // execute runs every eligible run with each of its seeds, one after the
@@ -89,6 +90,9 @@ func (d *drive) unitAttempts(u unit, n int) []Attempt {
 		Env:      d.unitEnv(u),
 		Writable: []string{d.work()}, ReadOnly: d.readOnly(u.prep.Python),
 		Limits: d.cfg.Limits, GPUs: u.run.GPUs.Min, NoSandbox: d.req.NoSandbox,
+	}
+	if base.GPUs > 0 {
+		base.SKU = d.plan.Environment.SKU
 	}
 	if u.prep.Venv {
 		base.ReadOnly = append(base.ReadOnly, d.venv())
@@ -291,12 +295,12 @@ func (d *drive) placeUnit(ctx context.Context, u unit, n int) error {
 		return nil
 	}
 	tmp := d.work() + tmpSuffix
-	err := d.step(stepClean, func() error { return errors.Join(removeTree(d.work()), removeTree(tmp)) })
+	err := d.step(stepClean, func() error { return errors.Join(tree.Remove(d.work()), tree.Remove(tmp)) })
 	if err != nil {
 		return err
 	}
 	err = d.step(stepUnitCopy, func() error {
-		if err := copyTree(ctx, d.source(), tmp); err != nil {
+		if err := tree.Copy(ctx, d.source(), tmp, nil); err != nil {
 			return err
 		}
 		for _, p := range u.run.Patches {

@@ -85,6 +85,9 @@ type Attempt struct {
 	Network Network
 	Limits  Limits
 	GPUs    int
+	// SKU is the GPU model that the attempt is meant for, an id of
+	// estimators/sku; empty is any. What ran on another one is void.
+	SKU string `json:",omitempty"`
 	// Image is the container image to run in, by an id or a digest, for
 	// executors that use one. Others have the machine's own programs.
 	Image string
@@ -145,6 +148,7 @@ const (
 	ReasonStart       Reason = "start"          // the command could not be started
 	ReasonLost        Reason = "lost"           // the worker died without a word; safe to try again
 	ReasonCancelled   Reason = "cancelled"
+	ReasonWrongSKU    Reason = "wrong_sku" // another GPU model than Attempt.SKU: nothing that it gave counts
 )
 
 // Status is what Observe sees.
@@ -180,6 +184,7 @@ type Placement struct {
 
 	// What only a cluster tells.
 	Flavor    string   `json:"flavor,omitempty"`    // the ResourceFlavor that the attempt was given
+	Product   string   `json:"product,omitempty"`   // the GPU model as the node's label says it
 	GPUUUIDs  []string `json:"gpu_uuids,omitempty"` // as NVIDIA's driver names them
 	Driver    string   `json:"driver,omitempty"`    // version of NVIDIA's kernel module
 	Evictions int      `json:"evictions,omitempty"` // how often the attempt had to begin anew

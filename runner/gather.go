@@ -20,6 +20,12 @@ func (d *drive) collect(ctx context.Context, ex Executed) (out Collected, skippe
 	}
 	for _, u := range ex.Units {
 		r := d.specRun(u.Run)
+		if u.Status.Reason == ReasonWrongSKU {
+			for _, c := range r.Collect {
+				out.Missing = append(out.Missing, Missing{u.Run, u.SeedIndex, c.Metric, "void: " + u.Reason})
+			}
+			continue
+		}
 		results, err := collect.All(ctx, collect.Source{
 			Dir: filepath.Join(d.dir, u.Dir, filepath.FromSlash(r.Cwd)), Stdout: u.Status.Stdout, Stderr: u.Status.Stderr,
 		}, r.Collect)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 // Images makes the image that the commands of a plan run in, for an executor
@@ -85,10 +86,10 @@ func (d *drive) environment(ctx context.Context, out *Prepared) error {
 // there.
 func (d *drive) overlay(ctx context.Context, from string) error {
 	tmp := filepath.Join(d.dir, "overlay"+tmpSuffix)
-	if err := removeTree(tmp); err != nil {
+	if err := tree.Remove(tmp); err != nil {
 		return err
 	}
-	if err := copyTree(ctx, from, tmp); err != nil {
+	if err := tree.Copy(ctx, from, tmp, nil); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(d.work())
@@ -123,7 +124,7 @@ func (d *drive) overlay(ctx context.Context, from string) error {
 		}
 		return root.WriteFile(rel, b, info.Mode().Perm())
 	})
-	return errors.Join(err, removeTree(tmp))
+	return errors.Join(err, tree.Remove(tmp))
 }
 
 // inImage completes an attempt of a unit that runs in an image.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/pip"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 // refusal says why a run of the plan is not executed, empty when nothing
@@ -142,7 +143,7 @@ func (d *drive) placeSource(ctx context.Context, out *Prepared) error {
 		return err
 	}
 	tmp := d.work() + tmpSuffix
-	if err := d.step(stepCheckout, func() error { return copyTree(ctx, dir, tmp) }); err != nil {
+	if err := d.step(stepCheckout, func() error { return tree.Copy(ctx, dir, tmp, nil) }); err != nil {
 		return fmt.Errorf("copy the source: %w", err)
 	}
 	err = d.step(stepPatch, func() error {

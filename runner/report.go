@@ -60,7 +60,6 @@ func (rec *Record) report(root, manifest string, counts []report.TableCount) *re
 	if s := p.Source; s.Repo != "" {
 		rep.Source = &report.Source{Repo: s.Repo, Commit: s.Commit, Subdir: s.Subdir, StatedBy: s.StatedBy, Note: s.Note, Simulated: s.Simulated}
 	}
-	rep.Suites = rec.reportSuites()
 	for i, v := range o.Claims {
 		rep.Claims = append(rep.Claims, reportClaim(p.Claims[i], v))
 	}

@@ -71,7 +71,10 @@ type Request struct {
 	Mirror string     `json:"mirror,omitempty"` // kept for whoever resumes; the runner does not use it
 	// Serving says where the arms of suites are served.
 	Serving accuracy.Serving `json:"serving,omitzero"`
-	Wishes  Wishes           `json:"wishes,omitzero"` // of a target that is planned; a plan that is given holds them already
+	// Answers are folders of shards by suite, whose answers are taken instead of
+	// asking. Where it is set, suites without any are not attempted.
+	Answers map[string][]string `json:"answers,omitempty"`
+	Wishes  Wishes              `json:"wishes,omitzero"` // of a target that is planned; a plan that is given holds them already
 
 	Executor  string `json:"executor,omitempty"`    // a name of Config.Executors; empty means the default
 	Yes       bool   `json:"yes,omitempty"`         // approved in advance
@@ -270,7 +273,7 @@ func (r *Runner) Create(ctx context.Context, req Request) (run store.Run, create
 	}
 	id := ""
 	if req.Key != "" {
-		id = derivedID(req.Key)
+		id = RunID(req.Key)
 	} else {
 		if r.cfg.Rand == nil {
 			return run, false, errors.New("runner: no entropy for a run id")
@@ -289,10 +292,10 @@ func (r *Runner) Create(ctx context.Context, req Request) (run store.Run, create
 		event("", RunCreated, map[string]any{"target": req.Target, "by": req.By}))
 }
 
-// derivedID makes a run id from an idempotency key. It has the length and the
+// RunID is the id of the run with an idempotency key. It has the length and the
 // alphabet of a ULID, and begins with a K, which no ULID does, so that nobody
 // reads a time from it.
-func derivedID(key string) string {
+func RunID(key string) string {
 	sum := sha256.Sum256([]byte("repromill run " + key))
 	return "K" + base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding).EncodeToString(sum[:])[:25]
 }

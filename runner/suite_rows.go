@@ -81,7 +81,7 @@ func (rec *Record) sampleRow(o SuiteOutcome, a harness.Answer) schema.SampleRow 
 		Common: rec.common(schema.Measured, rec.suiteAttempt(o.Suite, a.Arm)), Suite: o.Result.Suite, DatasetSHA: o.Result.DatasetSHA,
 		ItemID: a.ItemID, Repeat: int64(a.Repeat), Arm: a.Arm, Model: arm.Model, Revision: arm.Revision, Precision: arm.Format,
 		Position: int64(a.Position), Category: a.Item.Category, Cluster: a.Item.Cluster, PromptSHA: a.PromptSHA,
-		Outcome: string(a.Grade.Outcome), Reference: a.Item.Reference, Extracted: a.Grade.Extracted, Rule: rule, RuleVersion: version,
+		Outcome: string(a.Grade.Outcome), Reference: a.Item.Reference, Extracted: a.Grade.Extracted, Stage: a.Stage, Rule: rule, RuleVersion: version,
 		FinishReason: a.FinishReason, Output: a.Text, Reasoning: a.Reasoning, Retries: int64(a.Retries), Seed: schema.Int(a.Seed),
 		ServerID: a.ServerID, AskedAt: a.Asked, Error: a.Error,
 	}
@@ -92,9 +92,6 @@ func (rec *Record) sampleRow(o SuiteOutcome, a harness.Answer) schema.SampleRow 
 		row.PromptTokens, row.OutputTokens = schema.Int(a.PromptTokens), schema.Int(a.OutputTokens)
 		row.ReasoningTokens, row.CachedTokens = schema.Int(a.ReasoningTokens), schema.Int(a.CachedTokens)
 		row.TTFTS, row.LatencyS = schema.Float(a.TTFT), schema.Float(a.Latency)
-	}
-	if a.Grade.Stage > 0 {
-		row.Stage = fmt.Sprint(a.Grade.Stage)
 	}
 	return row
 }
@@ -119,8 +116,28 @@ func (rec *Record) comparisonRows() (out []schema.ComparisonRow) {
 			if r.Level > 0 {
 				row.CILo, row.CIHi, row.CILevel = schema.Float(r.Lo), schema.Float(r.Hi), schema.Float(r.Level)
 			}
+			out = append(out, looks(&row, r)...)
 			out = append(out, row)
 		}
+	}
+	return out
+}
+
+// looks are the rows of a sequential method's looks before the last, whose row is
+// final: what was seen, without what only the end of a comparison has.
+func looks(final *schema.ComparisonRow, r compare.Result) (out []schema.ComparisonRow) {
+	for i, k := range r.Looks {
+		row := schema.ComparisonRow{
+			Common: final.Common, Suite: final.Suite, Metric: final.Metric, Unit: final.Unit, Arm: final.Arm, Baseline: final.Baseline, Model: final.Model, BaselineModel: final.BaselineModel,
+			Method: final.Method, Look: int64(i), Paired: true, Margin: final.Margin, Alpha: final.Alpha, N: schema.Int(k.Pairs), Value: schema.Float(k.Cand), BaselineValue: schema.Float(k.Base),
+			Diff: schema.Float(k.Cand - k.Base), B: schema.Int(k.BaseOnly), C: schema.Int(k.CandOnly), EValue: schema.FromPtr(k.Within), EBeyond: schema.FromPtr(k.Beyond),
+			QuestionsPlanned: final.QuestionsPlanned, QuestionsUsed: schema.Int(k.Pairs), Verdict: string(k.Verdict), Seed: final.Seed,
+		}
+		if i == len(r.Looks)-1 {
+			final.Look, final.EValue, final.EBeyond = row.Look, row.EValue, row.EBeyond
+			break
+		}
+		out = append(out, row)
 	}
 	return out
 }
@@ -217,7 +234,11 @@ func outcomesOf(a harness.ArmResult) (out []string) {
 const simulatedServer = "a simulated server answered: these numbers say nothing of a model"
 
 // reportSuites are the suites as the report has them.
-func (rec *Record) reportSuites() (out []report.Suite) {
+func (rec *Record) reportSuites(ctx context.Context) (out []report.Suite, err error) {
+	curves, err := rec.curves(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, o := range rec.Outcome.Suites {
 		if o.Throughput != nil {
 			out = append(out, o.reportThroughput())
@@ -245,9 +266,10 @@ func (rec *Record) reportSuites() (out []report.Suite) {
 			if x.Level > 0 {
 				row.Lo, row.Hi, row.Level = &x.Lo, &x.Hi, &x.Level
 			}
+			row.Curve = curves[o.Suite+"\x00"+c.Candidate]
 			s.Comparisons = append(s.Comparisons, row)
 		}
 		out = append(out, s)
 	}
-	return out
+	return out, nil
 }

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -115,7 +116,14 @@ func (d *drive) suiteRefusal(s spec.Suite) string {
 	if d.cfg.Suites == nil {
 		return "this program carries out no suites"
 	}
-	return d.cfg.Suites.Refusal(s, d.serving())
+	at := d.serving()
+	if d.req.Answers != nil {
+		if len(d.req.Answers[s.ID]) == 0 {
+			return "none of the folders that are merged holds answers to it"
+		}
+		at.Judge = cmp.Or(at.Judge, "stored with the answers")
+	}
+	return d.cfg.Suites.Refusal(s, at)
 }
 
 // servable is an error where suites would be carried out and nobody says where
@@ -123,7 +131,7 @@ func (d *drive) suiteRefusal(s spec.Suite) string {
 func (d *drive) servable() error {
 	var list []spec.Suite
 	for _, s := range d.wanted() {
-		if d.suiteRefusal(s) == "" {
+		if d.req.Answers == nil && d.suiteRefusal(s) == "" {
 			list = append(list, s)
 		}
 	}
@@ -184,6 +192,7 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, 
 	}
 	out.Result = &res
 	for _, c := range res.Comparisons {
+		c.Result.Looks = nil // rows of their own
 		d.pending = append(d.pending, event(StageSuite(s.ID), VerdictGiven, c))
 	}
 	if res.Paid.USD > 0 {
@@ -193,7 +202,7 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, 
 }
 
 func (d *drive) job(s spec.Suite) accuracy.Job {
-	return accuracy.Job{Suite: s, Serving: d.serving(), Dir: filepath.Join(d.answers(), safeName(s.ID))}
+	return accuracy.Job{Suite: s, Serving: d.serving(), Dir: filepath.Join(d.answers(), safeName(s.ID)), From: d.req.Answers[s.ID]}
 }
 
 // answers is the folder of what the models answered.

@@ -2,10 +2,7 @@ package runner
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,73 +10,6 @@ import (
 
 	"github.com/repromill/repromill/planner/spec"
 )
-
-// copyTree copies folders, regular files and symbolic links, links as they
-// are; whatever else there is, is left out. Everything in the copy may be
-// written by its owner. A copy on a file system that shares blocks costs no
-// space (copy_file_range).
-func copyTree(ctx context.Context, from, to string) error {
-	return filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		dst := filepath.Join(to, rel)
-		switch e.Type() {
-		case fs.ModeDir:
-			return os.Mkdir(dst, 0o755)
-		case fs.ModeSymlink:
-			target, err := os.Readlink(path)
-			if err != nil {
-				return err
-			}
-			return os.Symlink(target, dst)
-		case 0:
-			return copyFile(path, dst)
-		}
-		return nil
-	})
-}
-
-func copyFile(from, to string) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	info, err := in.Stat()
-	if err != nil {
-		return err
-	}
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644|info.Mode().Perm()&0o111)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
-}
-
-// removeTree removes a folder in which foreign code may have taken away its
-// own permissions.
-func removeTree(dir string) error {
-	err := os.RemoveAll(dir)
-	if err == nil {
-		return nil
-	}
-	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, _ error) error {
-		if e != nil && e.IsDir() {
-			_ = os.Chmod(path, 0o700) // whatever stays closed shows in the second try
-		}
-		return nil
-	})
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove working folder: %w", err)
-	}
-	return nil
-}
 
 // mismatch says that a patch does not fit the file; it is an outcome.
 type mismatch string

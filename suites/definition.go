@@ -30,6 +30,8 @@ type Facts struct {
 	Within    float64 `json:"within"`  // assumed mean variance p(1-p) of one answer around its question's own rate
 	DataSet   string  `json:"dataset"` // on the hub, or where it comes from
 	Needs     []Need  `json:"needs,omitempty"`
+	// Excluded says which questions of the data set are left out, and why.
+	Excluded string `json:"excluded,omitempty"`
 	// Tokens are assumed means per answer, for budgets and estimates.
 	PromptTokens int `json:"prompt_tokens,omitzero"`
 	OutputTokens int `json:"output_tokens,omitzero"`

@@ -20,13 +20,14 @@ type versions struct {
 	Kubernetes string `json:"kubernetes"`
 	Kueue      string `json:"kueue"`
 	Etcd       string `json:"etcd"`
-	Bin        string `json:"bin"` // where the programs lie
+	Objects    string `json:"objects"` // versitygw, the S3 server
+	Bin        string `json:"bin"`     // where the programs lie
 }
 
 func (v versions) binDir() string { return v.Bin }
 
-// pinned reads the versions from the modules. All that the modules say names
-// the folder of the built programs.
+// pinned reads the versions from the modules. All that the modules of the
+// cluster itself say names the folder of the built programs.
 func pinned(src, cache string) (versions, error) {
 	sum := sha256.New()
 	io.WriteString(sum, runtime.Version())
@@ -45,7 +46,12 @@ func pinned(src, cache string) (versions, error) {
 		Kubernetes: required(mods["controlplane/go.mod"], "k8s.io/kubernetes"), Kueue: required(mods["kueue/go.mod"], "sigs.k8s.io/kueue"),
 		Etcd: required(mods["controlplane/go.mod"], "go.etcd.io/etcd/server/v3"),
 	}
-	if v.Kubernetes == "" || v.Kueue == "" || v.Etcd == "" {
+	b, err := os.ReadFile(filepath.Join(src, "objectstore", "go.mod"))
+	if err != nil {
+		return v, fmt.Errorf("read the modules of the cluster: %w", err)
+	}
+	v.Objects = required(string(b), "github.com/versity/versitygw")
+	if v.Kubernetes == "" || v.Kueue == "" || v.Etcd == "" || v.Objects == "" {
 		return v, errors.New("the modules of the cluster do not name their versions")
 	}
 	v.Bin = filepath.Join(cache, "bin", fmt.Sprintf("k8s-%s_kueue-%s_%s", v.Kubernetes, v.Kueue, hex.EncodeToString(sum.Sum(nil)[:4])))
@@ -66,6 +72,9 @@ func required(mod, path string) string {
 // target is one program.
 type target struct{ name, module, pkg, ldflags string }
 
+// objectStore is the S3 server's program: its version is not in the folder's name.
+func (v versions) objectStore() string { return "versitygw-" + v.Objects }
+
 func (v versions) targets() []target {
 	const strip = "-s -w"
 	kube := strip
@@ -78,6 +87,7 @@ func (v versions) targets() []target {
 		{"etcd", "controlplane", "go.etcd.io/etcd/server/v3", strip},
 		{"kueue", "kueue", "sigs.k8s.io/kueue/cmd/kueue", strip},
 		{"pause", ".", "./pause", strip},
+		{v.objectStore(), "objectstore", "github.com/versity/versitygw/cmd/versitygw", strip},
 	}
 	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"} {
 		out = append(out, target{name, "controlplane", "k8s.io/kubernetes/cmd/" + name, kube})

@@ -28,7 +28,7 @@ func (c *cluster) down(ctx context.Context) error {
 	if err := c.killShims(); err != nil {
 		return err
 	}
-	for _, name := range []string{"containerd", "kube-apiserver", "registry", "etcd"} {
+	for _, name := range []string{"containerd", "kube-apiserver", "objects", "registry", "etcd"} {
 		if err := c.stop(name, 10*time.Second); err != nil {
 			return err
 		}

@@ -1,12 +1,14 @@
 // Devcluster is a real single-node Kubernetes with Kueue on this machine, for
 // development and tests: etcd, the API server, the controller manager, the
 // scheduler, the kubelet, containerd, Kueue's manager with its webhooks and
-// its visibility API, queues, a node with simulated GPUs, and a local registry.
+// its visibility API, queues, a node with simulated GPUs, a local registry and
+// an S3 server.
 //
 //	devcluster up       build what is missing, start, wait until all is ready
 //	devcluster status   what runs
 //	devcluster image    push a Debian with Python to the cluster's registry
 //	devcluster env      shell lines that point kubectl and repromill at it
+//	devcluster outage   kill the API server and start it again after --for
 //	devcluster down     stop it and leave nothing behind
 //
 // The programs are built from their Go modules (the modules below this folder
@@ -37,13 +39,14 @@ func main() {
 	os.Exit(code)
 }
 
-const usage = `usage: devcluster up|down|status|image|env [--dir DIR] [--json]
+const usage = `usage: devcluster up|down|status|image|env|outage [--dir DIR] [--json] [--for TIME]
 
   up      build what is missing, start the cluster, wait until it is ready
   down    stop the cluster and leave nothing behind
   status  what runs, and since when
   image   push a Debian with Python to the cluster's registry, for pods to run
   env     shell lines: eval "$(devcluster env)"
+  outage  kill the API server and start it again after --for (1m)
 `
 
 // run is one invocation; its result is the exit status: 0 done, 1 a failure of
@@ -60,12 +63,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fl.SetOutput(stderr)
 	dir := fl.String("dir", "", "the cluster's state folder (default: devcluster/cluster in the user's cache folder)")
 	asJSON := fl.Bool("json", false, "print JSON")
+	pause := fl.Duration("for", time.Minute, "how long an outage lasts")
 	if err := fl.Parse(args[1:]); err != nil {
 		return 2
 	}
 	c, err := open(*dir, stderr)
 	if err == nil {
-		err = c.command(ctx, args[0], *asJSON, stdout)
+		err = c.command(ctx, args[0], *asJSON, *pause, stdout)
 	}
 	var need *needError
 	switch {
@@ -80,7 +84,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 }
 
-func (c *cluster) command(ctx context.Context, name string, asJSON bool, stdout io.Writer) error {
+func (c *cluster) command(ctx context.Context, name string, asJSON bool, pause time.Duration, stdout io.Writer) error {
 	switch name {
 	case "up":
 		return c.up(ctx)
@@ -94,6 +98,8 @@ func (c *cluster) command(ctx context.Context, name string, asJSON bool, stdout 
 		}
 		_, err := fmt.Fprintln(stdout, c.Image)
 		return err
+	case "outage":
+		return c.outage(ctx, pause)
 	case "env":
 		if !c.running() {
 			return &needError{"the cluster does not run", "start it: devcluster up"}
@@ -101,7 +107,7 @@ func (c *cluster) command(ctx context.Context, name string, asJSON bool, stdout 
 		_, err := io.WriteString(stdout, c.env())
 		return err
 	}
-	return &needError{fmt.Sprintf("%q is no command", name), "use up, down, status, image or env"}
+	return &needError{fmt.Sprintf("%q is no command", name), "use up, down, status, image, env or outage"}
 }
 
 // needError is something the user has to do first.
@@ -197,8 +203,10 @@ func (c *cluster) registry() string { return fmt.Sprintf("127.0.0.1:%d", c.Ports
 
 // env are the lines of `devcluster env`.
 func (c *cluster) env() string {
-	out := fmt.Sprintf("export KUBECONFIG=%q\nexport PATH=%q:\"$PATH\"\nexport REPROMILL_DEVCLUSTER_REGISTRY=%q\nexport REPROMILL_CLUSTER_VOLUME=%q\n",
-		c.kubeconfig(), c.Versions.binDir(), c.registry(), c.volume())
+	out := fmt.Sprintf("export KUBECONFIG=%q\nexport PATH=%q:\"$PATH\"\nexport REPROMILL_DEVCLUSTER_REGISTRY=%q\nexport REPROMILL_CLUSTER_VOLUME=%q\nexport REPROMILL_DEVCLUSTER=%q\n",
+		c.kubeconfig(), c.Versions.binDir(), c.registry(), c.volume(), c.path("run", "devcluster"))
+	url, key, secret := c.bucket()
+	out += fmt.Sprintf("export REPROMILL_DEVCLUSTER_BUCKET=%q\nexport REPROMILL_DEVCLUSTER_BUCKET_KEY=%q\nexport REPROMILL_DEVCLUSTER_BUCKET_SECRET=%q\n", url, key, secret)
 	if c.Image != "" {
 		out += fmt.Sprintf("export REPROMILL_CLUSTER_IMAGE=%q\n", c.Image)
 	}

@@ -44,6 +44,12 @@ func (p proc) alive() bool { return p.PID > 0 && p.Start != "" && startTime(p.PI
 // start runs a program of the cluster detached from this one, with its output
 // in logs/NAME.log, unless it runs already.
 func (c *cluster) start(name, program string, args ...string) error {
+	return c.startWith(nil, name, program, args...)
+}
+
+// startWith is start with more in the environment, where what is secret
+// belongs: every user can read the arguments of a process.
+func (c *cluster) startWith(env []string, name, program string, args ...string) error {
 	for i, p := range c.Procs {
 		if p.Name != name {
 			continue
@@ -65,7 +71,7 @@ func (c *cluster) start(name, program string, args ...string) error {
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + c.dir}
+	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + c.dir}, env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
@@ -84,7 +90,7 @@ func (c *cluster) stop(name string, grace time.Duration) error {
 		if p.Name != name {
 			continue
 		}
-		if p.alive() {
+		if p.alive() && grace > 0 {
 			syscall.Kill(p.PID, syscall.SIGTERM)
 		}
 		for end := time.Now().Add(grace); p.alive() && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
@@ -99,6 +105,23 @@ func (c *cluster) stop(name string, grace time.Duration) error {
 		return c.save()
 	}
 	return nil
+}
+
+// outage kills the API server, without a chance to say goodbye, and starts it
+// again after a while.
+func (c *cluster) outage(ctx context.Context, pause time.Duration) error {
+	if !c.running() {
+		return &needError{"the cluster does not run", "start it: devcluster up"}
+	}
+	if err := c.stop("kube-apiserver", 0); err != nil {
+		return err
+	}
+	c.say("the API server is gone for %s", pause)
+	select {
+	case <-ctx.Done(): // it is started again in any case
+	case <-time.After(pause):
+	}
+	return c.startAPIServer(context.WithoutCancel(ctx))
 }
 
 type procState struct {

@@ -92,7 +92,7 @@ func (c *cluster) up(ctx context.Context) error {
 	if err := c.prepare(); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{c.startControlPlane, c.startNode, func(ctx context.Context) error { return c.startKueue(ctx, src) }, c.furnish} {
+	for _, step := range []func(context.Context) error{c.startControlPlane, c.startObjectStore, c.startNode, func(ctx context.Context) error { return c.startKueue(ctx, src) }, c.furnish} {
 		if err := step(ctx); err != nil {
 			return fmt.Errorf("%w\n(what has started goes on; `devcluster down` stops it)", err)
 		}
@@ -114,7 +114,7 @@ func (c *cluster) prepare() (err error) {
 	if c.NodeIP, err = address(); err != nil {
 		return err
 	}
-	for _, name := range []string{"etcd", "etcdPeer", "apiserver", "controllerManager", "scheduler", "kubelet", "registry", "kueueHealth", "kueueMetrics", "kueueWebhook", "kueueVisibility"} {
+	for _, name := range []string{"etcd", "etcdPeer", "apiserver", "controllerManager", "scheduler", "kubelet", "registry", "objects", "kueueHealth", "kueueMetrics", "kueueWebhook", "kueueVisibility"} {
 		if c.Ports[name], err = freePort(); err != nil {
 			return err
 		}

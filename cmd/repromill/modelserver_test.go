@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 var (
 	askedRE  = regexp.MustCompile(`Question number (\d+): which of these is ([A-J])\?`)
 	sumRE    = regexp.MustCompile(`Problem (\d+): what is (\d+) \+ 1\?`)
+	judgedRE = regexp.MustCompile(`(?s)The OFFICIAL ANSWER: (.*?)\n\nEND OFFICIAL ANSWER\n\nBEGIN CANDIDATE ANSWER TO ASSESS\n\n(.*)\n\nEND CANDIDATE`)
+	doubleRE = regexp.MustCompile(`Double the number (\d+) \((\w+)\)`)
 	soughtRE = regexp.MustCompile(`What (?:is|are all) the special magic \w+ for (.+) mentioned in the provided text\?`)
 	topicRE  = regexp.MustCompile(`Speak of topic (\d+) in`)
 	optionRE = regexp.MustCompile(`(?m)^([A-D])\) right option of (\d+)$`)
@@ -49,6 +52,14 @@ func modelServer(model, salt string, right float64, slots int, delay time.Durati
 					n++
 				}
 				r.Text = fmt.Sprintf("The sum is \\boxed{%d}.", n)
+				return r
+			}
+			if m := doubleRE.FindStringSubmatch(a.Prompt); m != nil {
+				args := `{"number": ` + m[1] + `}`
+				if share(salt, m[2], seed) >= right {
+					args = `{"number": -1}`
+				}
+				r.Calls, r.Finish = []endpointtest.Call{{Name: "math_double", Arguments: args}}, "tool_calls"
 				return r
 			}
 			if text, ok := recall(a.Prompt); ok {
@@ -128,10 +139,16 @@ func modelMirror(dir string, questions int) error {
 				body, err = letters(questions, i == 1)
 			case d.Suite == "aime-2025":
 				body = sums(30)
+			case d.Suite == "tool-calls":
+				body = toolQuestions(40, i)
+			case d.Suite == "ifbench":
+				body, err = lengths(40)
 			case d.Suite == "ruler":
 				body, err = longData(i)
 			case d.Suite == "ifeval":
 				body = instructions(40)
+			case d.Suite == "aa-lcr":
+				body, err = readings(i == 2)
 			case d.Suite == "gpqa-diamond":
 				body = options(40)
 			default:
@@ -167,6 +184,42 @@ func letters(n int, shots bool) ([]byte, error) {
 	var b strings.Builder
 	err := schematest.Write(&b, schematest.Column{Name: "question_id", Values: ids}, schematest.Column{Name: "question", Values: question}, schematest.Column{Name: "options", Values: options},
 		schematest.Column{Name: "answer", Values: answer}, schematest.Column{Name: "cot_content", Values: cot}, schematest.Column{Name: "category", Values: category})
+	return []byte(b.String()), err
+}
+
+// toolQuestions are the files of a data set of the shape of BFCL's: questions and
+// answers of its first category, then of its second.
+func toolQuestions(n, file int) []byte {
+	var b strings.Builder
+	for i := range n {
+		id := fmt.Sprintf("%s_%d", []string{"simple", "multiple"}[file/2], i)
+		if file%2 == 1 {
+			fmt.Fprintf(&b, `{"id": %q, "ground_truth": [{"math.double": {"number": [%d]}}]}`+"\n", id, i)
+			continue
+		}
+		fmt.Fprintf(&b, `{"id": %q, "question": [[{"role": "user", "content": "Double the number %d (%s)."}]], "function": [{"name": "math.double", "description": "Doubles.", `+
+			`"parameters": {"type": "dict", "properties": {"number": {"type": "float", "description": "What to double."}}, "required": ["number"]}}]}`+"\n", id, i, id)
+	}
+	return []byte(b.String())
+}
+
+// lengths is a data set of the shape of IFBench's; the last of its prompts has an
+// instruction that cannot be verified.
+func lengths(n int) ([]byte, error) {
+	var keys, prompts []string
+	var ids [][]string
+	var args [][]map[string]any
+	for i := range n {
+		keys, prompts = append(keys, fmt.Sprint(i)), append(prompts, fmt.Sprintf("Speak of topic %d in six words.", i))
+		id := "count:word_count_range"
+		if i == n-1 {
+			id = "words:start_verb"
+		}
+		ids, args = append(ids, []string{id}), append(args, []map[string]any{{"min_words": 6.0, "max_words": 6.0}})
+	}
+	var b strings.Builder
+	err := schematest.Write(&b, schematest.Column{Name: "key", Values: keys}, schematest.Column{Name: "prompt", Values: prompts},
+		schematest.Column{Name: "instruction_id_list", Values: ids}, schematest.Column{Name: "kwargs", Values: args})
 	return []byte(b.String()), err
 }
 
@@ -242,6 +295,29 @@ func longData(i int) ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// readings is a data set of the shape of AA-LCR's: two questions over two sets of
+// documents, with the counts of their tokens by tiktoken, or the documents.
+func readings(documents bool) ([]byte, error) {
+	if !documents {
+		return []byte("document_category,document_set_id,question_id,question,answer,data_source_filenames,input_tokens\n" +
+			"Legal,set1,1,What is the code of set 1?,code-1,EU’s.txt;b.txt,71\n" +
+			"Legal,set2,2,What is the code of set 2?,code-2,a.txt,52\n"), nil
+	}
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for name, text := range map[string]string{"lcr/Legal/set1/EU’s.txt": "The code\r\nis in the next one.\r\n", "lcr/Legal/set1/b.txt": "It is code-1.", "lcr/Legal/set2/a.txt": "It is code-2."} {
+		f, err := w.CreateHeader(&zip.FileHeader{Name: name, NonUTF8: true})
+		if err == nil {
+			_, err = f.Write([]byte(text))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	err := w.Close()
+	return b.Bytes(), err
+}
+
 // recall answers questions over long texts that are in the form of RULER's: needles
 // always, capitals and founders too, and nothing else.
 func recall(prompt string) (string, bool) {
@@ -253,6 +329,19 @@ func recall(prompt string) (string, bool) {
 			}
 		}
 		return " " + strings.Join(out, ", "), true
+	}
+	if m := judgedRE.FindStringSubmatch(prompt); m != nil {
+		verdict := "INCORRECT"
+		if strings.Contains(m[2], m[1]) {
+			verdict = "CORRECT"
+		}
+		return fmt.Sprintf("```json\n{\"verdict\": %q}\n```", verdict), true
+	}
+	if m := regexp.MustCompile(`START QUESTION\n\nWhat is the code of set (\d+)\?\n\nEND QUESTION\n$`).FindStringSubmatch(prompt); m != nil {
+		if !strings.Contains(prompt, "It is code-"+m[1]+".") {
+			return "There is none.", true
+		}
+		return "By the last document it is code-1.", true // right for the first set only
 	}
 	for ask, say := range map[string]string{`What is the capital of land (\d+)\?$`: "city", `Who founded Town (\d+)\?$`: "founder"} {
 		if m := regexp.MustCompile(ask).FindStringSubmatch(prompt); m != nil {

@@ -104,7 +104,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
-		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "models": models, "siteresults": siteResults},
+		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "models": models, "siteresults": siteResults, "looks": looks},
 		Setup: func(env *testscript.Env) error {
 			home := filepath.Join(env.WorkDir, ".home")
 			env.Setenv("HOME", home)
@@ -117,6 +117,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(home, "config"))
 			env.Setenv("ROOT", root)
 			env.Setenv("HUB", hub.URL)
+			env.Setenv("EXAMPLES", filepath.Join(root, "examples"))
 			env.Setenv("MIRROR", filepath.Join(root, "examples", "mirror"))
 			return os.MkdirAll(home, 0o755)
 		},

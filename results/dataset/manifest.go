@@ -139,16 +139,16 @@ func readManifest(name string) (*Manifest, error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("read manifest %s: %w", name, err)
 	}
-	m, err := parseManifest(b)
+	m, err := ParseManifest(b)
 	if err != nil {
 		return nil, &CorruptError{Path: name, Reason: err.Error()}
 	}
 	return m, nil
 }
 
-// parseManifest decodes and checks a manifest from outside. What it returns
+// ParseManifest decodes and checks a manifest from outside. What it returns
 // names only paths that a run may own.
-func parseManifest(b []byte) (*Manifest, error) {
+func ParseManifest(b []byte) (*Manifest, error) {
 	if len(b) > maxManifest {
 		return nil, fmt.Errorf("it is larger than %d bytes", maxManifest)
 	}

@@ -274,7 +274,7 @@ func FuzzManifest(f *testing.F) {
 				b = append(append(bytes.Clone(b[:at[2]]), want...), b[at[3]:]...)
 			}
 		}
-		m, err := parseManifest(b)
+		m, err := ParseManifest(b)
 		if err != nil {
 			return
 		}

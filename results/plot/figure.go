@@ -96,6 +96,13 @@ func (f *Figure) area(ink Ink, points [][2]float64) *mark {
 }
 
 func (f *Figure) add(m mark) *mark {
+	// A rasteriser does not end on what is no number.
+	for _, p := range []*float64{&m.x, &m.y, &m.x2, &m.y2, &m.r} {
+		*p = place(*p)
+	}
+	for i := range m.points {
+		m.points[i] = [2]float64{place(m.points[i][0]), place(m.points[i][1])}
+	}
 	f.marks = append(f.marks, m)
 	return &f.marks[len(f.marks)-1]
 }
@@ -116,10 +123,10 @@ func Light() Theme {
 func (f *Figure) SVG(w io.Writer, t Theme) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" class="figure" viewBox="0 0 %s %s" width="%s" height="%s" role="img" aria-label="%s" font-family="system-ui, 'Helvetica Neue', Arial, sans-serif">`,
-		num(f.W), num(f.H), num(f.W), num(f.H), html.EscapeString(f.Title))
-	fmt.Fprintf(&b, "<title>%s</title>", html.EscapeString(f.Title))
+		num(f.W), num(f.H), num(f.W), num(f.H), html.EscapeString(visible(f.Title)))
+	fmt.Fprintf(&b, "<title>%s</title>", html.EscapeString(visible(f.Title)))
 	if f.Desc != "" {
-		fmt.Fprintf(&b, "<desc>%s</desc>", html.EscapeString(f.Desc))
+		fmt.Fprintf(&b, "<desc>%s</desc>", html.EscapeString(visible(f.Desc)))
 	}
 	if t != nil {
 		fmt.Fprintf(&b, `<rect width="%s" height="%s" fill="%s"/>`, num(f.W), num(f.H), t[Paper])
@@ -132,11 +139,16 @@ func (f *Figure) SVG(w io.Writer, t Theme) error {
 	return err
 }
 
-// num is a coordinate, short and finite.
-func num(v float64) string {
+// place is a coordinate that can be drawn.
+func place(v float64) float64 {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
-		v = 0
+		return 0
 	}
+	return min(max(v, -1e5), 1e5)
+}
+
+// num is a coordinate, short.
+func num(v float64) string {
 	return strconv.FormatFloat(math.Round(v*100)/100, 'f', -1, 64)
 }
 
@@ -166,11 +178,11 @@ func (m *mark) paint(t Theme) string {
 
 func (m *mark) svg(b *strings.Builder, t Theme) {
 	if m.href != "" {
-		fmt.Fprintf(b, `<a href="%s">`, html.EscapeString(m.href))
+		fmt.Fprintf(b, `<a href="%s">`, html.EscapeString(visible(m.href)))
 	}
 	tip := ""
 	if m.title != "" {
-		tip = "<title>" + html.EscapeString(m.title) + "</title>"
+		tip = "<title>" + html.EscapeString(visible(m.title)) + "</title>"
 	}
 	switch m.kind {
 	case "line":
@@ -236,8 +248,13 @@ func (s scale) ticks(n int) (out []float64) {
 			break
 		}
 	}
-	for v := math.Ceil(s.lo/step-1e-9) * step; v <= s.hi+step*1e-9; v += step {
-		out = append(out, math.Round(v/step)*step+0)
+	first := math.Ceil(s.lo/step - 1e-9)
+	for i := range 4 * n { // by count: far from zero a step may change nothing
+		v := (first + float64(i)) * step
+		if v > s.hi+step*1e-9 {
+			break
+		}
+		out = append(out, v)
 	}
 	return out
 }

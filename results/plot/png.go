@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 
+	stdfont "golang.org/x/image/font"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/text"
@@ -83,7 +84,7 @@ func (p painter) text(m *mark, col color.Color) {
 		fnt.Variant = "Mono"
 	}
 	if m.bold {
-		fnt.Weight = 2 // of golang.org/x/image/font, WeightSemiBold, which the collection maps to bold
+		fnt.Weight = stdfont.WeightBold
 	}
 	sty := text.Style{Color: col, Font: fnt, XAlign: draw.XLeft, Handler: plot.DefaultTextHandler}
 	switch m.anchor {

@@ -133,12 +133,9 @@ func (r *Report) view() *view {
 	return v
 }
 
-// pages parses the template; it is a constant of this package.
-func pages() (*template.Template, error) {
-	return template.New("report").Funcs(template.FuncMap{
-		"words": words, "clean": clean, "place": Place.place, "ink": func(v string) string { return string(InkOf(v)) }, "mark": Mark,
-	}).Parse(pageText)
-}
+var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
+	"words": func(v string) string { return clean(words(v)) }, "clean": clean, "place": Place.place, "ink": func(v string) string { return string(InkOf(v)) }, "mark": Mark,
+}).Parse(pageText))
 
 // Mark is the sign that stands beside a verdict, so that nothing rests on
 // colour alone.
@@ -162,11 +159,7 @@ func Mark(verdict string) string {
 
 // Body writes the report as the inside of a page that has [StyleSheet].
 func (r *Report) Body(w io.Writer) error {
-	t, err := pages()
-	if err != nil {
-		return fmt.Errorf("render report: %w", err)
-	}
-	if err := t.ExecuteTemplate(w, "body", r.view()); err != nil {
+	if err := pageTemplate.ExecuteTemplate(w, "body", r.view()); err != nil {
 		return fmt.Errorf("render report: %w", err)
 	}
 	return nil
@@ -175,14 +168,10 @@ func (r *Report) Body(w io.Writer) error {
 // HTML writes the report as one file that needs nothing else: styles and
 // figures are inside, scripts and requests are forbidden by its own policy.
 func (r *Report) HTML(w io.Writer) error {
-	t, err := pages()
-	if err != nil {
-		return fmt.Errorf("render report: %w", err)
-	}
 	v := r.view()
 	v.Standalone, v.Style = true, template.CSS(styleSheet)
 	v.Policy = Policy()
-	if err := t.ExecuteTemplate(w, "page", v); err != nil {
+	if err := pageTemplate.ExecuteTemplate(w, "page", v); err != nil {
 		return fmt.Errorf("render report: %w", err)
 	}
 	return nil

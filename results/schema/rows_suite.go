@@ -22,7 +22,7 @@ type SampleRow struct {
 	Score           Opt[float64] `json:"score,omitzero" unit:"fraction" doc:"Score of the answer, 0 to 1; an expected value where the rule would draw at random."`
 	Reference       string       `json:"reference,omitzero" col:"dict" doc:"Right answer."`
 	Extracted       string       `json:"extracted,omitzero" col:"dict" doc:"Answer that the grader took from the output."`
-	Stage           string       `json:"stage,omitzero" col:"dict" doc:"Stage of the rule that found the answer."`
+	Stage           string       `json:"stage,omitzero" col:"dict" doc:"Name of the rule's stage that found the answer, as its grader lists them; NULL if none did."`
 	Rule            string       `json:"rule,omitzero" col:"dict" doc:"Grading rule."`
 	RuleVersion     string       `json:"rule_version,omitzero" col:"dict" doc:"Version of the grading rule."`
 	FinishReason    string       `json:"finish_reason,omitzero" col:"dict" doc:"What the server gave: stop, length, …"`
@@ -118,7 +118,8 @@ type ComparisonRow struct {
 	CIHi             Opt[float64] `json:"ci_hi,omitzero" doc:"Upper end of that interval."`
 	CILevel          Opt[float64] `json:"ci_level,omitzero" unit:"fraction" doc:"Confidence level of the interval, 0.95 for 95 %."`
 	PValue           Opt[float64] `json:"p_value,omitzero" doc:"p-value, for a fixed-size test."`
-	EValue           Opt[float64] `json:"e_value,omitzero" doc:"Evidence against a difference beyond the margin; decided at 1/alpha."`
+	EValue           Opt[float64] `json:"e_value,omitzero" doc:"Evidence that the difference lies within the margin; decided at 1/alpha."`
+	EBeyond          Opt[float64] `json:"e_beyond,omitzero" doc:"Evidence for a difference beyond the margin; decided at 1/alpha."`
 	B                Opt[int64]   `json:"b,omitzero" doc:"Discordant pairs: only the baseline was right."`
 	C                Opt[int64]   `json:"c,omitzero" doc:"Discordant pairs: only the candidate was right."`
 	MDE              Opt[float64] `json:"mde,omitzero" doc:"Smallest difference this n would detect, in unit."`

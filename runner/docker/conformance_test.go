@@ -17,6 +17,7 @@ import (
 	"github.com/repromill/repromill/runner/docker/engine"
 	"github.com/repromill/repromill/runner/docker/supervisor"
 	"github.com/repromill/repromill/runner/executortest"
+	"github.com/repromill/repromill/runner/folder"
 )
 
 func TestMain(m *testing.M) {
@@ -66,23 +67,9 @@ func newExecutor(t testing.TB, dir string, change ...func(*Config)) *Executor {
 	return e
 }
 
-// open is a folder that any user may enter, as an installation's state is.
-func open(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "docker test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 func harness(t *testing.T) executortest.Harness {
 	t.Helper()
-	dir := open(t)
+	dir := executortest.Place(t)
 	e := newExecutor(t, dir)
 	exe, err := os.Executable()
 	if err != nil {
@@ -94,19 +81,7 @@ func harness(t *testing.T) executortest.Harness {
 		Reopen:   func(t *testing.T) runner.Executor { return newExecutor(t, dir) },
 		Program:  []string{exe, "__program"},
 		ReadOnly: []string{exe},
-		Folder: func(t *testing.T, name string) string {
-			t.Helper()
-			parent, err := os.MkdirTemp(dir, "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			os.Chmod(parent, 0o755)
-			p := filepath.Join(parent, name)
-			if err := os.Mkdir(p, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			return p
-		},
+		Folder:   executortest.FoldersIn(dir),
 		KillWorker: func(t *testing.T, h runner.Handle) {
 			t.Helper()
 			if os.Geteuid() != 0 {
@@ -154,7 +129,7 @@ func noLeftovers(t *testing.T, e *Executor) {
 		eng.Remove(ctx, c.ID)
 	}
 	filepath.WalkDir(e.cfg.Dir, func(p string, d os.DirEntry, err error) error {
-		if err == nil && (strings.HasSuffix(p, tmpSuffix) || d.Name() == dirOut || d.Name() == dirHome || d.Name() == dirNet) {
+		if err == nil && (strings.HasSuffix(p, folder.TmpSuffix) || d.Name() == dirOut || d.Name() == dirHome || d.Name() == dirNet) {
 			t.Errorf("%s is left", p)
 		}
 		return nil
@@ -202,7 +177,7 @@ func TestConformanceUnprivileged(t *testing.T) {
 	if group == 0 {
 		t.Skip("the engine's socket has no group for ordinary users")
 	}
-	dir := open(t)
+	dir := executortest.Place(t)
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -54,7 +54,7 @@ func fill(l, defaults runner.Limits, memory int64) runner.Limits {
 }
 
 // record decides everything about an attempt and refuses what can never run.
-func (e *Executor) record(ctx context.Context, eng *engine.Engine, info engine.Info, at folder, a runner.Attempt) (record, error) {
+func (e *Executor) record(ctx context.Context, eng *engine.Engine, info engine.Info, at attempt, a runner.Attempt) (record, error) {
 	a.Limits = fill(a.Limits, e.cfg.Limits, info.MemoryBytes)
 	if a.Image == "" {
 		a.Image = e.cfg.Image
@@ -136,16 +136,16 @@ func (e *Executor) owner(info engine.Info) owner {
 }
 
 // container is the attempt with everything taken away that it does not need.
-func (e *Executor) container(info engine.Info, at folder, rec record) engine.Container {
+func (e *Executor) container(info engine.Info, at attempt, rec record) engine.Container {
 	a, own := rec.Attempt, e.owner(info)
 	mounts := []engine.Mount{
 		{Source: e.cfg.Program, Target: supervisor.InitPath, ReadOnly: true},
-		{Source: at.path(fileSpec), Target: supervisor.SpecPath, ReadOnly: true},
-		{Source: at.path(dirOut), Target: supervisor.OutDir},
-		{Source: at.path(dirHome), Target: supervisor.HomeDir},
+		{Source: at.Path(fileSpec), Target: supervisor.SpecPath, ReadOnly: true},
+		{Source: at.Path(dirOut), Target: supervisor.OutDir},
+		{Source: at.Path(dirHome), Target: supervisor.HomeDir},
 	}
 	if len(a.Network.Hosts) > 0 {
-		mounts = append(mounts, engine.Mount{Source: at.path(dirNet), Target: supervisor.NetDir, ReadOnly: true})
+		mounts = append(mounts, engine.Mount{Source: at.Path(dirNet), Target: supervisor.NetDir, ReadOnly: true})
 	}
 	tmpfs := map[string]string{"/tmp": fmt.Sprintf("rw,exec,nosuid,nodev,mode=1777,size=%d", max(a.Limits.MemoryBytes/4, 64<<20))}
 	for _, list := range []struct {
@@ -168,7 +168,7 @@ func (e *Executor) container(info engine.Info, at folder, rec record) engine.Con
 		Name: rec.Container, Image: a.Image, Entrypoint: append([]string{supervisor.InitPath}, e.cfg.ProgramArgs...), Dir: "/",
 		User: fmt.Sprintf("%d:%d", own.uid, own.gid), Hostname: "repromill", HostUserNS: info.UserNSRemap,
 		Labels: map[string]string{
-			LabelOwner: filepath.Dir(at.dir), labelKey: rec.Key, labelRun: a.Key.RunID, labelStage: a.Key.Stage,
+			LabelOwner: filepath.Dir(at.Dir), labelKey: rec.Key, labelRun: a.Key.RunID, labelStage: a.Key.Stage,
 		},
 		Mounts: mounts, Tmpfs: tmpfs, ReadOnlyRoot: true, CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"},
 		Network: "none", IPC: "private", NoLog: true,

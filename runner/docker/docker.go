@@ -27,12 +27,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/docker/engine"
+	"github.com/repromill/repromill/runner/folder"
 )
 
 // Config says where attempts live and how containers are made.
@@ -88,14 +88,11 @@ func New(cfg Config) (*Executor, error) {
 	if cfg.Dir == "" || cfg.Connect == nil || cfg.Program == "" {
 		return nil, errors.New("new docker executor: Dir, Connect and Program are required")
 	}
-	dir, err := filepath.Abs(cfg.Dir)
+	dir, err := folder.Root(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("new docker executor: %w", err)
 	}
 	cfg.Dir = dir
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make attempts folder: %w", err)
-	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -163,7 +160,7 @@ type record struct {
 func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle, error) {
 	h := runner.Handle(a.Key.Hash())
 	at := e.folder(h)
-	if err := os.MkdirAll(at.dir, 0o755); err != nil {
+	if err := os.MkdirAll(at.Dir, 0o755); err != nil {
 		return "", fmt.Errorf("make attempt folder: %w", err)
 	}
 	lock, err := at.lock(ctx)
@@ -177,16 +174,16 @@ func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle,
 	return h, nil
 }
 
-func (e *Executor) submitLocked(ctx context.Context, at folder, a runner.Attempt) error {
-	if at.has(fileStatus) {
-		return at.checkKey(a.Key)
+func (e *Executor) submitLocked(ctx context.Context, at attempt, a runner.Attempt) error {
+	if at.Has(fileStatus) {
+		return at.CheckKey(a.Key)
 	}
 	var rec record
-	if at.has(fileBegun) {
-		if err := at.checkKey(a.Key); err != nil {
+	if at.Has(fileBegun) {
+		if err := at.CheckKey(a.Key); err != nil {
 			return err
 		}
-		if err := at.read(fileAttempt, &rec); err != nil {
+		if err := at.Read(fileAttempt, &rec); err != nil {
 			return err
 		}
 	}
@@ -198,7 +195,7 @@ func (e *Executor) submitLocked(ctx context.Context, at folder, a runner.Attempt
 		if rec, err = e.record(ctx, eng, info, at, a); err != nil {
 			return err
 		}
-		if err := at.write(fileAttempt, rec, e.cfg.Hook); err != nil {
+		if err := at.Write(fileAttempt, rec, folder.Power, e.cfg.Hook); err != nil {
 			return err
 		}
 		if err := at.prepare(rec, e.owner(info)); err != nil {
@@ -213,7 +210,7 @@ func (e *Executor) submitLocked(ctx context.Context, at folder, a runner.Attempt
 
 // create makes the container. One with the same name and key, which an earlier
 // submission made and never started, is replaced: its limits may be older.
-func (e *Executor) create(ctx context.Context, eng *engine.Engine, info engine.Info, at folder, rec record) error {
+func (e *Executor) create(ctx context.Context, eng *engine.Engine, info engine.Info, at attempt, rec record) error {
 	c := e.container(info, at, rec)
 	e.cfg.Hook("docker:create:before")
 	_, err := eng.Create(ctx, c)
@@ -241,7 +238,7 @@ func (e *Executor) create(ctx context.Context, eng *engine.Engine, info engine.I
 }
 
 // begin starts a container that was made and never started.
-func (e *Executor) begin(ctx context.Context, at folder, rec record) error {
+func (e *Executor) begin(ctx context.Context, at attempt, rec record) error {
 	eng, info, err := e.engine(ctx)
 	if err != nil {
 		return err
@@ -250,7 +247,7 @@ func (e *Executor) begin(ctx context.Context, at folder, rec record) error {
 		return otherEngine(rec)
 	}
 	st, err := eng.Inspect(ctx, rec.Container)
-	if errors.Is(err, engine.ErrNotFound) && at.has(fileBegun) {
+	if errors.Is(err, engine.ErrNotFound) && at.Has(fileBegun) {
 		return nil // Observe says that it is lost
 	}
 	if err != nil || st.Status != "created" {
@@ -261,7 +258,7 @@ func (e *Executor) begin(ctx context.Context, at folder, rec record) error {
 			return fmt.Errorf("submit %s: %w", rec.Key, err)
 		}
 	}
-	if err := at.mark(fileBegun, e.cfg.Hook); err != nil {
+	if err := at.Mark(fileBegun, e.cfg.Hook); err != nil {
 		return err
 	}
 	e.cfg.Hook("docker:start:before")
@@ -298,8 +295,8 @@ func (e *Executor) Observe(ctx context.Context, h runner.Handle) (runner.Status,
 	return st, nil
 }
 
-func (e *Executor) observe(ctx context.Context, at folder, rec record) (runner.Status, error) {
-	if st, ok, err := at.status(); ok || err != nil {
+func (e *Executor) observe(ctx context.Context, at attempt, rec record) (runner.Status, error) {
+	if st, ok, err := at.Status(fileStatus); ok || err != nil {
 		e.sweep(ctx, at, rec)
 		return st, err
 	}
@@ -312,7 +309,7 @@ func (e *Executor) observe(ctx context.Context, at folder, rec record) (runner.S
 	}
 	c, err := eng.Inspect(ctx, rec.Container)
 	switch {
-	case errors.Is(err, engine.ErrNotFound) && !at.has(fileBegun):
+	case errors.Is(err, engine.ErrNotFound) && !at.Has(fileBegun):
 		return runner.Status{Phase: runner.Pending, Since: rec.Submitted, Message: "its submission was interrupted before anything started; submit it again"}, nil
 	case errors.Is(err, engine.ErrNotFound):
 		return e.settle(ctx, eng, info, at, rec)
@@ -332,8 +329,8 @@ func (e *Executor) observe(ctx context.Context, at folder, rec record) (runner.S
 
 // sweep takes away what an observer left that died after the status was
 // written. The status holds either way, so nothing is said of a failure.
-func (e *Executor) sweep(ctx context.Context, at folder, rec record) {
-	if !at.has(dirOut) {
+func (e *Executor) sweep(ctx context.Context, at attempt, rec record) {
+	if !at.Has(dirOut) {
 		return
 	}
 	eng, info, err := e.engine(ctx)
@@ -351,7 +348,7 @@ func (e *Executor) Cancel(ctx context.Context, h runner.Handle) error {
 	if err != nil {
 		return err
 	}
-	if _, ok, err := at.status(); ok || err != nil {
+	if _, ok, err := at.Status(fileStatus); ok || err != nil {
 		return err
 	}
 	eng, info, err := e.engine(ctx)
@@ -361,7 +358,7 @@ func (e *Executor) Cancel(ctx context.Context, h runner.Handle) error {
 	if info.ID != rec.Engine {
 		return otherEngine(rec)
 	}
-	if err := at.mark(fileCancel, e.cfg.Hook); err != nil {
+	if err := at.Mark(fileCancel, e.cfg.Hook); err != nil {
 		return err
 	}
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {

@@ -3,8 +3,6 @@ package docker
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,16 +14,17 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/capture"
 	"github.com/repromill/repromill/runner/docker/supervisor"
+	"github.com/repromill/repromill/runner/folder"
 	"github.com/repromill/repromill/runner/sandbox"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 // The files of an attempt; the package comment says what each is for.
 const (
-	fileAttempt = "attempt.json"
+	fileAttempt = folder.Attempt
 	fileBegun   = "begun"
 	fileSpec    = "spec.json"
 	fileCancel  = "cancel"
@@ -35,23 +34,19 @@ const (
 	dirOut      = "out"
 	dirHome     = "home"
 	dirNet      = "net"
-	tmpSuffix   = ".tmp"
 )
 
-// folder is one attempt on disk.
-type folder struct{ dir string }
+// attempt is one on disk.
+type attempt struct{ folder.Folder }
 
-func (at folder) path(name string) string { return filepath.Join(at.dir, name) }
+func attemptIn(dir string) attempt { return attempt{folder.Folder{Dir: dir, Point: "docker"}} }
 
-// container is unique on the machine: two installations may hold the same key.
-func (at folder) container() string {
-	sum := sha256.Sum256([]byte(at.dir))
-	return "repromill-" + filepath.Base(at.dir) + "-" + hex.EncodeToString(sum[:4])
-}
+// container is the name of its container.
+func (at attempt) container() string { return "repromill-" + at.Name() }
 
 // lock waits for the attempt's lock; closing the file gives it back.
-func (at folder) lock(ctx context.Context) (*os.File, error) {
-	f, err := os.OpenFile(at.path(fileLock), os.O_CREATE|os.O_RDWR, 0o600)
+func (at attempt) lock(ctx context.Context) (*os.File, error) {
+	f, err := os.OpenFile(at.Path(fileLock), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
@@ -73,90 +68,9 @@ func (at folder) lock(ctx context.Context) (*os.File, error) {
 	}
 }
 
-func (at folder) has(name string) bool {
-	_, err := os.Lstat(at.path(name))
-	return err == nil
-}
-
-func (at folder) read(name string, v any) error {
-	b, err := os.ReadFile(at.path(name))
-	if err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("read %s: %w", at.path(name), err)
-	}
-	return nil
-}
-
-// write replaces a file as a whole and durably. Only the holder of the lock
-// writes, so the temporary name is fixed.
-func (at folder) write(name string, v any, hook func(string)) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", name, err)
-	}
-	hook("docker:" + name + ":before")
-	path := at.path(name)
-	f, err := os.OpenFile(path+tmpSuffix, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(path+tmpSuffix, path)
-	}
-	if err == nil {
-		err = atomicfile.SyncDir(at.dir)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	hook("docker:" + name + ":after")
-	return nil
-}
-
-// mark makes an empty file, durably.
-func (at folder) mark(name string, hook func(string)) error {
-	if at.has(name) {
-		return nil
-	}
-	hook("docker:" + name + ":before")
-	f, err := os.OpenFile(at.path(name), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err == nil {
-		err = errors.Join(f.Close(), atomicfile.SyncDir(at.dir))
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	hook("docker:" + name + ":after")
-	return nil
-}
-
-// status reads the final status; ok is false while there is none.
-func (at folder) status() (st runner.Status, ok bool, err error) {
-	err = at.read(fileStatus, &st)
-	if errors.Is(err, os.ErrNotExist) {
-		return st, false, nil
-	}
-	return st, err == nil, err
-}
-
-// checkKey refuses a folder that belongs to another key with the same hash.
-func (at folder) checkKey(key runner.AttemptKey) error {
-	var rec record
-	if err := at.read(fileAttempt, &rec); err != nil {
-		return err
-	}
-	if rec.Key != key.String() {
-		return fmt.Errorf("submit %s: its folder %s holds %s", key, at.dir, rec.Key)
-	}
-	return nil
-}
-
 // prepare makes what the container is shown, fresh, and hands over what the
 // command may write.
-func (at folder) prepare(rec record, own owner) error {
+func (at attempt) prepare(rec record, own owner) error {
 	a := rec.Attempt
 	spec := supervisor.Spec{
 		Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable, Proxy: len(a.Network.Hosts) > 0,
@@ -166,19 +80,19 @@ func (at folder) prepare(rec record, own owner) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(at.path(fileSpec), b, 0o644); err != nil {
+	if err := os.WriteFile(at.Path(fileSpec), b, 0o644); err != nil {
 		return err
 	}
 	for _, name := range []string{dirOut, dirHome} {
-		if err := errors.Join(removeAll(at.path(name)), os.Mkdir(at.path(name), 0o700)); err != nil {
+		if err := errors.Join(tree.Remove(at.Path(name)), os.Mkdir(at.Path(name), 0o700)); err != nil {
 			return err
 		}
-		if err := own.take(at.path(name)); err != nil {
+		if err := own.take(at.Path(name)); err != nil {
 			return err
 		}
 	}
 	if spec.Proxy {
-		if err := os.MkdirAll(at.path(dirNet), 0o755); err != nil {
+		if err := os.MkdirAll(at.Path(dirNet), 0o755); err != nil {
 			return err
 		}
 	}
@@ -204,8 +118,8 @@ func (o owner) take(path string) error {
 }
 
 // forget takes an attempt back to where nothing has begun.
-func (at folder) forget() error {
-	err := os.Remove(at.path(fileBegun))
+func (at attempt) forget() error {
+	err := os.Remove(at.Path(fileBegun))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -214,8 +128,8 @@ func (at folder) forget() error {
 
 // exit reads how the command ended. The file is untrusted: it is opened as a
 // regular file of this folder or not at all, and only so much is read.
-func (at folder) exit() (supervisor.Exit, error) {
-	f, err := openRegular(at.path(dirOut), supervisor.ExitFile)
+func (at attempt) exit() (supervisor.Exit, error) {
+	f, err := openRegular(at.Path(dirOut), supervisor.ExitFile)
 	if err != nil {
 		return supervisor.Exit{}, err
 	}
@@ -248,16 +162,16 @@ func openRegular(dir, name string) (*os.File, error) {
 
 // keep moves what was printed out of the folder of untrusted code, into one
 // that is ours. The container is gone.
-func (at folder) keep(limit int64) error {
+func (at attempt) keep(limit int64) error {
 	for _, name := range []string{capture.Output, capture.Stdout, capture.Stderr} {
-		if at.has(name) {
+		if at.Has(name) {
 			continue
 		}
-		in, err := openRegular(at.path(dirOut), name)
+		in, err := openRegular(at.Path(dirOut), name)
 		if err != nil {
 			in = nil // never written, or replaced by the command: nothing is kept
 		}
-		if err := copyBounded(at.path(name), in, limit); err != nil {
+		if err := copyBounded(at.Path(name), in, limit); err != nil {
 			return fmt.Errorf("keep %s: %w", name, err)
 		}
 	}
@@ -265,7 +179,7 @@ func (at folder) keep(limit int64) error {
 }
 
 func copyBounded(to string, in *os.File, limit int64) error {
-	out, err := os.OpenFile(to+tmpSuffix, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	out, err := os.OpenFile(to+folder.TmpSuffix, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
@@ -276,14 +190,14 @@ func copyBounded(to string, in *os.File, limit int64) error {
 	if err = errors.Join(err, out.Close()); err != nil {
 		return err
 	}
-	return os.Rename(to+tmpSuffix, to)
+	return os.Rename(to+folder.TmpSuffix, to)
 }
 
 // output returns the combined output from a byte on, at most limit bytes of it.
-func (at folder) output(from, limit int64) (io.ReadCloser, error) {
-	dir := at.dir
-	if !at.has(capture.Output) {
-		dir = at.path(dirOut)
+func (at attempt) output(from, limit int64) (io.ReadCloser, error) {
+	dir := at.Dir
+	if !at.Has(capture.Output) {
+		dir = at.Path(dirOut)
 	}
 	f, err := openRegular(dir, capture.Output)
 	if errors.Is(err, os.ErrNotExist) {
@@ -306,8 +220,8 @@ type section struct {
 }
 
 // tail is the end of what was kept of a stream, as one line.
-func (at folder) tail(name string) string {
-	f, err := os.Open(at.path(name))
+func (at attempt) tail(name string) string {
+	f, err := os.Open(at.Path(name))
 	if err != nil {
 		return ""
 	}
@@ -321,30 +235,15 @@ func (at folder) tail(name string) string {
 
 // tidy removes what only serves a running attempt; the output's folder goes
 // last, and shows that something may be left.
-func (at folder) tidy() error {
-	err := errors.Join(removeAll(at.path(dirHome)), removeAll(at.path(dirNet)), os.RemoveAll(at.path(fileSpec)))
-	if info, serr := os.Stat(at.path("proxy.log")); serr == nil && info.Size() == 0 {
-		err = errors.Join(err, os.Remove(at.path("proxy.log")))
+func (at attempt) tidy() error {
+	err := errors.Join(tree.Remove(at.Path(dirHome)), tree.Remove(at.Path(dirNet)), os.RemoveAll(at.Path(fileSpec)))
+	if info, serr := os.Stat(at.Path("proxy.log")); serr == nil && info.Size() == 0 {
+		err = errors.Join(err, os.Remove(at.Path("proxy.log")))
 	}
 	if err != nil {
 		return err
 	}
-	return removeAll(at.path(dirOut))
-}
-
-// removeAll removes a folder in which foreign code may have taken away its own
-// permissions.
-func removeAll(dir string) error {
-	if os.RemoveAll(dir) == nil {
-		return nil
-	}
-	filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
-		if d != nil && d.IsDir() {
-			os.Chmod(p, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
+	return tree.Remove(at.Path(dirOut))
 }
 
 var handleRE = regexp.MustCompile(`^[0-9a-f]{16}$`)
@@ -356,20 +255,20 @@ func (e *UnknownHandleError) Error() string {
 	return fmt.Sprintf("no attempt %q among this machine's containers; submit it first", string(e.Handle))
 }
 
-func (e *Executor) folder(h runner.Handle) folder {
-	return folder{filepath.Join(e.cfg.Dir, string(h))}
+func (e *Executor) folder(h runner.Handle) attempt {
+	return attemptIn(filepath.Join(e.cfg.Dir, string(h)))
 }
 
 // open finds a submitted attempt.
-func (e *Executor) open(h runner.Handle) (folder, record, error) {
+func (e *Executor) open(h runner.Handle) (attempt, record, error) {
 	if !handleRE.MatchString(string(h)) {
-		return folder{}, record{}, &UnknownHandleError{h}
+		return attempt{}, record{}, &UnknownHandleError{h}
 	}
 	at := e.folder(h)
 	var rec record
-	err := at.read(fileAttempt, &rec)
+	err := at.Read(fileAttempt, &rec)
 	if errors.Is(err, os.ErrNotExist) {
-		return folder{}, record{}, &UnknownHandleError{h}
+		return attempt{}, record{}, &UnknownHandleError{h}
 	}
 	return at, rec, err
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/executortest"
 )
 
 // counting is an attempt that notes in its folder that it ran.
@@ -78,7 +79,7 @@ func TestKill(t *testing.T) {
 	for _, point := range points {
 		t.Run(strings.ReplaceAll(point, ":", "-"), func(t *testing.T) {
 			t.Parallel()
-			dir := open(t)
+			dir := executortest.Place(t)
 			work := filepath.Join(dir, "work")
 			if err := os.Mkdir(work, 0o755); err != nil {
 				t.Fatal(err)

@@ -22,17 +22,17 @@ const leashTime = 3 * time.Minute
 // startProxy starts the process that is the attempt's only way out. It lives
 // for as long as the container holds the connection to its leash, and needs
 // neither this process nor the engine.
-func (e *Executor) startProxy(ctx context.Context, at folder) error {
+func (e *Executor) startProxy(ctx context.Context, at attempt) error {
 	if len(e.cfg.Proxy) == 0 {
 		return errors.New("no command is configured for the proxy")
 	}
 	// A proxy of an interrupted submission would wait in vain for its time.
 	for _, s := range []string{supervisor.ProxySocket, supervisor.LeashSocket} {
-		if err := os.RemoveAll(at.path(dirNet) + "/" + s); err != nil {
+		if err := os.RemoveAll(at.Path(dirNet) + "/" + s); err != nil {
 			return fmt.Errorf("start proxy: %w", err)
 		}
 	}
-	log, err := os.OpenFile(at.path("proxy.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(at.Path("proxy.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("start proxy: %w", err)
 	}
@@ -42,7 +42,7 @@ func (e *Executor) startProxy(ctx context.Context, at folder) error {
 		return fmt.Errorf("start proxy: %w", err)
 	}
 	defer r.Close()
-	cmd := exec.Command(e.cfg.Proxy[0], append(append([]string{}, e.cfg.Proxy[1:]...), at.dir)...)
+	cmd := exec.Command(e.cfg.Proxy[0], append(append([]string{}, e.cfg.Proxy[1:]...), at.Dir)...)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
@@ -80,20 +80,20 @@ func ProxyMain(args []string) int {
 		return 2
 	}
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT)
-	if err := serveProxy(folder{args[0]}, os.NewFile(3, "ready")); err != nil {
+	if err := serveProxy(attemptIn(args[0]), os.NewFile(3, "ready")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return 0
 }
 
-func serveProxy(at folder, ready *os.File) error {
+func serveProxy(at attempt, ready *os.File) error {
 	var rec record
-	if err := at.read(fileAttempt, &rec); err != nil {
+	if err := at.Read(fileAttempt, &rec); err != nil {
 		return err
 	}
 	// The names of sockets are short (unix(7)) and state folders may be deep.
-	if err := os.Chdir(at.path(dirNet)); err != nil {
+	if err := os.Chdir(at.Path(dirNet)); err != nil {
 		return err
 	}
 	leash, err := listen(supervisor.LeashSocket)
@@ -105,7 +105,7 @@ func serveProxy(at folder, ready *os.File) error {
 	if err != nil {
 		return err
 	}
-	log := &proxy.FileLog{Path: at.path(fileNetwork), Now: time.Now}
+	log := &proxy.FileLog{Path: at.Path(fileNetwork), Now: time.Now}
 	p := proxy.Serve(way, proxy.Config{Allow: rec.Attempt.Network.Hosts, AllowPrivate: rec.Private, Log: log.Add})
 	defer p.Close()
 	_, err = ready.Write([]byte{1})

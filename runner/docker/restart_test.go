@@ -19,6 +19,7 @@ import (
 
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/docker/engine"
+	"github.com/repromill/repromill/runner/executortest"
 )
 
 // daemon is an engine of the test's own, which it may stop and kill.
@@ -163,7 +164,7 @@ func TestDaemonRestart(t *testing.T) {
 			staticSelf(t)
 			d := ownDaemon(t, tc.args...)
 			image := d.emptyImage(t)
-			dir := open(t)
+			dir := executortest.Place(t)
 			e := newExecutor(t, dir, func(c *Config) { c.Connect, c.Image = d.connect, image })
 			work := filepath.Join(dir, "work")
 			if err := os.Mkdir(work, 0o755); err != nil {

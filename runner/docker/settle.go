@@ -11,18 +11,19 @@ import (
 	"github.com/repromill/repromill/runner/capture"
 	"github.com/repromill/repromill/runner/docker/engine"
 	"github.com/repromill/repromill/runner/docker/supervisor"
+	"github.com/repromill/repromill/runner/folder"
 	"github.com/repromill/repromill/runner/sandbox/proxy"
 )
 
 // settle makes the end of an attempt final, whose container does not run or is
 // gone: it keeps the output, writes the status and removes the container.
-func (e *Executor) settle(ctx context.Context, eng *engine.Engine, info engine.Info, at folder, rec record) (runner.Status, error) {
+func (e *Executor) settle(ctx context.Context, eng *engine.Engine, info engine.Info, at attempt, rec record) (runner.Status, error) {
 	lock, err := at.lock(ctx)
 	if err != nil {
 		return runner.Status{}, err
 	}
 	defer lock.Close()
-	if st, ok, err := at.status(); ok || err != nil {
+	if st, ok, err := at.Status(fileStatus); ok || err != nil {
 		return st, err // another observer was first
 	}
 	c, err := eng.Inspect(ctx, rec.Container)
@@ -38,8 +39,8 @@ func (e *Executor) settle(ctx context.Context, eng *engine.Engine, info engine.I
 			return runner.Status{}, otherEngine(rec)
 		}
 	}
-	cancelled := at.has(fileCancel)
-	if c.Running || c.Status == "restarting" || !cancelled && (c.Status == "created" || gone && !at.has(fileBegun)) {
+	cancelled := at.Has(fileCancel)
+	if c.Running || c.Status == "restarting" || !cancelled && (c.Status == "created" || gone && !at.Has(fileBegun)) {
 		// A submitter was at it meanwhile.
 		return runner.Status{Phase: runner.Pending, Since: rec.Submitted}, nil
 	}
@@ -47,13 +48,13 @@ func (e *Executor) settle(ctx context.Context, eng *engine.Engine, info engine.I
 	if err := at.keep(rec.Attempt.Limits.OutputBytes); err != nil {
 		return st, err
 	}
-	st.Stdout, st.Stderr = at.path(capture.Stdout), at.path(capture.Stderr)
+	st.Stdout, st.Stderr = at.Path(capture.Stdout), at.Path(capture.Stderr)
 	if st.Reason == runner.ReasonLost {
 		if words := at.tail(capture.Stderr); words != "" {
 			st.Message += "; its last words: " + clip(words)
 		}
 	}
-	if err := at.write(fileStatus, st, e.cfg.Hook); err != nil {
+	if err := at.Write(fileStatus, st, folder.Power, e.cfg.Hook); err != nil {
 		return st, err
 	}
 	e.cfg.Hook("docker:remove:before")
@@ -70,13 +71,13 @@ func clip(s string) string {
 }
 
 // judge turns the end of a container into a phase and a reason.
-func (e *Executor) judge(info engine.Info, at folder, rec record, c engine.State, gone bool) runner.Status {
+func (e *Executor) judge(info engine.Info, at attempt, rec record, c engine.State, gone bool) runner.Status {
 	now := e.cfg.Now().UTC()
 	st := runner.Status{Since: now, ExitCode: -1, Started: c.Started, Finished: c.Finished, Placement: e.placement(info, rec)}
 	if st.Finished.IsZero() {
 		st.Finished = now
 	}
-	cancelled := at.has(fileCancel)
+	cancelled := at.Has(fileCancel)
 	end := func(phase runner.Phase, why runner.Reason, format string, args ...any) runner.Status {
 		st.Phase, st.Reason, st.Message = phase, why, fmt.Sprintf(format, args...)
 		return st
@@ -85,8 +86,8 @@ func (e *Executor) judge(info engine.Info, at folder, rec record, c engine.State
 	switch {
 	case err == nil:
 		e.measure(&st, rec, x)
-		return e.judgeExit(st, rec, x, proxy.RefusedIn(at.path(fileNetwork)))
-	case cancelled && c.Started.IsZero() && (!gone || !at.has(fileBegun)):
+		return e.judgeExit(st, rec, x, proxy.RefusedIn(at.Path(fileNetwork)))
+	case cancelled && c.Started.IsZero() && (!gone || !at.Has(fileBegun)):
 		return end(runner.Cancelled, runner.ReasonCancelled, "cancelled before it started")
 	case cancelled:
 		return end(runner.Cancelled, runner.ReasonCancelled, "cancelled while it ran")

@@ -19,6 +19,7 @@ import (
 
 	"github.com/repromill/repromill/runner/docker/engine"
 	"github.com/repromill/repromill/runner/image/layer"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 func errNoEngine() error {
@@ -63,7 +64,7 @@ func (b *Builder) build(ctx context.Context, r *recipe) (*Environment, error) {
 	}
 	if fail != nil {
 		fail.Log = j.log.Name()
-		return &Environment{Key: r.key, Base: r.base.pin, Deviations: append(r.devs, j.st.devs...), Log: j.log.Name(), Failure: fail}, nil
+		return &Environment{Key: r.key, Base: r.base.pin, Deviations: slices.Concat(r.devs, j.st.devs, j.datesDeviation()), Log: j.log.Name(), Failure: fail}, nil
 	}
 	env, err := j.finish(ctx)
 	if err != nil {
@@ -152,25 +153,14 @@ func (j *job) close() {
 	}
 	for _, d := range []string{j.dir, j.set} {
 		if d != "" {
-			removeTree(d)
+			discard(d)
 		}
 	}
 }
 
-// removeTree removes a folder in which foreign code may have taken away its
-// own permissions. What cannot be removed is found by [Builder.Prune].
-func removeTree(dir string) {
-	if os.RemoveAll(dir) == nil {
-		return
-	}
-	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, _ error) error {
-		if e != nil && e.IsDir() {
-			_ = os.Chmod(path, 0o700)
-		}
-		return nil
-	})
-	_ = os.RemoveAll(dir)
-}
+// discard removes a folder that builds wrote in. What cannot be removed is found
+// by [Builder.Prune].
+func discard(dir string) { _ = tree.Remove(dir) }
 
 // tries installs, and repairs what can be repaired until nothing can.
 func (j *job) tries(ctx context.Context) (*Failure, error) {
@@ -193,6 +183,11 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 			return nil, err
 		}
 		if out.code == 0 && !out.timeout && !out.flood && !out.disk {
+			if again, err := j.boundByDates(ctx); err != nil {
+				return nil, err
+			} else if again {
+				continue
+			}
 			return nil, j.complete(ctx)
 		}
 		if fail := j.hopeless(out, text); fail != nil {
@@ -216,6 +211,9 @@ func (j *job) tries(ctx context.Context) (*Failure, error) {
 			if fixed, err = j.repair(ctx, text); err != nil {
 				return nil, err
 			}
+		}
+		if !fixed && j.dropDates(text) {
+			fixed = true
 		}
 		if !fixed {
 			return j.failure(text), nil
@@ -364,7 +362,7 @@ func (j *job) finish(ctx context.Context) (*Environment, error) {
 		return nil, err
 	}
 	rec.Lock = fromChannels + string(lock)
-	rec.Deviations = slices.Concat(rec.Deviations, j.bridged(rec.Lock), j.unboundedConda())
+	rec.Deviations = slices.Concat(rec.Deviations, j.bridged(rec.Lock), j.unboundedConda(), j.datesDeviation())
 	text, err := readFrom(j.log.Name(), 0)
 	if err != nil {
 		return nil, err

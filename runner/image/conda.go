@@ -119,7 +119,7 @@ func (j *job) withoutConda(ctx context.Context, why string) error {
 	j.r.inputs = &in
 	j.st.devs = append(j.st.devs, c.AsPackages(why))
 	env := filepath.Join(j.dir, "env")
-	removeTree(env)
+	discard(env)
 	if err := own(os.Mkdir, env); err != nil {
 		return err
 	}

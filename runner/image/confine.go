@@ -33,7 +33,7 @@ import (
 func (j *job) confined(ctx context.Context, c engine.Container, log io.Writer) (outcome, error) {
 	b := j.b
 	for _, d := range []string{"out", "home"} {
-		removeTree(filepath.Join(j.dir, d)) // of the try before
+		discard(filepath.Join(j.dir, d)) // of the try before
 		if err := own(os.Mkdir, filepath.Join(j.dir, d)); err != nil {
 			return outcome{}, err
 		}

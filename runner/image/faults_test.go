@@ -62,11 +62,17 @@ func index(t testing.TB) string {
 	return fmt.Sprintf("http://user:secret@172.17.0.1:%d/simple", l.Addr().(*net.TCPAddr).Port)
 }
 
-func wheel(t testing.TB, name, body string) []byte {
+func wheel(t testing.TB, name, body string) []byte { return release(t, name, "1.0", "", body) }
+
+// release is a wheel that requires another package.
+func release(t testing.TB, name, version, requires, body string) []byte {
+	if requires != "" {
+		requires = "Requires-Dist: " + requires + "\n"
+	}
 	var buf bytes.Buffer
 	z := zip.NewWriter(&buf)
-	info := name + "-1.0.dist-info/"
-	for _, f := range [][2]string{{name + ".py", body}, {info + "METADATA", "Metadata-Version: 2.1\nName: " + name + "\nVersion: 1.0\n"},
+	info := name + "-" + version + ".dist-info/"
+	for _, f := range [][2]string{{name + ".py", body}, {info + "METADATA", "Metadata-Version: 2.1\nName: " + name + "\nVersion: " + version + "\n" + requires},
 		{info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}, {info + "RECORD", ""}} {
 		w, err := z.Create(f[0])
 		must(t, err)

@@ -171,7 +171,7 @@ func (b *Builder) blobSizes() (map[v1.Hash]int64, error) {
 func (b *Builder) forget(ctx context.Context, r *record) {
 	_ = os.Remove(b.logPath(r.Key))
 	if r.Overlay != "" {
-		removeTree(filepath.Join(b.cfg.Dir, "overlays", r.Key))
+		discard(filepath.Join(b.cfg.Dir, "overlays", r.Key))
 	}
 	if r.Kind == kindSystem && b.cfg.Engine != nil {
 		_ = b.cfg.Engine.RemoveImage(ctx, systemTag(r.Key))
@@ -197,7 +197,7 @@ func (b *Builder) leftovers(refs map[v1.Hash]int, sizes map[v1.Hash]int64) (free
 	}
 	for _, f := range work {
 		if p := filepath.Join(b.cfg.Dir, "work", f.Name()); old(p) && !strings.HasSuffix(p, ".lock") {
-			removeTree(p)
+			discard(p)
 		}
 	}
 	return freed

@@ -35,7 +35,7 @@ func (j *job) mend(ctx context.Context, p *problem.Problem) (bool, error) {
 	case problem.NoInterpreter:
 		return j.nextInterpreter(), nil
 	case problem.NoDates:
-		return j.unbound(p), nil
+		return j.undated(p), nil
 	case problem.TooNew:
 		return j.tooNew(p), nil
 	case problem.Unreachable:
@@ -62,17 +62,6 @@ func (j *job) mend(ctx context.Context, p *problem.Problem) (bool, error) {
 		return j.cannotBuild(ctx, p)
 	}
 	return false, nil
-}
-
-// unbound gives up the bounding date where the index does not know dates.
-func (j *job) unbound(p *problem.Problem) bool {
-	if j.st.unbounded {
-		return false
-	}
-	j.st.unbounded = true
-	j.st.deviate("exclude_newer", j.r.req.Environment.ExcludeNewer.UTC().Format(time.DateOnly), "unbounded",
-		"the package index does not say when files were uploaded ("+p.Package+")")
-	return true
 }
 
 // tooNew lets a package be newer than the date that bounds the others, when

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/repromill/repromill/runner/image/layer"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 // SelfPath is where our own program lies in an image made by [Builder.Self].
@@ -78,12 +79,12 @@ func (b *Builder) programLayer(ctx context.Context, req SelfRequest) (*layer.Lay
 	if err != nil {
 		return nil, fmt.Errorf("copy program: %w", err)
 	}
-	defer removeTree(dir)
+	defer discard(dir)
 	to := filepath.Join(dir, filepath.FromSlash(SelfPath))
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return nil, fmt.Errorf("copy program: %w", err)
 	}
-	if err := copyFile(req.Binary, to); err != nil {
+	if err := tree.CopyFile(req.Binary, to, buildOwner()); err != nil {
 		return nil, fmt.Errorf("copy program: %w", err)
 	}
 	return b.blobs.Write(ctx, dir, layer.Options{Time: req.Time})

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +33,7 @@ type state struct {
 	packages         []string             // Debian packages for the image
 	tools            []string             // Debian packages for building alone
 	unbounded        bool                 // the index has no upload times
+	dates            dates                // what stands in their place
 	tool             string               // the Python that the conda tool runs on
 	looseBuilds      bool                 // any build of a conda package
 	condaUnbounded   bool                 // conda packages of any date
@@ -42,7 +44,7 @@ type state struct {
 }
 
 func newState() *state {
-	return &state{later: map[string]time.Time{}, edited: map[string]string{}, extraBuild: map[string][]string{}, dropped: map[string]bool{}, tried: map[string]bool{}}
+	return &state{dates: dates{bounds: map[string]string{}}, later: map[string]time.Time{}, edited: map[string]string{}, extraBuild: map[string][]string{}, dropped: map[string]bool{}, tried: map[string]bool{}}
 }
 
 // once says whether a repair is made for the first time.
@@ -90,6 +92,7 @@ func (st *state) files(r *recipe, files, env map[string]string) {
 			constraints = append(constraints, edit)
 		}
 	}
+	constraints = append(constraints, slices.Sorted(maps.Values(st.dates.bounds))...)
 	files["in.txt"] = "" // the script tests whether there is anything in it
 	list("in.txt", "", in)
 	list("constraints.txt", "UV_CONSTRAINT", constraints)

@@ -4,40 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/repromill/repromill/results/atomicfile"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 // copySource copies the checkout for builds that write into it.
 func (j *job) copySource(ctx context.Context) error {
-	to := filepath.Join(j.dir, "src")
-	err := filepath.WalkDir(j.r.req.Source, func(path string, e fs.DirEntry, err error) error {
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(j.r.req.Source, path)
-		if err != nil {
-			return err
-		}
-		dst := filepath.Join(to, rel)
-		switch e.Type() {
-		case fs.ModeDir:
-			return own(os.Mkdir, dst)
-		case fs.ModeSymlink:
-			target, err := os.Readlink(path)
-			if err != nil {
-				return err
-			}
-			return os.Symlink(target, dst)
-		case 0:
-			return copyFile(path, dst)
-		}
-		return nil
-	})
+	err := tree.Copy(ctx, j.r.req.Source, filepath.Join(j.dir, "src"), buildOwner())
 	if err != nil {
 		return fmt.Errorf("copy checkout: %w", err)
 	}
@@ -76,8 +53,7 @@ func (j *job) overlay() (string, error) {
 		return os.Rename(path, dst)
 	})
 	if err == nil && found {
-		removeTree(out) // of a build that did not finish
-		err = errors.Join(atomicfile.MkdirAll(filepath.Dir(out), 0o755), os.Rename(tmp, out))
+		err = errors.Join(tree.Remove(out) /* of a build that did not finish */, atomicfile.MkdirAll(filepath.Dir(out), 0o755), os.Rename(tmp, out))
 	}
 	if err != nil {
 		return "", fmt.Errorf("keep what was built in the checkout: %w", err)
@@ -88,24 +64,10 @@ func (j *job) overlay() (string, error) {
 	return out, nil
 }
 
-// copyFile copies one file for the build's user.
-func copyFile(from, to string) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
+// buildOwner is whom a build's files belong to.
+func buildOwner() *tree.Owner {
+	if os.Geteuid() != 0 {
+		return nil
 	}
-	defer in.Close()
-	info, err := in.Stat()
-	if err != nil {
-		return err
-	}
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644|info.Mode().Perm()&0o111)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	if err == nil && os.Geteuid() == 0 {
-		err = out.Chown(nobody, nobody)
-	}
-	return errors.Join(err, out.Close())
+	return &tree.Owner{UID: nobody, GID: nobody}
 }

@@ -32,6 +32,9 @@ type Config struct {
 	CPU          string            // of a pod; empty is "1"
 	NodeSelector map[string]string // for every pod
 	Product      string            // label nvidia.com/gpu.product of nodes for attempts with GPUs; empty is any
+	// SKUOf turns such a label into an id of estimators/sku, "" for one that it
+	// does not know; nil knows none.
+	SKUOf        func(product string) string
 	RuntimeClass string
 	TTL          time.Duration // of ended Jobs; 0 is a day
 	MaxEvictions int           // before an attempt is given up; 0 is 5
@@ -65,6 +68,9 @@ func (c *Config) fill() {
 	if c.MaxEvictions == 0 {
 		c.MaxEvictions = 5
 	}
+	if c.SKUOf == nil {
+		c.SKUOf = func(string) string { return "" }
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -82,11 +88,12 @@ func fill(l, d runner.Limits) runner.Limits {
 	return l
 }
 
-func first[T int | int64 | time.Duration](values ...T) T {
+// first is the first value that is set.
+func first[T int | int64 | time.Duration | string](values ...T) (zero T) {
 	for _, v := range values {
-		if v > 0 {
+		if v > zero {
 			return v
 		}
 	}
-	return 0
+	return zero
 }

@@ -43,9 +43,10 @@ type Executor struct {
 	cfg Config
 	c   *client
 
-	mu      sync.Mutex // guards what is asked once
-	found   bool       // Kueue is there
-	cluster string     // see client.identity
+	mu      sync.Mutex      // guards what is asked once
+	found   bool            // Kueue is there
+	cluster string          // see client.identity
+	valid   map[string]bool // shapes of Jobs that the server has validated
 }
 
 var (
@@ -186,16 +187,33 @@ func (e *Executor) create(ctx context.Context, at pod.Folder, job *batchv1.Job) 
 	return atomicfile.Write(filepath.Join(string(at), fileMade), b, atomicfile.Options{})
 }
 
-// Check has the API server and its webhooks look at a Job without making it.
+// Check has the API server and its webhooks look at a Job without making it,
+// unless they have seen one that differs in names and folders only.
 func (e *Executor) Check(ctx context.Context, job *batchv1.Job) error {
 	if err := e.findKueue(ctx); err != nil {
 		return err
 	}
-	_, err := e.c.kube.BatchV1().Jobs(e.cfg.Namespace).Create(ctx, job, metav1.CreateOptions{FieldManager: managedBy, DryRun: []string{metav1.DryRunAll}})
-	if apierrors.IsAlreadyExists(err) {
+	like, err := shape(job)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	known := e.valid[like]
+	e.mu.Unlock()
+	if known {
 		return nil
 	}
-	return e.c.explain("validate the Job", err)
+	_, err = e.c.kube.BatchV1().Jobs(e.cfg.Namespace).Create(ctx, job, metav1.CreateOptions{FieldManager: managedBy, DryRun: []string{metav1.DryRunAll}})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return e.c.explain("validate the Job", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.valid == nil {
+		e.valid = map[string]bool{}
+	}
+	e.valid[like] = true
+	return nil
 }
 
 // findKueue makes sure, once, that there is a Kueue to speak to.
@@ -265,7 +283,7 @@ func (e *Executor) Look(ctx context.Context, h runner.Handle) (runner.Status, Ph
 		return runner.Status{}, Phase{}, err
 	}
 	if st, ok, err := at.Exit(); ok || err != nil {
-		return e.placed(ctx, at, name, st), Phase{}, err
+		return e.placed(ctx, at, name, rec.Attempt, st), Phase{}, err
 	}
 	b, err := os.ReadFile(filepath.Join(string(at), fileMade))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -286,7 +304,7 @@ func (e *Executor) Look(ctx context.Context, h runner.Handle) (runner.Status, Ph
 	e.notePlace(at, p)
 	// A pod commits before its Job knows that it has ended.
 	if st, ok, err := at.Exit(); ok || err != nil {
-		return e.placed(ctx, at, name, st), p, err
+		return e.placed(ctx, at, name, rec.Attempt, st), p, err
 	}
 	st, err := e.status(ctx, at, rec, o, p)
 	return st, p, err

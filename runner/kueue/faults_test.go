@@ -422,6 +422,37 @@ func TestJobDeleted(t *testing.T) {
 	}
 }
 
+// TestWrongSKU: an attempt that its queue gives another GPU model than the plan
+// is for is stopped, and void.
+func TestWrongSKU(t *testing.T) {
+	r := newRecorder(t)
+	cfg := r.cfg
+	cfg.Queue, cfg.CPU = "repromill-reserved", "100m"
+	cfg.SKUOf = func(product string) string {
+		return map[string]string{"NVIDIA-H200": "h200", "NVIDIA-B200": "b200"}[product]
+	}
+	e := liveExecutor(t, cfg)
+	for sku, want := range map[string]runner.Reason{"b200": runner.ReasonWrongSKU, "h200": runner.ReasonStart} {
+		t.Run(sku, func(t *testing.T) {
+			a := r.counting(t)
+			a.Key.RunID, a.GPUs, a.SKU = "sku"+sku, 1, sku
+			h, err := e.Submit(t.Context(), a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			st := wait(t, e, h, final)
+			// The right model is refused too, by the sandbox: the node's GPUs are
+			// simulated and it has no device.
+			if st.Phase != runner.Failed || st.Reason != want || st.Placement.Product != "NVIDIA-H200" || st.Placement.SKU != "h200" || st.Placement.Flavor != "h200" {
+				t.Errorf("ended %+v, want %s on an H200", st, want)
+			}
+			if again, err := e.Observe(t.Context(), h); err != nil || again.Reason != want {
+				t.Errorf("then it is %+v, %v", again, err)
+			}
+		})
+	}
+}
+
 // TestHundred: submitting is fast.
 func TestHundred(t *testing.T) {
 	r := newRecorder(t)

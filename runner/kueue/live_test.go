@@ -166,19 +166,7 @@ func TestConformance(t *testing.T) {
 		return executortest.Harness{
 			Executor: liveExecutor(t, cfg), Reopen: func(t *testing.T) runner.Executor { return liveExecutor(t, cfg) },
 			Program: []string{cfg.Worker, "__program"}, ReadOnly: []string{cfg.Worker}, Patience: 2 * time.Minute,
-			Folder: func(t *testing.T, name string) string {
-				t.Helper()
-				parent, err := os.MkdirTemp(dir, "")
-				if err != nil {
-					t.Fatal(err)
-				}
-				os.Chmod(parent, 0o755)
-				p := filepath.Join(parent, name)
-				if err := os.Mkdir(p, 0o755); err != nil {
-					t.Fatal(err)
-				}
-				return p
-			},
+			Folder: executortest.FoldersIn(dir),
 		}
 	})
 }

@@ -38,6 +38,7 @@ type Phase struct {
 
 	Flavor    string `json:"flavor,omitempty"` // the ResourceFlavor of the GPUs, or else of the CPUs
 	Node      string `json:"node,omitempty"`
+	Product   string `json:"product,omitempty"` // label nvidia.com/gpu.product that its node has to have
 	Evictions int    `json:"evictions,omitempty"`
 }
 
@@ -68,6 +69,9 @@ func PhaseOf(o Observed) Phase {
 	p.Flavor, p.Evictions = o.Workload.flavor(), o.Workload.evictions()
 	if pod := newest(o.Pods); pod != nil {
 		p.Node = pod.Spec.NodeName
+		// Kueue adds the labels of the flavour's nodes when it admits a Job, and
+		// the scheduler holds to them.
+		p.Product = pod.Spec.NodeSelector[labelProduct]
 	}
 	return p
 }

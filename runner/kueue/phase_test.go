@@ -11,6 +11,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/pod"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -222,4 +225,59 @@ func FuzzPhaseOf(f *testing.F) {
 			t.Errorf("no state for %s", b)
 		}
 	})
+}
+
+// TestWrongModelIsVoid: what ran on another GPU model than the plan is for does
+// not count, however it ended.
+func TestWrongModelIsVoid(t *testing.T) {
+	dir := t.TempDir()
+	at := pod.Folder(dir)
+	e := &Executor{cfg: Config{SKUOf: func(p string) string { return map[string]string{"NVIDIA-H200": "h200"}[p] }}}
+	e.notePlace(at, Phase{Flavor: "any", Product: "NVIDIA-H200", Evictions: 1})
+	e.notePlace(at, Phase{Flavor: "any", Evictions: 1}) // its pod is gone
+	done := runner.Status{Phase: runner.Succeeded, Placement: runner.Placement{SKU: "unknown"}}
+	for name, tc := range map[string]struct {
+		a    runner.Attempt
+		want runner.Reason
+		sku  string
+	}{
+		"the right one": {runner.Attempt{GPUs: 1, SKU: "h200"}, runner.ReasonNone, "h200"},
+		"any":           {runner.Attempt{GPUs: 1}, runner.ReasonNone, "h200"},
+		"another":       {runner.Attempt{GPUs: 1, SKU: "b200"}, runner.ReasonWrongSKU, "h200"},
+		"no GPU":        {runner.Attempt{SKU: "b200"}, runner.ReasonNone, "unknown"},
+	} {
+		st := e.placed(t.Context(), at, "", tc.a, done)
+		if st.Reason != tc.want || st.Placement.SKU != tc.sku || st.Placement.Evictions != 1 || (tc.want != "") != (st.Phase == runner.Failed) {
+			t.Errorf("%s: %+v", name, st)
+		}
+	}
+	e.notePlace(at, Phase{Flavor: "other", Evictions: 2}) // evicted and admitted again, its new place not known yet
+	if st := e.placed(t.Context(), at, "", runner.Attempt{GPUs: 1, SKU: "b200"}, done); st.Reason != runner.ReasonNone {
+		t.Errorf("judged by a place that it has left: %+v", st)
+	}
+}
+
+// TestShape: Jobs that differ in their attempts only are validated once.
+func TestShape(t *testing.T) {
+	e := offline(nil)
+	shapeOf := func(change func(*runner.Attempt)) string {
+		a := exampleAttempt()
+		change(&a)
+		job, err := e.job(e.folder(a.Key), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := shape(job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	base := shapeOf(func(*runner.Attempt) {})
+	if shapeOf(func(a *runner.Attempt) { a.Key.N, a.Key.RunID = 3, "another" }) != base {
+		t.Error("the next attempt has another shape")
+	}
+	if shapeOf(func(a *runner.Attempt) { a.GPUs = 4 }) == base {
+		t.Error("an attempt with other GPUs has the same shape")
+	}
 }

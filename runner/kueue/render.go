@@ -1,6 +1,7 @@
 package kueue
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -101,6 +102,29 @@ func (e *Executor) job(at pod.Folder, a runner.Attempt) (*batchv1.Job, error) {
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: *spec},
 		},
 	}, nil
+}
+
+// shape is what Jobs have in common that differ in their attempts only: whose
+// validation holds for one holds for all.
+func shape(job *batchv1.Job) (string, error) {
+	j := job.DeepCopy()
+	j.Name, j.Annotations = "", nil
+	t := &j.Spec.Template
+	for _, labels := range []map[string]string{j.Labels, t.Labels} {
+		delete(labels, labelRun)
+		delete(labels, labelAttempt)
+	}
+	t.Spec.SecurityContext.RunAsUser, t.Spec.SecurityContext.RunAsGroup = nil, nil
+	for i := range t.Spec.Containers {
+		c := &t.Spec.Containers[i]
+		c.Command = c.Command[:1]
+		c.VolumeMounts = c.VolumeMounts[:min(2, len(c.VolumeMounts))] // those that are not of the attempt
+	}
+	b, err := json.Marshal(j)
+	if err != nil {
+		return "", fmt.Errorf("encode the Job: %w", err)
+	}
+	return string(b), nil
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -1,7 +1,6 @@
 package kueue
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,6 +22,9 @@ const ReasonEvicted runner.Reason = "evicted" // too often to go on
 // status turns a phase into the runner's words, and settles an attempt that
 // the cluster has ended without a word from its pod.
 func (e *Executor) status(ctx context.Context, at pod.Folder, rec pod.Record, o Observed, p Phase) (runner.Status, error) {
+	if why := e.wrong(rec.Attempt, first(p.Product, recorded(at).Product)); why != "" {
+		return e.stopWrong(ctx, at, rec, why, p)
+	}
 	st := runner.Status{Phase: runner.Pending, Reason: runner.Reason(p.State), Message: p.Message, Since: p.Since, Placement: runner.Placement{Node: p.Node, Flavor: p.Flavor, Evictions: p.Evictions}}
 	if p.Fix != "" {
 		st.Message += "; " + p.Fix
@@ -118,7 +120,20 @@ const filePlace = "place.json"
 
 type placeRecord struct {
 	Flavor    string `json:"flavor"`
+	Product   string `json:"product,omitempty"`
 	Evictions int    `json:"evictions"`
+}
+
+// recorded is what was kept of an attempt's place so far.
+func recorded(at pod.Folder) (r placeRecord) {
+	b, err := os.ReadFile(filepath.Join(string(at), filePlace))
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		return placeRecord{}
+	}
+	return r
 }
 
 // notePlace keeps what a look at the cluster told. That it fails costs no
@@ -127,22 +142,24 @@ func (e *Executor) notePlace(at pod.Folder, p Phase) {
 	if p.Flavor == "" {
 		return
 	}
-	path := filepath.Join(string(at), filePlace)
-	b, err := json.Marshal(placeRecord{p.Flavor, p.Evictions})
-	if err != nil {
+	old := recorded(at)
+	r := placeRecord{p.Flavor, p.Product, p.Evictions}
+	if r.Product == "" && r.Evictions == old.Evictions {
+		r.Product = old.Product // the pod is gone, its place is known
+	}
+	if r == old {
 		return
 	}
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, b) {
-		return
+	if b, err := json.Marshal(r); err == nil {
+		_ = atomicfile.Write(filepath.Join(string(at), filePlace), b, atomicfile.Options{})
 	}
-	_ = atomicfile.Write(path, b, atomicfile.Options{})
 }
 
-// placed adds the place to a status that a pod has committed.
-func (e *Executor) placed(ctx context.Context, at pod.Folder, job string, st runner.Status) runner.Status {
-	var r placeRecord
-	b, err := os.ReadFile(filepath.Join(string(at), filePlace))
-	if err != nil || json.Unmarshal(b, &r) != nil {
+// placed adds the place to a status that a pod has committed, which is void
+// where the place is not the one that was asked for.
+func (e *Executor) placed(ctx context.Context, at pod.Folder, job string, a runner.Attempt, st runner.Status) runner.Status {
+	r := recorded(at)
+	if r.Flavor == "" {
 		// Nobody looked while it ran; the Job may still be there.
 		b, err := os.ReadFile(filepath.Join(string(at), fileMade))
 		var m made
@@ -155,11 +172,47 @@ func (e *Executor) placed(ctx context.Context, at pod.Folder, job string, st run
 		}
 		p := PhaseOf(o)
 		e.notePlace(at, p)
-		r = placeRecord{p.Flavor, p.Evictions}
+		r = placeRecord{p.Flavor, p.Product, p.Evictions}
 	}
 	if st.Placement.Flavor == "" {
 		st.Placement.Flavor = r.Flavor
 	}
 	st.Placement.Evictions = max(st.Placement.Evictions, r.Evictions)
+	if a.GPUs == 0 {
+		return st
+	}
+	st.Placement.Product = r.Product
+	st.Placement.SKU = first(e.cfg.SKUOf(r.Product), st.Placement.SKU)
+	if why := e.wrong(a, r.Product); why != "" && st.Phase != runner.Cancelled {
+		st.Phase, st.Reason, st.Message = runner.Failed, runner.ReasonWrongSKU, why
+	}
 	return st
+}
+
+// wrong says that a GPU model is not the one that an attempt is meant for; ""
+// where it is, or where there is nothing to compare.
+func (e *Executor) wrong(a runner.Attempt, product string) string {
+	if a.GPUs == 0 || a.SKU == "" || product == "" {
+		return ""
+	}
+	have := e.cfg.SKUOf(product)
+	if have == a.SKU {
+		return ""
+	}
+	return fmt.Sprintf("its nodes have %s (%s) and the plan is for %s, so what it gives is void; use a queue with that GPU model, or set cluster.product to its label",
+		product, first(have, "a model that is not in the catalogue"), a.SKU)
+}
+
+// stopWrong ends an attempt that was admitted to the wrong GPU model: nothing
+// that it could still measure would count.
+func (e *Executor) stopWrong(ctx context.Context, at pod.Folder, rec pod.Record, why string, p Phase) (runner.Status, error) {
+	gone, err := e.remove(ctx, JobName(rec.Attempt.Key))
+	if err != nil {
+		return runner.Status{}, e.c.explain("stop "+rec.Key, err)
+	}
+	if !gone {
+		return runner.Status{Phase: runner.Running, Message: "about to be stopped: " + why, Since: p.Since}, nil
+	}
+	st, err := e.settle(at, runner.Failed, runner.ReasonWrongSKU, why, p)
+	return e.placed(ctx, at, JobName(rec.Attempt.Key), rec.Attempt, st), err
 }

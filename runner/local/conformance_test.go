@@ -13,6 +13,7 @@ import (
 
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/executortest"
+	"github.com/repromill/repromill/runner/folder"
 	"github.com/repromill/repromill/runner/sandbox"
 )
 
@@ -44,20 +45,6 @@ func self(t testing.TB) string {
 	return exe
 }
 
-// open is a folder that any user may enter, as an installation's state is.
-func open(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "local test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 func newExecutor(t testing.TB, dir string, sb sandbox.Config, change ...func(*Config)) *Executor {
 	t.Helper()
 	exe := self(t)
@@ -75,29 +62,17 @@ func newExecutor(t testing.TB, dir string, sb sandbox.Config, change ...func(*Co
 
 func harness(sb sandbox.Config, noSandbox bool) func(t *testing.T) executortest.Harness {
 	return func(t *testing.T) executortest.Harness {
-		dir := open(t)
+		dir := executortest.Place(t)
 		e := newExecutor(t, dir, sb)
 		h := executortest.Harness{
 			Executor: e, NoSandbox: noSandbox,
 			Reopen:  func(t *testing.T) runner.Executor { return newExecutor(t, dir, sb) },
 			Program: []string{self(t), "__program"},
-			Folder: func(t *testing.T, name string) string {
-				t.Helper()
-				parent, err := os.MkdirTemp(dir, "")
-				if err != nil {
-					t.Fatal(err)
-				}
-				os.Chmod(parent, 0o755)
-				p := filepath.Join(parent, name)
-				if err := os.Mkdir(p, 0o755); err != nil {
-					t.Fatal(err)
-				}
-				return p
-			},
+			Folder:  executortest.FoldersIn(dir),
 			KillWorker: func(t *testing.T, h runner.Handle) {
 				t.Helper()
 				var w work
-				if err := e.folder(h).read(fileWorker, &w); err != nil {
+				if err := e.folder(h).Read(fileWorker, &w); err != nil {
 					t.Fatal(err)
 				}
 				if err := syscall.Kill(w.PID, syscall.SIGKILL); err != nil {
@@ -114,14 +89,14 @@ func harness(sb sandbox.Config, noSandbox bool) func(t *testing.T) executortest.
 func noLeftovers(t *testing.T, attempts string) {
 	t.Helper()
 	filepath.WalkDir(attempts, func(p string, d os.DirEntry, err error) error {
-		if err == nil && (strings.HasSuffix(p, tmpSuffix) || d.Name() == dirScratch) {
+		if err == nil && (strings.HasSuffix(p, folder.TmpSuffix) || d.Name() == dirScratch) {
 			t.Errorf("%s is left", p)
 		}
 		return nil
 	})
 	folders, _ := filepath.Glob(attempts + "/*")
 	for _, f := range folders {
-		for _, dir := range sandbox.Plan(folder{f}.name()).Cgroups {
+		for _, dir := range sandbox.Plan(attemptIn(f).Name()).Cgroups {
 			if _, err := os.Stat(dir); err == nil {
 				t.Errorf("%s is left", dir)
 			}
@@ -151,7 +126,7 @@ func TestConformanceUnprivileged(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return // the other tests are that run
 	}
-	dir := open(t)
+	dir := executortest.Place(t)
 	exe := filepath.Join(dir, "test")
 	// Copied by another process: a file that this one has open for writing may
 	// be inherited by a test that forks meanwhile, and cannot be started then.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/executortest"
 	"github.com/repromill/repromill/runner/sandbox"
 )
 
@@ -61,7 +62,7 @@ func submitAndDie(dir, point string, argv []string) int {
 // workFolder makes the folder of countingAttempt and its command.
 func workFolder(t *testing.T) (dir string, argv []string) {
 	t.Helper()
-	dir = open(t)
+	dir = executortest.Place(t)
 	if err := os.Mkdir(filepath.Join(dir, "work"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +167,7 @@ func TestKillAnywhere(t *testing.T) {
 				}
 				time.Sleep(delay)
 				var w work
-				if err := e.folder(h).read(fileWorker, &w); err != nil {
+				if err := e.folder(h).Read(fileWorker, &w); err != nil {
 					t.Error(err)
 					return
 				}

@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/folder"
 	"github.com/repromill/repromill/runner/sandbox"
 )
 
@@ -76,14 +77,11 @@ func New(cfg Config) (*Executor, error) {
 	if cfg.Dir == "" || len(cfg.Self) == 0 || len(cfg.Sandbox.Init) == 0 {
 		return nil, errors.New("new local executor: Dir, Self and Sandbox.Init are required")
 	}
-	dir, err := filepath.Abs(cfg.Dir)
+	dir, err := folder.Root(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("new local executor: %w", err)
 	}
 	cfg.Dir = dir
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make attempts folder: %w", err)
-	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -122,7 +120,7 @@ type work struct {
 func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle, error) {
 	h := runner.Handle(a.Key.Hash())
 	at := e.folder(h)
-	if err := os.MkdirAll(at.dir, 0o755); err != nil {
+	if err := os.MkdirAll(at.Dir, 0o755); err != nil {
 		return "", fmt.Errorf("make attempt folder: %w", err)
 	}
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
@@ -139,7 +137,7 @@ func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle,
 			return h, nil
 		}
 		if at.begun() {
-			return h, at.checkKey(a.Key)
+			return h, at.CheckKey(a.Key)
 		}
 		// Another submitter is at it; it may yet die before it starts anything.
 		select {
@@ -151,15 +149,15 @@ func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle,
 }
 
 // submitLocked starts the attempt unless it has begun; the caller holds lock.
-func (e *Executor) submitLocked(ctx context.Context, at folder, lock *os.File, a runner.Attempt) error {
+func (e *Executor) submitLocked(ctx context.Context, at attempt, lock *os.File, a runner.Attempt) error {
 	if at.begun() {
-		return at.checkKey(a.Key)
+		return at.CheckKey(a.Key)
 	}
 	rec, err := e.record(a)
 	if err != nil {
 		return err
 	}
-	if err := at.write(fileAttempt, rec, true, e.cfg.Hook); err != nil {
+	if err := at.Write(fileAttempt, rec, folder.Power, e.cfg.Hook); err != nil {
 		return err
 	}
 	e.cfg.Hook("local:spawn:before")
@@ -234,8 +232,8 @@ func machineMemory() int64 {
 
 // spawn starts the worker with the locked descriptor and returns when the
 // worker has written worker.json.
-func (e *Executor) spawn(ctx context.Context, at folder, lock *os.File) error {
-	log, err := os.OpenFile(filepath.Join(at.dir, "worker.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+func (e *Executor) spawn(ctx context.Context, at attempt, lock *os.File) error {
+	log, err := os.OpenFile(at.Path("worker.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
@@ -245,7 +243,7 @@ func (e *Executor) spawn(ctx context.Context, at folder, lock *os.File) error {
 		return err
 	}
 	defer r.Close()
-	argv := append(append([]string{}, e.cfg.Self...), at.dir)
+	argv := append(append([]string{}, e.cfg.Self...), at.Dir)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	// The worker gets nothing of this process's environment: it runs beside
 	// untrusted code.
@@ -289,12 +287,12 @@ func (e *Executor) Observe(ctx context.Context, h runner.Handle) (runner.Status,
 	if err != nil {
 		return runner.Status{}, fmt.Errorf("observe %s: %w", rec.Key, err)
 	}
-	st.Stdout, st.Stderr = filepath.Join(at.dir, fileStdout), filepath.Join(at.dir, fileStderr)
+	st.Stdout, st.Stderr = at.Path(fileStdout), at.Path(fileStderr)
 	return st, nil
 }
 
-func (e *Executor) observe(ctx context.Context, at folder, rec *record) (runner.Status, error) {
-	if st, ok, err := at.exit(); ok || err != nil {
+func (e *Executor) observe(ctx context.Context, at attempt, rec *record) (runner.Status, error) {
+	if st, ok, err := at.Status(fileExit); ok || err != nil {
 		return st, err
 	}
 	lock, err := at.lock(syscall.LOCK_SH)
@@ -306,7 +304,7 @@ func (e *Executor) observe(ctx context.Context, at folder, rec *record) (runner.
 	}
 	lock.Close()
 	// The worker may have ended between the two looks.
-	if st, ok, err := at.exit(); ok || err != nil {
+	if st, ok, err := at.Status(fileExit); ok || err != nil {
 		return st, err
 	}
 	if !at.begun() {
@@ -316,7 +314,7 @@ func (e *Executor) observe(ctx context.Context, at folder, rec *record) (runner.
 }
 
 // settleLost sweeps after a worker that died and makes the loss final.
-func (e *Executor) settleLost(ctx context.Context, at folder, rec *record) (runner.Status, error) {
+func (e *Executor) settleLost(ctx context.Context, at attempt, rec *record) (runner.Status, error) {
 	lock, err := at.lock(syscall.LOCK_EX)
 	if err != nil {
 		return runner.Status{}, err
@@ -325,11 +323,11 @@ func (e *Executor) settleLost(ctx context.Context, at folder, rec *record) (runn
 		return at.running(rec) // another observer is settling it
 	}
 	defer lock.Close()
-	if st, ok, err := at.exit(); ok || err != nil {
+	if st, ok, err := at.Status(fileExit); ok || err != nil {
 		return st, err
 	}
 	var w work
-	if err := at.read(fileWorker, &w); err != nil {
+	if err := at.Read(fileWorker, &w); err != nil {
 		return runner.Status{}, err
 	}
 	if err := w.Remains.Sweep(ctx); err != nil {
@@ -341,7 +339,7 @@ func (e *Executor) settleLost(ctx context.Context, at folder, rec *record) (runn
 		Phase: runner.Failed, Reason: runner.ReasonLost, Since: now, ExitCode: -1, Started: w.Started, Finished: now, Placement: w.Placement,
 		Message: "the worker process died without a word: it was killed, or the machine went down; trying again is safe",
 	}
-	return st, at.write(fileExit, st, true, e.cfg.Hook)
+	return st, at.Write(fileExit, st, folder.Power, e.cfg.Hook)
 }
 
 // Cancel asks for the end of the attempt and returns when it has ended.
@@ -351,10 +349,10 @@ func (e *Executor) Cancel(ctx context.Context, h runner.Handle) error {
 		return err
 	}
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		if _, ok, err := at.exit(); ok || err != nil {
+		if _, ok, err := at.Status(fileExit); ok || err != nil {
 			return err
 		}
-		if err := at.markCancelled(e.cfg.Hook); err != nil {
+		if err := at.Mark(fileCancel, e.cfg.Hook); err != nil {
 			return err
 		}
 		if done, err := e.cancelIdle(ctx, at, rec); done || err != nil {
@@ -369,13 +367,13 @@ func (e *Executor) Cancel(ctx context.Context, h runner.Handle) error {
 }
 
 // cancelIdle settles an attempt that no worker holds; done is false while one does.
-func (e *Executor) cancelIdle(ctx context.Context, at folder, rec *record) (done bool, err error) {
+func (e *Executor) cancelIdle(ctx context.Context, at attempt, rec *record) (done bool, err error) {
 	lock, err := at.lock(syscall.LOCK_EX)
 	if err != nil || lock == nil {
 		return false, err
 	}
 	defer lock.Close()
-	if _, ok, err := at.exit(); ok || err != nil {
+	if _, ok, err := at.Status(fileExit); ok || err != nil {
 		return true, err
 	}
 	if at.begun() {
@@ -385,7 +383,7 @@ func (e *Executor) cancelIdle(ctx context.Context, at folder, rec *record) (done
 	}
 	now := e.cfg.Now().UTC()
 	st := runner.Status{Phase: runner.Cancelled, Reason: runner.ReasonCancelled, Since: now, ExitCode: -1, Finished: now, Message: "cancelled before it started"}
-	return true, at.write(fileExit, st, true, e.cfg.Hook)
+	return true, at.Write(fileExit, st, folder.Power, e.cfg.Hook)
 }
 
 // Logs returns the combined output from a byte on, as far as it is written.
@@ -397,7 +395,7 @@ func (e *Executor) Logs(_ context.Context, h runner.Handle, fromByte int64) (io.
 	if fromByte < 0 {
 		return nil, fmt.Errorf("read logs of %s: offset %d is negative", rec.Key, fromByte)
 	}
-	f, err := os.Open(filepath.Join(at.dir, fileOutput))
+	f, err := os.Open(at.Path(fileOutput))
 	if errors.Is(err, os.ErrNotExist) {
 		return io.NopCloser(strings.NewReader("")), nil
 	}
@@ -426,20 +424,20 @@ func (e *UnknownHandleError) Error() string {
 	return fmt.Sprintf("no attempt %q on this machine; submit it first", string(e.Handle))
 }
 
-func (e *Executor) folder(h runner.Handle) folder {
-	return folder{filepath.Join(e.cfg.Dir, string(h))}
+func (e *Executor) folder(h runner.Handle) attempt {
+	return attemptIn(filepath.Join(e.cfg.Dir, string(h)))
 }
 
 // open finds a submitted attempt.
-func (e *Executor) open(h runner.Handle) (folder, *record, error) {
+func (e *Executor) open(h runner.Handle) (attempt, *record, error) {
 	if !handleRE.MatchString(string(h)) {
-		return folder{}, nil, &UnknownHandleError{h}
+		return attempt{}, nil, &UnknownHandleError{h}
 	}
 	at := e.folder(h)
 	var rec record
-	err := at.read(fileAttempt, &rec)
+	err := at.Read(fileAttempt, &rec)
 	if errors.Is(err, os.ErrNotExist) {
-		return folder{}, nil, &UnknownHandleError{h}
+		return attempt{}, nil, &UnknownHandleError{h}
 	}
 	return at, &rec, err
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/executortest"
 	"github.com/repromill/repromill/runner/sandbox"
 )
 
@@ -44,7 +45,7 @@ func try(t testing.TB, e *Executor, dir string, a runner.Attempt) (runner.Status
 			t.Fatal(err)
 		}
 		if st.Phase.Final() {
-			out, err := os.ReadFile(filepath.Join(e.folder(h).dir, fileOutput))
+			out, err := os.ReadFile(filepath.Join(e.folder(h).Dir, fileOutput))
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				t.Fatal(err)
 			}
@@ -62,7 +63,7 @@ func TestPackageIndex(t *testing.T) {
 	defer srv.Close()
 	host := strings.TrimPrefix(srv.URL, "http://")
 	for _, layer := range []sandbox.Layer{sandbox.Namespaces, sandbox.Landlock} {
-		dir := open(t)
+		dir := executortest.Place(t)
 		e := newExecutor(t, dir, sandbox.Config{Layer: layer}, func(c *Config) { c.AllowPrivate = []string{host} })
 		st, out := try(t, e, dir, runner.Attempt{
 			Argv:    []string{self(t), "__program", "get", srv.URL + "/simple/", "http://elsewhere.example/"},
@@ -81,7 +82,7 @@ func TestPackageIndex(t *testing.T) {
 // TestRefusalIsReported: a command that fails for want of a host says so.
 func TestRefusalIsReported(t *testing.T) {
 	t.Parallel()
-	dir := open(t)
+	dir := executortest.Place(t)
 	e := newExecutor(t, dir, sandbox.Config{Layer: sandbox.Namespaces})
 	st, _ := try(t, e, dir, runner.Attempt{
 		Argv:    []string{"sh", "-c", `"$0" __program get http://pypi.example/; exit 3`, self(t)},
@@ -97,7 +98,7 @@ func TestRefusalIsReported(t *testing.T) {
 func TestClosedHome(t *testing.T) {
 	t.Parallel()
 	for layer, want := range map[sandbox.Layer]string{sandbox.Namespaces: "uid=", sandbox.Landlock: "uid="} {
-		dir := open(t)
+		dir := executortest.Place(t)
 		if err := os.Chmod(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +136,7 @@ func TestClosedHome(t *testing.T) {
 // TestPython runs an interpreter from where it is installed.
 func TestPython(t *testing.T) {
 	t.Parallel()
-	dir := open(t)
+	dir := executortest.Place(t)
 	e := newExecutor(t, dir, sandbox.Config{Layer: sandbox.Namespaces})
 	code := `import sys, os, json, ssl, sqlite3, ctypes, multiprocessing as mp
 if __name__ == "__main__":
@@ -171,7 +172,7 @@ func TestTerminate(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	var w work
-	if err := e.folder(h).read(fileWorker, &w); err != nil {
+	if err := e.folder(h).Read(fileWorker, &w); err != nil {
 		t.Fatal(err)
 	}
 	if err := syscall.Kill(w.PID, syscall.SIGTERM); err != nil {
@@ -185,7 +186,7 @@ func TestTerminate(t *testing.T) {
 // TestRefusesWithoutSandbox: untrusted code does not run where nothing isolates.
 func TestRefusesWithoutSandbox(t *testing.T) {
 	t.Parallel()
-	dir := open(t)
+	dir := executortest.Place(t)
 	e := newExecutor(t, dir, sandbox.Config{Layer: sandbox.None})
 	_, err := e.Submit(t.Context(), runner.Attempt{Key: runner.AttemptKey{RunID: "r"}, Argv: []string{"true"}, Dir: dir, Writable: []string{dir}})
 	var u *sandbox.UnavailableError
@@ -239,7 +240,7 @@ func TestSubmitGivesUp(t *testing.T) {
 	e := newExecutor(t, dir, sandbox.Config{Layer: sandbox.Namespaces})
 	a := countingAttempt(dir, argv)
 	at := e.folder(runner.Handle(a.Key.Hash()))
-	if err := os.MkdirAll(at.dir, 0o755); err != nil {
+	if err := os.MkdirAll(at.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	lock, err := at.lock(syscall.LOCK_EX)
@@ -260,7 +261,7 @@ func TestGPUsAreMissing(t *testing.T) {
 	if found, _ := filepath.Glob("/dev/nvidia*"); len(found) > 0 {
 		t.Skip("this machine has GPUs")
 	}
-	dir := open(t)
+	dir := executortest.Place(t)
 	e := newExecutor(t, dir, sandbox.Config{Layer: sandbox.Namespaces})
 	st, _ := try(t, e, dir, runner.Attempt{Argv: []string{"true"}, GPUs: 2})
 	if st.Reason != runner.ReasonStart || !strings.Contains(st.Message, "2 GPUs") {
@@ -288,7 +289,7 @@ func TestWorkerRefusesPeople(t *testing.T) {
 func BenchmarkTrue(b *testing.B) {
 	for _, layer := range []sandbox.Layer{sandbox.Namespaces, sandbox.Landlock} {
 		b.Run(string(layer), func(b *testing.B) {
-			dir := open(b)
+			dir := executortest.Place(b)
 			e := newExecutor(b, dir, sandbox.Config{Layer: layer})
 			n := 0
 			for b.Loop() {
@@ -321,7 +322,7 @@ func TestVenv(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, layer := range []sandbox.Layer{sandbox.Namespaces, sandbox.Landlock} {
-		dir := open(t)
+		dir := executortest.Place(t)
 		e := newExecutor(t, dir, sandbox.Config{Layer: layer})
 		venv := filepath.Join(dir, "venv")
 		if err := os.Mkdir(venv, 0o755); err != nil {
@@ -348,7 +349,7 @@ func TestGPU(t *testing.T) {
 	if err != nil {
 		t.Skip("this machine has no NVIDIA driver")
 	}
-	dir := open(t)
+	dir := executortest.Place(t)
 	e := newExecutor(t, dir, sandbox.Config{Layer: sandbox.Namespaces})
 	for n, want := range []bool{false, true} {
 		st, out := try(t, e, dir, runner.Attempt{Key: runner.AttemptKey{RunID: "gpu", N: n}, GPUs: n, Argv: []string{smi, "-L"}})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/capture"
+	"github.com/repromill/repromill/runner/folder"
 	"github.com/repromill/repromill/runner/sandbox"
 	"github.com/repromill/repromill/runner/sandbox/proxy"
 )
@@ -54,7 +55,7 @@ func (w Worker) Main(args []string) int {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT)
-	r := &run{Worker: w, at: folder{args[0]}, stop: stop}
+	r := &run{Worker: w, at: attemptIn(args[0]), stop: stop}
 	if err := r.take(os.NewFile(readyFD, "ready")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -81,7 +82,7 @@ func holdsLock(dir string) bool {
 // run is one attempt under way.
 type run struct {
 	Worker
-	at    folder
+	at    attempt
 	rec   record
 	work  work
 	stop  chan os.Signal
@@ -94,17 +95,17 @@ type run struct {
 func (r *run) take(ready *os.File) error {
 	defer ready.Close()
 	if r.at.begun() {
-		return fmt.Errorf("%s has begun already", r.at.dir)
+		return fmt.Errorf("%s has begun already", r.at.Dir)
 	}
-	if err := r.at.read(fileAttempt, &r.rec); err != nil {
+	if err := r.at.Read(fileAttempt, &r.rec); err != nil {
 		return err
 	}
 	if err := sandbox.AdoptOrphans(); err != nil {
 		return err
 	}
-	r.work = work{PID: os.Getpid(), Taken: r.Now().UTC(), Remains: sandbox.Plan(r.at.name())}
+	r.work = work{PID: os.Getpid(), Taken: r.Now().UTC(), Remains: sandbox.Plan(r.at.Name())}
 	// Not durable: after a loss of power nothing runs, and beginning again is right.
-	if err := r.at.write(fileWorker, r.work, false, r.Hook); err != nil {
+	if err := r.at.Write(fileWorker, r.work, folder.Process, r.Hook); err != nil {
 		return err
 	}
 	_, err := ready.Write([]byte{1})
@@ -118,7 +119,7 @@ func (r *run) take(ready *os.File) error {
 // without that word the attempt would count as lost.
 func (r *run) conclude(st runner.Status) (err error) {
 	for range 60 {
-		if err = r.at.write(fileExit, st, true, r.Hook); err == nil {
+		if err = r.at.Write(fileExit, st, folder.Power, r.Hook); err == nil {
 			return nil
 		}
 		time.Sleep(time.Second)
@@ -148,10 +149,10 @@ func (c *cause) get() runner.Reason {
 
 // execute runs the command and says how it ended.
 func (r *run) execute() runner.Status {
-	if r.at.has(fileCancel) {
+	if r.at.Has(fileCancel) {
 		return r.status(sandbox.Result{}, runner.Cancelled, runner.ReasonCancelled, "cancelled before it started")
 	}
-	out, err := capture.New(r.at.dir, r.rec.Attempt.Limits.OutputBytes)
+	out, err := capture.New(r.at.Dir, r.rec.Attempt.Limits.OutputBytes)
 	if err != nil {
 		return r.status(sandbox.Result{}, runner.Failed, runner.ReasonStart, err.Error())
 	}
@@ -175,12 +176,12 @@ func (r *run) execute() runner.Status {
 func (r *run) spec(out *capture.Capture) sandbox.Spec {
 	a := r.rec.Attempt
 	spec := sandbox.Spec{
-		Name: r.at.name(), Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable, ReadOnly: a.ReadOnly, GPUs: a.GPUs,
-		Scratch: filepath.Join(r.at.dir, dirScratch), Stdout: out.Stdout, Stderr: out.Stderr,
+		Name: r.at.Name(), Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable, ReadOnly: a.ReadOnly, GPUs: a.GPUs,
+		Scratch: r.at.Path(dirScratch), Stdout: out.Stdout, Stderr: out.Stderr,
 		Limits: sandbox.Limits{MemoryBytes: a.Limits.MemoryBytes, Processes: a.Limits.Processes, FileBytes: a.Limits.FileBytes},
 	}
 	if len(a.Network.Hosts) > 0 {
-		r.network = &proxy.FileLog{Path: filepath.Join(r.at.dir, fileNetwork), Now: r.Now}
+		r.network = &proxy.FileLog{Path: r.at.Path(fileNetwork), Now: r.Now}
 		spec.Proxy = &proxy.Config{Allow: a.Network.Hosts, AllowPrivate: r.rec.AllowPrivate, Log: r.network.Add}
 	}
 	spec.BeforeRun = func(pl sandbox.Placement, rem sandbox.Remains) error {
@@ -190,7 +191,7 @@ func (r *run) spec(out *capture.Capture) sandbox.Spec {
 		if a.GPUs == 0 {
 			r.work.Placement.SKU = "cpu"
 		}
-		return r.at.write(fileWorker, r.work, false, r.Hook)
+		return r.at.Write(fileWorker, r.work, folder.Process, r.Hook)
 	}
 	return spec
 }
@@ -214,7 +215,7 @@ func (r *run) guard(p *sandbox.Process, out *capture.Capture, ended chan struct{
 		case <-r.stop:
 			reason = runner.ReasonLost
 		case <-poll.C:
-			if r.at.has(fileCancel) {
+			if r.at.Has(fileCancel) {
 				reason = runner.ReasonCancelled
 			}
 		}

@@ -27,6 +27,7 @@ type Release struct {
 	Yanked   bool
 	Python   string    // requires-python
 	Uploaded time.Time // zero where the index does not say
+	Link     string    // of one of its files; as the page writes it, or absolute from Releases
 }
 
 // maxPage bounds an index page.
@@ -63,11 +64,18 @@ func Releases(ctx context.Context, client *http.Client, index *url.URL, name str
 	if err != nil {
 		return nil, fmt.Errorf("list releases of %s: %w", name, err)
 	}
-	return ParseReleases(name, resp.Header.Get("Content-Type"), body)
+	list, err := ParseReleases(name, resp.Header.Get("Content-Type"), body)
+	for i := range list {
+		if link, err := resp.Request.URL.Parse(list[i].Link); err == nil {
+			list[i].Link = link.String()
+		}
+	}
+	return list, err
 }
 
 type indexFile struct {
 	Filename string          `json:"filename"`
+	URL      string          `json:"url"`
 	Python   string          `json:"requires-python"`
 	Yanked   json.RawMessage `json:"yanked"`
 	Uploaded time.Time       `json:"upload-time"`
@@ -96,7 +104,7 @@ func ParseReleases(name, kind string, body []byte) ([]Release, error) {
 		}
 		r := byVersion[text]
 		if r == nil {
-			r = &Release{Version: v, Python: f.Python}
+			r = &Release{Version: v, Python: f.Python, Link: f.URL}
 			byVersion[text] = r
 		}
 		if wheel {
@@ -133,6 +141,7 @@ func htmlFiles(body []byte) (out []indexFile) {
 				switch a.Key {
 				case "href":
 					link, _, _ := strings.Cut(a.Val, "#")
+					f.URL = link
 					f.Filename, _ = url.PathUnescape(path.Base(link))
 				case "data-requires-python":
 					f.Python = a.Val

@@ -121,6 +121,7 @@ CREATE TABLE submissions (
   reserved     REAL NOT NULL DEFAULT 0,
   created_at   INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX submissions_auto ON submissions (seq) WHERE auto_approve <> '';
 CREATE INDEX submissions_by_submitter ON submissions (submitter, seq DESC);
 
 CREATE TABLE keys (

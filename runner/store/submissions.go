@@ -16,7 +16,8 @@ type Submission struct {
 	RunID string `json:"run_id"`
 	Queue string `json:"queue"`
 	By    string `json:"by"` // who submitted it
-	// AutoApprove is who approved it in advance; empty: somebody has to.
+	// AutoApprove is who approved it in advance, until that is done; empty:
+	// somebody has to.
 	AutoApprove string    `json:"auto_approve,omitempty"`
 	Reserved    float64   `json:"reserved_gpu_hours"` // set aside with the approval
 	Created     time.Time `json:"created"`
@@ -58,9 +59,14 @@ type Waiting struct {
 // Waiting returns the submissions whose runs can be driven on, in the order in
 // which they were made, at most limit of them.
 func (s *Store) Waiting(ctx context.Context, limit int) (_ []Waiting, err error) {
-	rows, err := s.db.QueryContext(ctx, "SELECT "+submissionColumns+`, r.state, r.approved_by <> '' FROM runs r JOIN submissions s ON s.run_id = r.id
-		WHERE r.state IN ('created','planning','approved','running','interrupted') OR (r.state = 'planned' AND (r.approved_by <> '' OR s.auto_approve <> ''))
-		ORDER BY s.seq LIMIT ?`, limit)
+	// Two queries, so that each walks an index of what is open: plans that wait
+	// for a person may be many.
+	columns := "SELECT " + submissionColumns + ", r.state, r.approved_by <> ''"
+	rows, err := s.db.QueryContext(ctx, columns+` FROM runs r JOIN submissions s ON s.run_id = r.id
+			WHERE r.state IN ('created','planning','approved','running','interrupted')
+		UNION ALL `+columns+` FROM submissions s JOIN runs r ON r.id = s.run_id
+			WHERE s.auto_approve <> '' AND r.state = 'planned'
+		ORDER BY 1 LIMIT ?`, limit)
 	if err != nil {
 		return nil, s.readError("read queue", err)
 	}
@@ -101,7 +107,7 @@ func (s *Store) Reserve(ctx context.Context, runID, by string, gpuHours, limit f
 				return ErrOverLimit
 			}
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE submissions SET reserved = ? WHERE run_id = ?", gpuHours, runID); err != nil {
+		if _, err := tx.ExecContext(ctx, "UPDATE submissions SET reserved = ?, auto_approve = '' WHERE run_id = ?", gpuHours, runID); err != nil {
 			return err
 		}
 		return s.updateTx(ctx, tx, runID, events, "state = ?, approved_by = ?, approved_at = ?", Approved, by, s.now())

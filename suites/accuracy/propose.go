@@ -181,6 +181,9 @@ func (w *Wish) suite(d suites.Definition, variant string, arms []spec.Arm) (spec
 	if len(arms) > 1 {
 		s.Compare = w.terms(s)
 	}
+	if d.Excluded != "" {
+		s.Reasons = append(s.Reasons, "left out: "+d.Excluded)
+	}
 	return s, nil
 }
 

@@ -81,6 +81,10 @@ type Job struct {
 	USD      float64
 	Wall     time.Duration
 	Progress func(harness.Progress)
+	// Shard is the block of the order that is asked; the zero value is all.
+	Shard harness.Shard
+	// From are folders of shards whose answers are merged; nothing is asked then.
+	From []string
 }
 
 // Refusal says why a suite is not attempted, "" if nothing stands against it.
@@ -134,14 +138,20 @@ func (s Serving) Missing(list []spec.Suite) error {
 	return nil
 }
 
-// Run carries out a suite; see [harness.Run].
+// Run carries out a suite, or merges what its shards came to; see [harness.Run]
+// and [harness.Merge].
 func (b *Bench) Run(ctx context.Context, j Job) (harness.Result, error) {
 	c, done, err := b.config(ctx, j)
 	if err != nil {
 		return harness.Result{}, err
 	}
 	defer done()
-	res, err := harness.Run(ctx, c)
+	var res harness.Result
+	if len(j.From) > 0 {
+		res, err = harness.Merge(ctx, c, j.From...)
+	} else {
+		res, err = harness.Run(ctx, c)
+	}
 	if err == nil {
 		res.Warnings = append(res.Warnings, b.mismatches(j.Suite, res)...)
 	}
@@ -190,7 +200,7 @@ func (b *Bench) config(ctx context.Context, j Job) (c harness.Config, done func(
 		return c, nil, err
 	}
 	c = harness.Config{Name: s.Name, Variant: variant.Name, Repeats: s.Repeats, Seed: uint64(s.Seed), Limit: s.Questions, Dir: j.Dir,
-		Budget: harness.Budget{Tokens: s.Budget.Tokens, USD: j.USD, Wall: j.Wall}, Check: b.Check, Now: b.Now, Hook: b.Hook, Progress: j.Progress}
+		Budget: harness.Budget{Tokens: s.Budget.Tokens, USD: j.USD, Wall: j.Wall}, Check: b.Check, Now: b.Now, Hook: b.Hook, Progress: j.Progress, Shard: j.Shard, From: j.From}
 	if s.Budget.USD > 0 && (c.Budget.USD == 0 || s.Budget.USD < c.Budget.USD) {
 		c.Budget.USD = s.Budget.USD
 	}
@@ -208,7 +218,11 @@ func (b *Bench) config(ctx context.Context, j Job) (c harness.Config, done func(
 	if err != nil {
 		return c, nil, err
 	}
-	c.Suite, err = b.open(ctx, d, s, variant, c.Arms, j.Dir)
+	dir := j.Dir
+	if len(j.From) > 0 {
+		dir = j.From[0] // what a suite made once for its shards lies with each of them
+	}
+	c.Suite, err = b.open(ctx, d, s, variant, c.Arms, dir)
 	if err != nil {
 		done()
 		return c, nil, err
@@ -379,7 +393,7 @@ func tokenizer(arms []harness.Arm) (count func(context.Context, string) (int, er
 		if err != nil {
 			return 0, err
 		}
-		n, err := cl.Tokenize(ctx, text)
+		n, err := tokenize(ctx, cl, text)
 		var e *endpoint.Error
 		if errors.As(err, &e) && e.Kind == endpoint.Unknown {
 			return 0, &UserError{fmt.Sprintf("the endpoint %s counts no tokens: it has no /tokenize", cl.URL()), "serve the model with vLLM, which has it, or leave out suites that size their prompts"}
@@ -399,6 +413,23 @@ func tokenizer(arms []harness.Arm) (count func(context.Context, string) (int, er
 		return least, nil
 	}
 	return count, limit
+}
+
+// tokenize counts again where a server is down for a moment: prompts are sized by
+// thousands of these, which must not all be lost for one.
+func tokenize(ctx context.Context, cl *endpoint.Client, text string) (n int, err error) {
+	for wait := 250 * time.Millisecond; ; wait *= 2 {
+		n, err = cl.Tokenize(ctx, text)
+		var e *endpoint.Error
+		if err == nil || !errors.As(err, &e) || !e.Down() || wait > 4*time.Second {
+			return n, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
 }
 
 // CheckURL refuses an address that no endpoint can have, or that holds

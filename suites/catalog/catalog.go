@@ -3,12 +3,15 @@ package catalog
 
 import (
 	"github.com/repromill/repromill/suites"
+	"github.com/repromill/repromill/suites/aalcr"
 	"github.com/repromill/repromill/suites/aime"
 	"github.com/repromill/repromill/suites/gpqa"
+	"github.com/repromill/repromill/suites/ifbench"
 	"github.com/repromill/repromill/suites/ifeval"
 	"github.com/repromill/repromill/suites/mmlupro"
 	"github.com/repromill/repromill/suites/ruler"
 	"github.com/repromill/repromill/suites/synthetic"
+	"github.com/repromill/repromill/suites/toolcalls"
 )
 
 // All returns every suite, those that model cards report first. Counts of
@@ -25,9 +28,12 @@ func All() suites.Catalog {
 		aime.Definition(2025),
 		aime.Definition(2024),
 		gpqa.Definition(),
+		ifbench.Definition(),
 		ifeval.Definition(),
+		toolcalls.Definition(),
 		synthetic.Choice(),
 		synthetic.Lookup(),
 		ruler.Definition(),
+		aalcr.Definition(),
 	}, later()...)
 }

@@ -19,11 +19,5 @@ func later() suites.Catalog {
 		{Facts: suites.Facts{Suite: "tau2-telecom", Questions: 114, Repeats: 8, Within: 0.04, DataSet: "sierra-research/tau2-bench", Needs: []suites.Need{suites.User, suites.Sandbox}},
 			Doc:   "τ²-bench Telecom, conversations with a simulated user",
 			Later: "its Python environment is run as a pod, which is not built"},
-		{Facts: suites.Facts{Suite: "ifbench", Questions: 300, Repeats: 8, Within: 0.09, DataSet: "allenai/IFBench_test"},
-			Doc:   "IFBench, 58 kinds of verifiable instructions",
-			Later: "its verifiers are not built"},
-		{Facts: suites.Facts{Suite: "aa-lcr", Questions: 100, Repeats: 16, Within: 0.09, DataSet: "ArtificialAnalysis/AA-LCR", Needs: []suites.Need{suites.Judge}},
-			Doc:   "AA-LCR, questions over about 100k tokens of documents, judged by a model",
-			Later: "its documents and judge are not built"},
 	}
 }

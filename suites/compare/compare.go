@@ -54,6 +54,8 @@ type Options struct {
 	Look     int     // pairs between looks of a sequential method; 0 is 1
 	OneSided bool    // claim only that the candidate is not worse by the margin
 	Seed     uint64  // of methods that draw
+	// Trace keeps every look of a sequential method in the result.
+	Trace bool `json:"-"`
 }
 
 // TermsError says that terms or data cannot be compared; it is the user's to
@@ -144,7 +146,83 @@ type Result struct {
 	Saved       int      `json:"questions_saved"`    // questions of the benchmark that were not needed
 	Total       int      `json:"questions"`          // questions of the whole benchmark
 	Assumptions []string `json:"assumptions"`        //
+	Looks       []Look   `json:"looks,omitempty"`    // where Options.Trace asks for them
 	Warnings    []string `json:"warnings,omitempty"` //
+}
+
+// Look is what a sequential method saw when it looked. The last one is what the
+// verdict rests on. Intervals are not among it: a look takes a moment, an interval
+// time in proportion to the pairs.
+type Look struct {
+	Pairs    int     `json:"pairs"` // so far
+	Base     float64 `json:"baseline"`
+	Cand     float64 `json:"candidate"`
+	BaseOnly int     `json:"b"`
+	CandOnly int     `json:"c"`
+	// Evidence that the difference lies within the margin (one-sided: that the
+	// candidate is not worse by it), the lesser of two e-values; McNemar's alarm has
+	// none. Decided at 1/alpha.
+	Within *float64 `json:"e_within,omitempty"`
+	// Beyond is the greater of the e-values for worse and better; McNemar's alarm
+	// has that of any difference.
+	Beyond  *float64 `json:"e_beyond,omitempty"`
+	Verdict Verdict  `json:"verdict"`
+}
+
+// tracer collects looks; nil collects none.
+type tracer struct {
+	looks            []Look
+	base, cand       float64
+	n                int
+	baseOnly, onCand int
+}
+
+func newTracer(o Options) *tracer {
+	if !o.Trace {
+		return nil
+	}
+	return &tracer{}
+}
+
+func (t *tracer) pair(p Pair) {
+	if t == nil {
+		return
+	}
+	t.n++
+	t.base, t.cand = t.base+p.Base, t.cand+p.Cand
+	switch {
+	case p.Cand > p.Base:
+		t.onCand++
+	case p.Cand < p.Base:
+		t.baseOnly++
+	}
+}
+
+// look adds a look, unless these pairs were looked at before. An e-value of NaN is
+// none.
+func (t *tracer) look(within, beyond float64, v Verdict) {
+	if t == nil || t.n == 0 || len(t.looks) > 0 && t.looks[len(t.looks)-1].Pairs == t.n {
+		return
+	}
+	n := float64(t.n)
+	t.looks = append(t.looks, Look{Pairs: t.n, Base: t.base / n, Cand: t.cand / n, BaseOnly: t.baseOnly, CandOnly: t.onCand,
+		Within: eValue(within), Beyond: eValue(beyond), Verdict: v})
+}
+
+func (t *tracer) all() []Look {
+	if t == nil {
+		return nil
+	}
+	return t.looks
+}
+
+// eValue is an e-value as results have it: certainty is a number that JSON has.
+func eValue(e float64) *float64 {
+	if math.IsNaN(e) {
+		return nil
+	}
+	e = min(e, math.MaxFloat64)
+	return &e
 }
 
 // Discordant returns the share of pairs on which the arms differ.

@@ -73,12 +73,17 @@ func (s *sequential) Compare(pairs []Pair, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	seen := newTracer(o)
 	for i, p := range pairs {
 		if err := checkScores(p); err != nil {
 			return Result{}, err
 		}
 		if err := m.Observe(p.Diff()); err != nil {
 			return Result{}, err
+		}
+		seen.pair(p)
+		if m.due() && seen != nil {
+			seen.look(m.within(), m.beyond(), m.Verdict())
 		}
 		if m.Verdict() != Undecided {
 			pairs = pairs[:i+1]
@@ -91,12 +96,13 @@ func (s *sequential) Compare(pairs []Pair, o Options) (Result, error) {
 		return Result{}, err
 	}
 	r.Verdict = m.Verdict()
+	if seen != nil {
+		seen.look(m.within(), m.beyond(), r.Verdict)
+	}
+	r.Looks = seen.all()
 	r.Lo, r.Hi = m.Interval()
 	r.Level = 1 - 2*o.Alpha
-	if e := m.Evidence(); !math.IsNaN(e) {
-		e = min(e, math.MaxFloat64) // certainty, in a number that JSON has
-		r.EValue = &e
-	}
+	r.EValue = eValue(m.Evidence())
 	for _, p := range pairs {
 		if p.Cluster != "" {
 			r.Warnings = append(r.Warnings, s.name+" does not know that questions share passages: order the questions by whole passages drawn at random, or use tost")
@@ -157,11 +163,25 @@ func (m *Monitor) Observe(d float64) error {
 			w.p.observe(d)
 		}
 	}
-	if len(m.diffs)%m.o.Look == 0 || len(m.diffs) == m.o.Total {
+	if m.due() {
 		m.look()
 	}
 	return nil
 }
+
+// due reports whether it is time to look.
+func (m *Monitor) due() bool { return len(m.diffs)%m.o.Look == 0 || len(m.diffs) == m.o.Total }
+
+// within is the evidence that the difference lies within the margin.
+func (m *Monitor) within() float64 {
+	if m.o.OneSided {
+		return m.lower.evidence()
+	}
+	return min(m.lower.evidence(), m.upper.evidence())
+}
+
+// beyond is the evidence that it does not.
+func (m *Monitor) beyond() float64 { return max(m.worse.evidence(), m.better.evidence()) }
 
 func (m *Monitor) look() {
 	for _, w := range []*watch{&m.lower, &m.upper, &m.worse, &m.better} {
@@ -282,7 +302,7 @@ func (m mcNemarE) Compare(pairs []Pair, o Options) (Result, error) {
 		return Result{}, err
 	}
 	var b, c int
-	verdict := Undecided
+	verdict, seen := Undecided, newTracer(o)
 	for i, p := range pairs {
 		switch {
 		case p.Cand < p.Base:
@@ -290,8 +310,16 @@ func (m mcNemarE) Compare(pairs []Pair, o Options) (Result, error) {
 		case p.Cand > p.Base:
 			c++
 		}
-		if ((i+1)%o.Look == 0 || i+1 == len(pairs)) && McNemarEValue(b, c) >= 1/o.Alpha {
+		seen.pair(p)
+		if (i+1)%o.Look != 0 && i+1 != len(pairs) {
+			continue
+		}
+		e := McNemarEValue(b, c)
+		if e >= 1/o.Alpha {
 			verdict, pairs = anyVerdict(b, c), pairs[:i+1]
+		}
+		seen.look(math.NaN(), e, verdict)
+		if verdict != Undecided {
 			break
 		}
 	}
@@ -299,8 +327,8 @@ func (m mcNemarE) Compare(pairs []Pair, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	e := min(McNemarEValue(b, c), math.MaxFloat64)
-	r.Verdict, r.EValue, r.Lo, r.Hi = verdict, &e, -1, 1 // no interval: level 0
+	r.Verdict, r.EValue, r.Looks = verdict, eValue(McNemarEValue(b, c)), seen.all()
+	r.Lo, r.Hi = -1, 1 // no interval: level 0
 	return r.finish(), nil
 }
 

@@ -50,8 +50,8 @@ func Read[T any](ctx context.Context, h *Hub, f File, columns ...string) ([]T, L
 const MaxRow = 256 << 20
 
 // Rows calls fn with every row of a local file as a JSON object. The format is
-// told by path's extension: .parquet, .jsonl, .json (an array, or an object with
-// one array in it) or .csv, each but Parquet also with .gz. columns, if any, must
+// told by path's extension: .parquet, .jsonl, .json (an array, an object with
+// one array in it, or lines) or .csv, each but Parquet also with .gz. columns, if any, must
 // all be in every row; of a Parquet file only those are read.
 func Rows(name, path string, columns []string, fn func(json.RawMessage) error) error {
 	r, err := os.Open(name)
@@ -148,6 +148,9 @@ func jsonArray(in io.Reader, path string, fn func(json.RawMessage) error) error 
 	if err := json.Unmarshal(b, &rows); err != nil {
 		var whole map[string]json.RawMessage
 		if json.Unmarshal(b, &whole) != nil {
+			if first, _, ok := bytes.Cut(b, []byte("\n")); ok && json.Valid(first) {
+				return jsonLines(bytes.NewReader(b), path, fn) // lines under the name of an array
+			}
 			return damaged(path, err)
 		}
 		for _, v := range whole {

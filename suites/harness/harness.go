@@ -71,7 +71,8 @@ type Config struct {
 	Hook     func(point string)
 	Progress func(Progress)
 
-	from []string // folders to read answers from; nil is Dir
+	// From are folders of answers that [Merge] and [Answers] read instead of Dir.
+	From []string
 }
 
 // UserError is a mistake of the user's, with the fix.
@@ -153,6 +154,7 @@ type Result struct {
 	Seed        uint64      `json:"seed"`
 	Questions   int         `json:"questions"` // that there are
 	Repeats     int         `json:"repeats"`
+	Shard       Shard       `json:"shard,omitzero"` // of which this is the result, without comparisons
 	Used        int         `json:"questions_used"` // complete in all arms, up to the one that decided
 	Units       int         `json:"units_used"`     // questions times repeats, in the order asked
 	Stopped     string      `json:"stopped,omitempty"`

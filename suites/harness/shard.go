@@ -2,7 +2,9 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 )
 
 // Shard is one of several contiguous blocks of the declared order; each holds all
@@ -23,13 +25,26 @@ func (s Shard) block(n int) (from, to int, err error) {
 	return s.Index * n / s.Of, (s.Index + 1) * n / s.Of, nil
 }
 
+// Declared returns the suite whose answers lie in a folder, and which shard of it.
+// The error is a [*UserError] where there are none.
+func Declared(dir string) (suite string, s Shard, err error) {
+	d, err := readDeclaration(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", s, &UserError{dir + " holds no answers", "name a folder that was given to `repromill shard --dir`"}
+	}
+	if err != nil {
+		return "", s, err
+	}
+	return d.Suite, d.Shard, nil
+}
+
 // Merge returns what the answers of shards come to that ran in the folders dirs,
 // all of them or as many as there are: a sequential method takes the beginning of
 // the order that is complete, and so decides between shards whether more are
 // needed. A shard of another declaration is refused. Neither servers nor c.Dir are
 // used.
 func Merge(ctx context.Context, c Config, dirs ...string) (Result, error) {
-	c.from = dirs
+	c.From = dirs
 	c.Shard = Shard{}
 	if err := c.defaults(); err != nil {
 		return Result{}, err

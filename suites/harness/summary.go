@@ -15,7 +15,8 @@ type Answer struct {
 	suites.Record
 	Item     suites.Item // as its repeat was asked
 	Grade    suites.Grade
-	Position int // of the question in the declared order
+	Stage    string // name of the rule's stage that found the answer, "" if none did
+	Position int    // of the question in the declared order
 }
 
 // Answers calls f for every answer that a result rests on, in the order in which
@@ -42,10 +43,11 @@ func Answers(ctx context.Context, c Config, res Result, f func(Answer) error) er
 
 // each calls f for every valid answer, graded.
 func each(c *Config, l *layout, f func(t task, a Answer) error) (looks []Look, void int, err error) {
-	dirs := c.from
+	dirs := c.From
 	if dirs == nil {
 		dirs = []string{c.Dir}
 	}
+	rule := c.Suite.Grader().Rule()
 	for _, dir := range dirs {
 		own, err := readLooks(dir)
 		if err != nil {
@@ -59,7 +61,11 @@ func each(c *Config, l *layout, f func(t task, a Answer) error) (looks []Look, v
 				return fmt.Errorf("read answers: %+v is no question of this run", r.Key)
 			}
 			it := l.items[pos]
-			return f(task{unit: l.index(pos, r.Repeat), arm: a, pos: pos, repeat: r.Repeat}, Answer{r, suites.AskedAs(c.Suite, it, r.Repeat), grade(c.Suite, it, r), l.first + pos})
+			out := Answer{Record: r, Item: suites.AskedAs(c.Suite, it, r.Repeat), Grade: grade(c.Suite, it, r), Position: l.first + pos}
+			if out.Grade.Stage > 0 {
+				out.Stage = rule.StageName(out.Grade.Stage)
+			}
+			return f(task{unit: l.index(pos, r.Repeat), arm: a, pos: pos, repeat: r.Repeat}, out)
 		})
 		if void += n; err != nil {
 			return looks, void, err
@@ -82,7 +88,7 @@ type tally struct {
 // summarise makes the result from the answers.
 func summarise(c *Config, l *layout, stopped string) (Result, error) {
 	res := Result{Suite: c.Name, Variant: c.Variant, Rule: c.Suite.Grader().Rule().String(), DatasetSHA: l.sha, Seed: c.Seed,
-		Questions: l.total, Repeats: l.repeats, Stopped: stopped, Arms: []ArmResult{}, Comparisons: []Compared{}}
+		Questions: l.total, Repeats: l.repeats, Shard: c.Shard, Stopped: stopped, Arms: []ArmResult{}, Comparisons: []Compared{}}
 	cells := l.units() * len(c.Arms)
 	t := &tally{c, l, make([]bool, cells), make([]float64, cells), make([]suites.Outcome, cells), make([]string, cells), make([][3]int64, cells)}
 	var err error
@@ -126,7 +132,8 @@ func summarise(c *Config, l *layout, stopped string) (Result, error) {
 // compare decides, and takes off the result what comes after the decision.
 func (t *tally) compare(res *Result) error {
 	c, l := t.c, t.l
-	if len(c.Arms) < 2 || !(c.Terms.Margin > 0) || res.Units == 0 {
+	// What a shard alone comes to decides nothing: that is for all of them.
+	if len(c.Arms) < 2 || !(c.Terms.Margin > 0) || res.Units == 0 || c.Shard.Of > 1 {
 		return nil
 	}
 	m, err := compare.Find(c.Terms.Method)
@@ -148,7 +155,9 @@ func (t *tally) compare(res *Result) error {
 		if len(pairs) == 0 {
 			continue
 		}
-		r, err := m.Compare(pairs, c.Terms.Options)
+		terms := c.Terms.Options
+		terms.Trace = true
+		r, err := m.Compare(pairs, terms)
 		if err != nil {
 			return err
 		}
@@ -210,7 +219,7 @@ func (t *tally) arm(a, units int) ArmResult {
 
 // paid counts the requests.
 func (t *tally) paid(res *Result) error {
-	dirs := t.c.from
+	dirs := t.c.From
 	if dirs == nil {
 		dirs = []string{t.c.Dir}
 	}

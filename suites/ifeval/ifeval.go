@@ -4,7 +4,6 @@ package ifeval
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/repromill/repromill/suites"
 	"github.com/repromill/repromill/suites/data"
@@ -55,31 +54,5 @@ func open(ctx context.Context, env suites.Env) (suites.Suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Data{Prompts: rows}, nil
+	return &instruct.Prompts{List: rows, Rules: Graders()}, nil
 }
-
-// Data is a suite over prompts at hand.
-type Data struct{ Prompts []instruct.Prompt }
-
-// Items implements [suites.Suite]. An error names the prompt whose instructions
-// cannot be verified.
-func (d *Data) Items(context.Context) ([]suites.Item, error) {
-	items := make([]suites.Item, 0, len(d.Prompts))
-	check := Graders()[0].(suites.Checker)
-	for _, p := range d.Prompts {
-		it := p.Item()
-		if err := check.Check(it); err != nil {
-			return nil, fmt.Errorf("list items: prompt %s: %w", it.ID, err)
-		}
-		items = append(items, it)
-	}
-	return items, nil
-}
-
-// Prompt implements [suites.Suite]. Repeats are asked alike.
-func (d *Data) Prompt(it suites.Item, _ int) (suites.Prompt, error) {
-	return suites.Prompt{Messages: []suites.Message{{Role: "user", Content: it.Question}}}, nil
-}
-
-// Grader implements [suites.Suite].
-func (d *Data) Grader() suites.Grader { return Graders()[0] }

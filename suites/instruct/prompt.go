@@ -1,6 +1,7 @@
 package instruct
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 
@@ -37,3 +38,39 @@ func (k *Key) UnmarshalJSON(b []byte) error {
 func (p Prompt) Item() suites.Item {
 	return suites.Item{ID: string(p.Key), Question: p.Prompt, Reference: p.Checks.Reference()}
 }
+
+// Prompts is a suite over prompts at hand.
+type Prompts struct {
+	List  []Prompt
+	Rules []suites.Grader   // the first is the suite's
+	Skip  func(Prompt) bool // prompts to leave out; nil leaves out none
+}
+
+var _ suites.Suite = (*Prompts)(nil)
+
+// Items implements [suites.Suite]. An error names the prompt whose instructions
+// cannot be verified.
+func (d *Prompts) Items(context.Context) ([]suites.Item, error) {
+	items := make([]suites.Item, 0, len(d.List))
+	for _, p := range d.List {
+		if d.Skip != nil && d.Skip(p) {
+			continue
+		}
+		it := p.Item()
+		if c, ok := d.Rules[0].(suites.Checker); ok {
+			if err := c.Check(it); err != nil {
+				return nil, fmt.Errorf("list items: prompt %s: %w", it.ID, err)
+			}
+		}
+		items = append(items, it)
+	}
+	return items, nil
+}
+
+// Prompt implements [suites.Suite]. Repeats are asked alike.
+func (d *Prompts) Prompt(it suites.Item, _ int) (suites.Prompt, error) {
+	return suites.Prompt{Messages: []suites.Message{{Role: "user", Content: it.Question}}}, nil
+}
+
+// Grader implements [suites.Suite].
+func (d *Prompts) Grader() suites.Grader { return d.Rules[0] }

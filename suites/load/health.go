@@ -14,6 +14,7 @@ type Health struct {
 	GCPauseMax                time.Duration // upper end of the histogram's bucket
 	CPUSeconds                float64       // of the whole process
 	CPUShare                  float64       // of all processors it may use
+	PeakRSS                   int64         // bytes: the most memory that the process has held since it started
 }
 
 const wakeEvery = 2 * time.Millisecond
@@ -55,7 +56,7 @@ func (h *health) stop() Health {
 	close(h.quit)
 	h.wg.Wait()
 	gc, edges, cpu := runtimeNow()
-	out := Health{CPUSeconds: cpu - h.cpu}
+	out := Health{CPUSeconds: cpu - h.cpu, PeakRSS: peakRSS()}
 	for i := range gc {
 		if n := gc[i] - h.gc[i]; n > 0 {
 			out.GCPauses += int(n)

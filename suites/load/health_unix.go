@@ -32,3 +32,14 @@ func freeFiles() (n int, known bool) {
 	}
 	return int(min(uint64(l.Cur), 1<<30)) - used, true
 }
+
+func peakRSS() int64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	if runtime.GOOS == "darwin" {
+		return int64(u.Maxrss)
+	}
+	return int64(u.Maxrss) << 10 // elsewhere it is in KiB
+}

@@ -48,6 +48,7 @@ func TestTooManyStreams(t *testing.T) {
 // TestSlowerThanTheScheduleForEver: an open loop against a server that never
 // answers has no more in flight than files allow, says so, and ends.
 func TestSlowerThanTheScheduleForEver(t *testing.T) {
+	t.Parallel()
 	var s silent
 	cfg := load.Config{Clock: wire.NewClock(), Endpoints: []load.Sender{&s}, Prompts: load.Words{}, Files: 100, Drain: 200 * time.Millisecond}
 	res, err := load.Run(t.Context(), cfg, mustSchedule(t, load.Spec{Mode: load.Open, Rate: 4000, Requests: 2000, ISL: load.Length{Mean: 1}, OSL: load.Length{Mean: 1}}))
@@ -65,6 +66,7 @@ func TestSlowerThanTheScheduleForEver(t *testing.T) {
 
 // TestSleep: the clock on the wall goes on while a laptop sleeps.
 func TestSleep(t *testing.T) {
+	t.Parallel()
 	_, c, clock := serve(t, simserver.Config{StepBase: time.Millisecond})
 	asked := 0
 	now := func() time.Time {
@@ -89,6 +91,7 @@ func TestSleep(t *testing.T) {
 // of sending, two requests were slow; from the moment at which each was meant to
 // be sent, everybody was who came meanwhile.
 func TestStallHiddenByServiceTime(t *testing.T) {
+	t.Parallel()
 	const stall = time.Second
 	_, c, clock := serve(t, simserver.Config{StepBase: time.Millisecond, Stalls: []simserver.Stall{{At: 500 * time.Millisecond, For: stall}}})
 	res, err := load.Run(t.Context(), load.Config{Clock: clock, Endpoints: []load.Sender{c}, Prompts: load.Words{Model: "simulated", Chat: true}, MaxOpen: 2},

@@ -1,9 +1,6 @@
 package mmlupro_test
 
 import (
-	"bufio"
-	"encoding/json"
-	"os"
 	"strings"
 	"testing"
 
@@ -61,41 +58,6 @@ func TestBoxed(t *testing.T) {
 		{Name: "a word is no letter", Item: item, Text: "Answer: Because", Want: suites.Grade{Outcome: suites.NoAnswer}},
 		{Name: "empty box", Item: item, Text: `Answer: B \boxed{}`, Want: suites.Grade{Outcome: suites.NoAnswer}},
 	})
-}
-
-// TestUpstream holds the rules to what the published Python patterns gave on
-// texts drawn from fragments of them: other scripts, unusual spaces and line
-// ends, unclosed boxes.
-func TestUpstream(t *testing.T) {
-	f, err := os.Open("testdata/upstream.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	n := 0
-	for sc := bufio.NewScanner(f); sc.Scan(); n++ {
-		var c struct {
-			Text string                        `json:"text"`
-			Want map[string][2]json.RawMessage `json:"want"`
-		}
-		if err := json.Unmarshal(sc.Bytes(), &c); err != nil {
-			t.Fatal(err)
-		}
-		for _, g := range mmlupro.Graders() {
-			var letter string
-			var stage int
-			want := c.Want[g.Rule().Name]
-			if json.Unmarshal(want[0], &letter) != nil || json.Unmarshal(want[1], &stage) != nil {
-				t.Fatalf("line %d has no outcome of %s", n+1, g.Rule())
-			}
-			if got := g.Grade(item, c.Text); got.Extracted != letter || got.Stage != stage {
-				t.Errorf("%s on %q: %q at stage %d, upstream %q at %d", g.Rule(), c.Text, got.Extracted, got.Stage, letter, stage)
-			}
-		}
-	}
-	if n < 100 {
-		t.Errorf("only %d texts", n)
-	}
 }
 
 func FuzzGraders(f *testing.F) {

@@ -32,6 +32,9 @@ func IsWord(r rune) bool { return r == '_' || IsAlnum(r) }
 // IsAlnum is str.isalnum of one character.
 func IsAlnum(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) }
 
+// IsAlpha is str.isalpha of one character.
+func IsAlpha(r rune) bool { return unicode.IsLetter(r) }
+
 // IsUpper and IsLower are str.isupper and str.islower of one character.
 func IsUpper(r rune) bool { return unicode.IsUpper(r) || unicode.Is(unicode.Other_Uppercase, r) }
 

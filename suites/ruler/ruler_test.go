@@ -413,6 +413,24 @@ func FuzzGraders(f *testing.F) {
 	})
 }
 
+// FuzzEssay puts a sentence into any text: it stands there once, and no word of the
+// text is lost.
+func FuzzEssay(f *testing.F) {
+	f.Add("One. Two! Three", uint16(50), uint8(40))
+	f.Add("\u2028\xff . ' \" )", uint16(7), uint8(100))
+	f.Fuzz(func(t *testing.T, text string, size uint16, depth uint8) {
+		e, err := newEssay([]string{text + strings.Repeat(" word.", 100)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := int(size)%2000 + 1
+		got := e.with(n, []string{"NEEDLE!"}, []int{int(depth) % 101})
+		if words := len(strings.Fields(got)); words != n+1 || !strings.Contains(got, " NEEDLE! ") {
+			t.Errorf("%d words of %d at %d %%", words, n, depth%101)
+		}
+	})
+}
+
 func BenchmarkRunaway(b *testing.B) {
 	for name, unit := range map[string]string{"prefixes": "ABCD ", "letters": "A", "accents": "é"} {
 		text := strings.Repeat(unit, 160_000/len(unit))

@@ -8,43 +8,113 @@ import (
 	"github.com/repromill/repromill/suites/pytext"
 )
 
-// step replaces what a pattern matches, in the order in which the tokenizer does.
-type step struct {
-	find *regexp.Regexp
-	put  string
-}
+// step is one of the replacements that the tokenizer makes in turn.
+type step func(s string) string
 
-func steps(pairs ...string) (out []step) {
-	for i := 0; i < len(pairs); i += 2 {
-		out = append(out, step{regexp.MustCompile(strings.ReplaceAll(pairs[i], `\s`, pytext.Space)), pairs[i+1]})
+// pad puts spaces around each of some characters.
+func pad(chars string) step {
+	return func(s string) string {
+		i := strings.IndexAny(s, chars)
+		if i < 0 {
+			return s
+		}
+		var b strings.Builder
+		b.WriteString(s[:i])
+		for _, r := range s[i:] {
+			if strings.ContainsRune(chars, r) {
+				b.WriteByte(' ')
+				b.WriteRune(r)
+				b.WriteByte(' ')
+			} else {
+				b.WriteRune(r)
+			}
+		}
+		return b.String()
 	}
-	return out
 }
 
-// The patterns of NLTKWordTokenizer. All of them take linear time here.
+// replace replaces text by text.
+func replace(old, by string) step {
+	return func(s string) string { return strings.ReplaceAll(s, old, by) }
+}
+
+// sub replaces what a pattern matches, which has one of some characters in it.
+func sub(chars, pattern, by string) step {
+	re := regexp.MustCompile(pattern)
+	return func(s string) string {
+		if !strings.ContainsAny(s, chars) {
+			return s
+		}
+		return re.ReplaceAllString(s, by)
+	}
+}
+
+// finalStop is ([^\.])(\.)([closers]*)\s*$, with a gap before the closers or none.
+// Only the last stop can match.
+func finalStop(closers, gap string) step {
+	return func(s string) string {
+		i := strings.LastIndexByte(s, '.')
+		if i < 1 || s[i-1] == '.' {
+			return s
+		}
+		rest := strings.TrimLeft(s[i+1:], closers)
+		if !pytext.Blank(rest) {
+			return s
+		}
+		return s[:i] + " ." + gap + s[i+1:len(s)-len(rest)] + " "
+	}
+}
+
+// openingQuote is ^" of the whole sentence.
+func openingQuote(s string) string {
+	if strings.HasPrefix(s, `"`) {
+		return "``" + s[1:]
+	}
+	return s
+}
+
+// collapse is \s+ to one space.
+func collapse(s string) string {
+	var b strings.Builder
+	b.Grow(len(s))
+	before := false
+	for _, r := range s {
+		space := pytext.IsSpace(r)
+		switch {
+		case !space:
+			b.WriteRune(r)
+		case !before:
+			b.WriteByte(' ')
+		}
+		before = space
+	}
+	return b.String()
+}
+
+// The replacements of NLTKWordTokenizer, in its order.
 var (
-	openQuotes = steps("([«“‘„]|`+)", " $1 ", `\A"`, "``", "(``)", " $1 ", `([ (\[{<])("|'{2})`, "$1 `` ")
-	marks      = steps(
-		`([^.])(\.)([\])}>"'»”’ ]*)\s*\z`, "$1 $2 $3 ",
-		`([:,])([^\p{Nd}])`, " $1 $2",
-		`([:,])(\n?)\z`, " $1 $2",
-		`(\.{2,})`, " $1 ",
-		`([;@#$%&])`, " $1 ",
-		`([^.])(\.)([\])}>"']*)\s*\z`, "$1 $2$3 ",
-		`([?!])`, " $1 ",
-		`([^'])' `, "$1 ' ",
-		`([*])`, " $1 ",
-		`([\]\[(){}<>])`, " $1 ",
-		`--`, " -- ",
-	)
-	closeQuotes = steps(
-		`([»”’])`, " $1 ",
-		`''`, " '' ",
-		`"`, " '' ",
-		`\s+`, " ",
-		`([^' ])('[sS]|'[mM]|'[dD]|') `, "$1 $2 ",
-		`([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) `, "$1 $2 ",
-	)
+	openQuotes = []step{sub("«“‘„`", "([«“‘„]|`+)", " $1 "), openingQuote, replace("``", " `` "), sub(`"'`, `([ (\[{<])("|'{2})`, "$1 `` "), openApostrophes}
+	marks      = []step{
+		finalStop("])}>\"'»”’ ", " "),
+		sub(":,", `([:,])([^\p{Nd}])`, " $1 $2"),
+		sub(":,", `([:,])(\n?)\z`, " $1 $2"),
+		sub(".", `(\.{2,})`, " $1 "),
+		pad(";@#$%&"),
+		finalStop("])}>\"'", ""),
+		pad("?!"),
+		sub("'", `([^'])' `, "$1 ' "),
+		pad("*"),
+		pad("][(){}<>"),
+		replace("--", " -- "),
+	}
+	closeQuotes = []step{
+		pad("»”’"),
+		replace("''", " '' "),
+		replace(`"`, " '' "),
+		collapse,
+		sub("'", `([^' ])('[sS]|'[mM]|'[dD]|') `, "$1 $2 "),
+		sub("'", `([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) `, "$1 $2 "),
+	}
 )
 
 // Words is nltk.word_tokenize: Penn Treebank's tokens of every sentence. Double
@@ -61,7 +131,6 @@ func Words(text string) []string {
 
 func sentenceWords(s string) []string {
 	s = apply(openQuotes, s)
-	s = openApostrophes(s)
 	s = apply(marks, s)
 	s = apply(closeQuotes, " "+s+" ")
 	for _, p := range [][2]string{{"can", "not"}, {"d", "'ye"}, {"gim", "me"}, {"gon", "na"}, {"got", "ta"}, {"lem", "me"}, {"more", "'n"}, {"wan", "na"}} {
@@ -75,7 +144,7 @@ func sentenceWords(s string) []string {
 
 func apply(all []step, s string) string {
 	for _, st := range all {
-		s = st.find.ReplaceAllString(s, st.put)
+		s = st(s)
 	}
 	return s
 }

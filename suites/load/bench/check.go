@@ -22,6 +22,7 @@ type Check struct {
 	LagMax     float64 `json:"lag_max_s"`
 	SendP99    float64 `json:"send_lag_p99_s"` // from the scheduled moment to the request's begin
 	ClientCPU  float64 `json:"client_cpu_share"`
+	ClientRSS  int64   `json:"client_peak_rss_bytes"` // of the process, since it started
 }
 
 // The self-check replays so much of a schedule at most.
@@ -77,7 +78,7 @@ func replay(ctx context.Context, clock wire.Clock, nullURL string, s load.Schedu
 		}
 		return nil, fmt.Errorf("%d of %d requests to the null server failed", len(s.Requests)-n, len(s.Requests))
 	}
-	out := &Check{Requests: len(s.Requests), Events: lag.N(), EventsPerS: sum.Events, Streams: res.Peak, ClientCPU: res.Client.CPUShare,
+	out := &Check{Requests: len(s.Requests), Events: lag.N(), EventsPerS: sum.Events, Streams: res.Peak, ClientCPU: res.Client.CPUShare, ClientRSS: res.Client.PeakRSS,
 		LagP50: lag.At(50).Seconds(), LagP99: lag.At(99).Seconds(), LagMax: lag.At(100).Seconds()}
 	// Whatever the sample supports: here it is our own figure, not the server's.
 	lags := make([]float64, 0, len(res.Records))

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/repromill/repromill/estimators/sku"
 	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/kueue"
@@ -80,8 +81,18 @@ func (a *app) kueue(queue string, hook func(string)) (*kueue.Executor, error) {
 	return kueue.New(kueue.Config{
 		Kubeconfig: a.env["KUBECONFIG"], Context: a.cfg.String("cluster.context"), Namespace: a.cfg.String("cluster.namespace"),
 		Queue: queue, Priority: a.cfg.String("cluster.priority"), Root: volume, Dir: filepath.Join(dir, "attempts"), Claim: a.cfg.String("cluster.claim"),
-		Image: image, Worker: worker, CPU: a.cfg.String("cluster.cpu"), Product: a.cfg.String("cluster.product"), Now: a.now, Hook: hook,
+		Image: image, Worker: worker, CPU: a.cfg.String("cluster.cpu"), Product: a.cfg.String("cluster.product"), SKUOf: skuOf,
+		AllowPrivate: a.indexHosts(), Now: a.now, Hook: hook,
 	})
+}
+
+// skuOf is the GPU model that a node's label names.
+func skuOf(product string) string {
+	s, err := sku.Find(product)
+	if err != nil {
+		return ""
+	}
+	return s.ID
 }
 
 // placeWorker copies this program to the volume, where pods find the very

@@ -46,7 +46,7 @@ type gradedLine struct {
 func (a *app) gradeCmd() *cobra.Command {
 	var suite, in string
 	var rules []string
-	var list bool
+	var list, side bool
 	cmd := &cobra.Command{
 		Use:   "grade",
 		Short: "Grade stored model outputs under a named rule, without a model",
@@ -58,12 +58,17 @@ FILE has one JSON object a line (item_id or question_id, output or response,
 reference or gold, and n_options or options), a JSON array of them, or is a
 Parquet file of ours; gzip is read as it is, - is standard input.
 
-With --json one line is printed for each row and rule. Stage 0 means that the
+--compare-rules says how often every two rules disagree on the same text, by how
+much that moves the score, and shows such texts side by side.
+
+With --json one line is printed for each row and rule, or one object with
+--compare-rules. Stage 0 means that the
 rule found no answer; where the protocol would then draw an option at random, the
 score is the draw's expected value.`,
 		Example: `  repromill grade --suite mmlu-pro --in outputs.jsonl.gz
   repromill grade --suite mmlu-pro --rule official,last-match --in outputs.jsonl.gz
   repromill grade --suite mmlu-pro --rule all --in - --json < outputs.jsonl
+  repromill grade --suite mmlu-pro --compare-rules --in outputs.jsonl.gz
   repromill grade --list`,
 		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -77,17 +82,24 @@ score is the draw's expected value.`,
 			if in == "" || suite == "" {
 				return usererrf("see `repromill grade --help`", "--suite and --in are needed")
 			}
+			if side && len(rules) == 0 {
+				rules = []string{"all"}
+			}
 			use, err := pickGraders(reg, suite, rules)
 			if err != nil {
 				return err
 			}
-			return a.grade(use, in)
+			if side && len(use) < 2 {
+				return usererrf("name two rules or more with --rule, or none for all", "one rule has nothing to be compared with")
+			}
+			return a.grade(use, in, side)
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&suite, "suite", "", "suite that the answers are to, such as mmlu-pro")
 	fl.StringSliceVar(&rules, "rule", nil, "rules to grade under, NAME or NAME@VERSION, or all; the suite's first if not given")
 	fl.StringVar(&in, "in", "", "read answers from `FILE`; - is standard input")
+	fl.BoolVar(&side, "compare-rules", false, "say where rules disagree on the same text; all rules of the suite if none is named")
 	fl.BoolVar(&list, "list", false, "list suites and rules")
 	return cmd
 }
@@ -169,7 +181,7 @@ func (a *app) readSamples(name string, f func(samples.Sample) error) error {
 	return err
 }
 
-func (a *app) grade(use []suites.Grader, in string) error {
+func (a *app) grade(use []suites.Grader, in string, side bool) error {
 	out := bufio.NewWriterSize(a.stdout, 1<<16)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
@@ -177,36 +189,30 @@ func (a *app) grade(use []suites.Grader, in string) error {
 	for i, g := range use {
 		sums[i] = newGradeSum(g.Rule())
 	}
+	pairs := newRuleComparison(use)
 	unknown := 0
 	err := a.readSamples(in, func(s samples.Sample) error {
-		if !s.HasText {
-			return &samples.InputError{Row: s.Row, Problem: "no text", Fix: "give output or response in every row"}
-		}
 		if s.Item.OptionCount() == 0 {
 			unknown++
 		}
-		for i, g := range use {
-			if c, ok := g.(suites.Checker); ok {
-				if err := c.Check(s.Item); err != nil {
-					return &samples.InputError{Row: s.Row, Problem: err.Error(), Fix: "give the right answer as reference or gold, and n_options or options"}
-				}
-			}
-			end := suites.Ending{FinishReason: s.Finish, Refusal: s.Refusal, Failed: s.Outcome == suites.Error}
-			grade := suites.Settle(g.Grade(s.Item, s.Text), s.Text, end)
-			if !a.jsonOut {
+		grades, err := gradeAll(use, s)
+		if err != nil {
+			return err
+		}
+		if side {
+			pairs.add(s, use, grades)
+		}
+		for i, grade := range grades {
+			switch {
+			case !a.jsonOut:
 				sums[i].add(s, grade)
-				if p, ok := g.(suites.Parted); ok {
+				if p, ok := use[i].(suites.Parted); ok {
 					sums[i].arms[s.Arm].addParts(p.Parts(s.Item, grade))
 				}
-				continue
-			}
-			line := gradedLine{ItemID: s.Item.ID, Arm: s.Arm, Repeat: s.Repeat, Stage: grade.Stage, StageName: g.Rule().StageName(grade.Stage),
-				Outcome: grade.Outcome, Score: grade.Score, Reference: s.Item.Reference, Category: s.Item.Category, Cluster: s.Item.Cluster, Rule: grade.Rule}
-			if grade.Extracted != "" {
-				line.Extracted = &grade.Extracted
-			}
-			if err := enc.Encode(line); err != nil {
-				return fmt.Errorf("write grades: %w", err)
+			case !side:
+				if err := enc.Encode(gradeLine(s, use[i].Rule(), grade)); err != nil {
+					return fmt.Errorf("write grades: %w", err)
+				}
 			}
 		}
 		return nil
@@ -218,13 +224,50 @@ func (a *app) grade(use []suites.Grader, in string) error {
 	if unknown > 0 && use[0].Rule().Suite == mmlupro.Suite && !a.quiet {
 		fmt.Fprintf(a.stderr, "%d rows do not say how many options there were: ten are assumed\n", unknown)
 	}
+	pairs.finish()
 	if !a.jsonOut {
 		printGradeSums(out, sums)
+		if side {
+			pairs.print(out)
+		}
+	} else if side {
+		enc.SetIndent("", "  ")
+		err = enc.Encode(pairs)
 	}
-	if err := out.Flush(); err != nil {
+	if ferr := out.Flush(); err == nil {
+		err = ferr
+	}
+	if err != nil {
 		return fmt.Errorf("write grades: %w", err)
 	}
 	return nil
+}
+
+// gradeAll grades a row under every rule.
+func gradeAll(use []suites.Grader, s samples.Sample) ([]suites.Grade, error) {
+	if !s.HasText {
+		return nil, &samples.InputError{Row: s.Row, Problem: "no text", Fix: "give output or response in every row"}
+	}
+	out := make([]suites.Grade, len(use))
+	for i, g := range use {
+		if c, ok := g.(suites.Checker); ok {
+			if err := c.Check(s.Item); err != nil {
+				return nil, &samples.InputError{Row: s.Row, Problem: err.Error(), Fix: "give the right answer as reference or gold, and n_options or options; of instructions instruction_id_list and kwargs"}
+			}
+		}
+		end := suites.Ending{FinishReason: s.Finish, Refusal: s.Refusal, Failed: s.Outcome == suites.Error}
+		out[i] = suites.Settle(g.Grade(s.Item, s.Text), s.Text, end)
+	}
+	return out, nil
+}
+
+func gradeLine(s samples.Sample, r suites.Rule, g suites.Grade) gradedLine {
+	line := gradedLine{ItemID: s.Item.ID, Arm: s.Arm, Repeat: s.Repeat, Stage: g.Stage, StageName: r.StageName(g.Stage),
+		Outcome: g.Outcome, Score: g.Score, Reference: s.Item.Reference, Category: s.Item.Category, Cluster: s.Item.Cluster, Rule: g.Rule}
+	if g.Extracted != "" {
+		line.Extracted = &g.Extracted
+	}
+	return line
 }
 
 // gradeSum is the summary of one rule, by arm.

@@ -377,7 +377,7 @@ func (a *app) benchConfig(f *loadFlags) (bench.Config, error) {
 	}
 	if len(f.short) > 0 {
 		if len(f.urls) > 0 {
-			return cfg, usererrf("measure the shared pool in a run of its own, with the same --seed", "--url and --short, --long are two ways of routing")
+			return cfg, usererrf("compare both with `repromill load pools`", "--url and --short, --long are two ways of routing")
 		}
 		split := &load.Split{Threshold: f.threshold, Percentile: f.percentile}
 		for i := range f.short {

@@ -65,7 +65,7 @@ func (a *app) loadSelfCheck(ctx context.Context, streams int, rates []float64, e
 	u := a.ui()
 	defer u.abandon()
 	if !a.jsonOut {
-		fmt.Fprintf(a.stdout, "%d streams, %d processors\n%10s %12s %10s %10s %10s %8s\n", streams, out.Processors, "ASKED/S", "EVENTS/S", "LAG p50", "LAG p99", "ITL", "CPU")
+		fmt.Fprintf(a.stdout, "%d streams, %d processors\n%10s %12s %10s %10s %10s %8s %8s\n", streams, out.Processors, "ASKED/S", "EVENTS/S", "LAG p50", "LAG p99", "ITL", "CPU", "MEMORY")
 	}
 	for i, r := range rates {
 		u.start(fmt.Sprintf("reading %.0f events/s", r))
@@ -82,7 +82,7 @@ func (a *app) loadSelfCheck(ctx context.Context, streams int, rates []float64, e
 			if !p.OK {
 				verdict = "  too late"
 			}
-			fmt.Fprintf(a.stdout, "%10.0f %12.0f %10s %10s %10s %7.0f%%%s\n", r, c.EventsPerS, fine(c.LagP50), fine(c.LagP99), millis(itl), 100*c.ClientCPU, verdict)
+			fmt.Fprintf(a.stdout, "%10.0f %12.0f %10s %10s %10s %7.0f%% %5.0f MB%s\n", r, c.EventsPerS, fine(c.LagP50), fine(c.LagP99), millis(itl), 100*c.ClientCPU, float64(c.ClientRSS)/1e6, verdict)
 		}
 	}
 	if a.jsonOut {

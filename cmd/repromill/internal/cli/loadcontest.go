@@ -16,6 +16,7 @@ import (
 	"github.com/repromill/repromill/suites/endpoint"
 	"github.com/repromill/repromill/suites/load/bench"
 	"github.com/repromill/repromill/suites/load/compare"
+	"github.com/repromill/repromill/suites/load/measure"
 )
 
 // contestConfig is how the cells of a contest are measured. Each schedule is
@@ -90,11 +91,13 @@ type contested struct {
 // armTotals are an arm's sums over all blocks. Counters are absent where its
 // servers keep none.
 type armTotals struct {
-	Starts      int                   `json:"starts"` // distinct processes that were measured
-	Requests    int                   `json:"requests"`
-	Preemptions *float64              `json:"preemptions,omitempty"`
-	GPUSeconds  *float64              `json:"gpu_s,omitempty"`
-	Pools       map[string]bench.Pool `json:"pools_of_last_block,omitempty"`
+	Starts      int      `json:"starts"` // distinct processes that were measured
+	Requests    int      `json:"requests"`
+	Preemptions *float64 `json:"preemptions,omitempty"`
+	GPUSeconds  *float64 `json:"gpu_s,omitempty"`
+	// TTFT of short and long requests over all blocks, whichever pool they went
+	// to; of a comparison of pools only.
+	Classes map[string]measure.Dist `json:"ttft_intended_s,omitempty"`
 }
 
 func (t *armTotals) add(c *bench.Cell) {
@@ -110,9 +113,6 @@ func (t *armTotals) add(c *bench.Cell) {
 	t.Requests += len(c.Result.Records)
 	sum(&t.Preemptions, c.Preempted)
 	sum(&t.GPUSeconds, c.GPUSeconds)
-	if len(c.Pool) > 0 {
-		t.Pools = c.Pool
-	}
 }
 
 // contestBlock is one block as it is printed.

@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/repromill/repromill/suites/load"
 	"github.com/repromill/repromill/suites/load/bench"
 	"github.com/repromill/repromill/suites/load/compare"
+	"github.com/repromill/repromill/suites/load/measure"
 	"github.com/repromill/repromill/suites/load/simserver"
 )
 
@@ -127,6 +127,7 @@ func (a *app) loadPools(ctx context.Context, f *loadPoolsFlags) error {
 	if err != nil {
 		return err
 	}
+	f.classes(out)
 	if len(blocks) > 0 {
 		if out.Results, err = compare.Equal(blocks, sharedArm, dualArm, compare.Options{Seed: f.seed}); err != nil {
 			return err
@@ -188,9 +189,13 @@ func (f *loadPoolsFlags) simulated(cfg bench.Config, dual bool) func(context.Con
 // printPools sets the two side by side.
 func (a *app) printPools(o *contested) {
 	w := a.stdout
-	fmt.Fprintf(w, "\n%-26s %14s %14s\n", "ALL BLOCKS", sharedArm, dualArm)
+	title := "ALL BLOCKS"
+	if slices.ContainsFunc(o.Blocks, func(b contestBlock) bool { return b.Void }) {
+		title += ", VOID ONES TOO"
+	}
+	fmt.Fprintf(w, "\n%-26s %22s %22s\n", title, sharedArm, dualArm)
 	line := func(name string, of func(*armTotals) string) {
-		fmt.Fprintf(w, "%-26s %14s %14s\n", name, of(o.Totals[sharedArm]), of(o.Totals[dualArm]))
+		fmt.Fprintf(w, "%-26s %22s %22s\n", name, of(o.Totals[sharedArm]), of(o.Totals[dualArm]))
 	}
 	count := func(v *float64) string {
 		if v == nil {
@@ -206,11 +211,35 @@ func (a *app) printPools(o *contested) {
 		}
 		return fmt.Sprintf("%.4f", *t.GPUSeconds/float64(t.Requests))
 	})
-	for _, arm := range []string{sharedArm, dualArm} {
-		for _, name := range []string{load.Short, load.Long, load.Shared} {
-			if p, ok := o.Totals[arm].Pools[name]; ok {
-				fmt.Fprintf(w, "%-26s %s\n", strings.TrimSpace(name+" pool, last block"), fmt.Sprintf("%d requests, TTFT %s", p.Requests, pair(p.TTFT.P(50), p.TTFT.P(99))))
+	for _, class := range []string{load.Short, load.Long} {
+		line("TTFT of "+class+" requests", func(t *armTotals) string {
+			d := t.Classes[class]
+			return pair(d.P(50), d.P(99))
+		})
+	}
+}
+
+// classes sorts all requests into short and long by what is asked for, in either
+// arm, and sums up their TTFT.
+func (f *loadPoolsFlags) classes(o *contested) {
+	byArm := map[string]map[string]*load.Result{}
+	for _, m := range o.measured {
+		if byArm[m.Arm.Name] == nil {
+			byArm[m.Arm.Name] = map[string]*load.Result{load.Short: {}, load.Long: {}}
+		}
+		for _, r := range m.Cell.Result.Records {
+			class := load.Short
+			if r.ISLTarget+r.OSLTarget >= f.threshold {
+				class = load.Long
 			}
+			to := byArm[m.Arm.Name][class]
+			to.Records = append(to.Records, r)
+		}
+	}
+	for arm, classes := range byArm {
+		o.Totals[arm].Classes = map[string]measure.Dist{}
+		for class, res := range classes {
+			o.Totals[arm].Classes[class] = measure.Sum(res, measure.Config{Seed: f.seed}).Whole.TTFTIntended
 		}
 	}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,7 +25,7 @@ func (a *app) resultsCmd() *cobra.Command {
 
   duckdb -c "SELECT * FROM read_parquet('~/.local/share/repromill/claims/*/**/*.parquet', hive_partitioning=true)"`,
 	}
-	cmd.AddCommand(a.resultsListCmd(), a.resultsShowCmd(), a.resultsVerifyCmd(), a.resultsExportCmd())
+	cmd.AddCommand(a.resultsListCmd(), a.resultsShowCmd(), a.resultsVerifyCmd(), a.resultsPushCmd(), a.resultsExportCmd())
 	return cmd
 }
 
@@ -150,21 +151,25 @@ func drawCard(rep *report.Report, name string) error {
 
 func (a *app) resultsVerifyCmd() *cobra.Command {
 	var repair bool
+	var inBucket string
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Check that every committed file is whole and every whole file is committed",
 		Long: `Check every manifest: its files exist with the stated size, hash, rows and schema.
 Find files that no manifest names, leftovers of interrupted commits and damaged
 Parquet. Exits 1 when something is wrong; --repair finishes or removes half
-commits and touches nothing else.`,
-		Example: "  repromill results verify\n  repromill results verify --repair --json",
+commits and touches nothing else. --bucket reads and checks an object store.`,
+		Example: "  repromill results verify\n  repromill results verify --repair --json\n  repromill results verify --bucket s3://lab-results/papers",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ds, err := a.dataset()
 			if err != nil {
 				return err
 			}
-			rep, err := ds.Verify(cmd.Context(), repair)
+			if inBucket != "" && repair {
+				return usererrf("push the runs again, which finishes what is half there", "--repair is for folders")
+			}
+			rep, err := a.verify(cmd.Context(), ds, inBucket, repair)
 			if err != nil {
 				return err
 			}
@@ -182,5 +187,18 @@ commits and touches nothing else.`,
 		},
 	}
 	cmd.Flags().BoolVar(&repair, "repair", false, "finish or remove half commits")
+	cmd.Flags().StringVar(&inBucket, "bucket", "", "check the object store at `URL` in place of the folder")
 	return cmd
+}
+
+func (a *app) verify(ctx context.Context, ds *dataset.Dataset, bucket string, repair bool) (*dataset.VerifyReport, error) {
+	if bucket == "" {
+		return ds.Verify(ctx, repair)
+	}
+	b, err := a.openBucket(ctx, bucket)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	return b.Verify(ctx)
 }

@@ -84,12 +84,7 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	if err != nil {
 		return err
 	}
-	// Sites that are cut off often answer for the index's own names at a private
-	// address; the index is the user's choice, so those hosts may have one.
-	private := a.cfg.List("indexes.hosts")
-	if u, err := url.Parse(a.cfg.String("indexes.url")); err == nil {
-		private = append(private, pip.Hosts(u)...)
-	}
+	private := a.indexHosts()
 	executor, err := local.New(local.Config{
 		Dir: filepath.Join(state, "attempts"), Self: worker, Sandbox: sandbox.Config{Init: sandboxInit},
 		AllowPrivate: private, Now: a.now, Hook: hook,
@@ -116,12 +111,12 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 	s.runner, err = runner.New(runner.Config{
 		Store: s.store, Executors: executors, Places: places,
 		Images: map[string]runner.Images{"docker": images{a}}, Planner: s.outside,
-		Source: s.outside, Assets: s.outside, Results: runner.InDataset(s.data), Dir: state,
+		Source: s.outside, Assets: s.outside, Results: a.results(s.data), Dir: state,
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
 		GPUs: len(gpuDevices()), PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
 		Version: createdBy(), Serving: a.serving, Servers: servers,
 		Throughput: &throughput.Bench{Null: a.nullServer, Getenv: a.getenv, Now: a.now, Hook: hook},
-		Suites:     &accuracy.Bench{Catalog: catalog.All(), Hub: s.hub(a), Getenv: a.getenv, Now: a.now, Hook: hook},
+		Suites:     s.bench(a),
 	})
 	return err
 }
@@ -139,6 +134,22 @@ func (a *app) serverConfig() (server.Config, error) {
 		c.Environ = append(c.Environ, k+"="+v)
 	}
 	return c, nil
+}
+
+// indexHosts are those that installing may reach at a private address too:
+// sites that are cut off often answer for the index's own names there, and the
+// index is the user's choice.
+func (a *app) indexHosts() []string {
+	hosts := a.cfg.List("indexes.hosts")
+	if u, err := url.Parse(a.cfg.String("indexes.url")); err == nil {
+		hosts = append(hosts, pip.Hosts(u)...)
+	}
+	return hosts
+}
+
+// bench carries out suites.
+func (s *stack) bench(a *app) *accuracy.Bench {
+	return &accuracy.Bench{Catalog: catalog.All(), Hub: s.hub(a), Getenv: a.getenv, Now: a.now, Hook: a.failpoint()}
 }
 
 // hub is the way to data sets, through the same client as plans.

@@ -70,6 +70,9 @@ func (v planView) suite(name string, s *spec.Suite) {
 		text += fmt.Sprintf(", %s @ %s", s.Dataset.Repo, short(s.Dataset.Files[0].Commit))
 	}
 	v.row(name, text)
+	for _, r := range s.Reasons {
+		v.row("", r)
+	}
 	if o := s.Outlook; o != nil {
 		text := answersWords(o.Answers)
 		if t := o.PromptTokens + o.OutputTokens; t > 0 {

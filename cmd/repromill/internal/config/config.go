@@ -37,6 +37,7 @@ func Keys() []Key {
 		{Name: "paths.cache", Env: []string{"REPROMILL_CACHE"}, Help: "pages, API answers and checkouts; safe to delete"},
 		{Name: "paths.state", Env: []string{"REPROMILL_STATE"}, Help: "runs in progress, their events and logs"},
 		{Name: "paths.results", Env: []string{"REPROMILL_RESULTS"}, Help: "committed Parquet tables and manifests"},
+		{Name: "results.bucket", Env: []string{"REPROMILL_RESULTS_BUCKET"}, Help: "object store that runs are committed to as well: s3://, gs://, azblob:// or file:///"},
 		{Name: "endpoints.arxiv_api", Default: "https://export.arxiv.org", Help: "arXiv Atom API", check: checkURL},
 		{Name: "endpoints.arxiv", Default: "https://arxiv.org", Help: "arXiv pages", check: checkURL},
 		{Name: "endpoints.hf", Env: []string{"HF_ENDPOINT"}, Default: "https://huggingface.co", Help: "the hub", check: checkURL},

@@ -112,20 +112,20 @@ func (j *job) resolve(ctx context.Context) (string, error) {
 	}
 }
 
-// notInMirror says once, and shortly, that a mirror lacks the target.
-func (j *job) notInMirror(err error) error {
+// notInMirror says once, and shortly, that a mirror lacks a paper or model.
+func notInMirror(id string, err error) error {
 	var missing *fetch.NotInMirrorError
 	if !errors.As(err, &missing) {
 		return err
 	}
-	return &Error{Msg: fmt.Sprintf("the mirror does not hold %s: the file %s is missing", j.target.ID, missing.File),
-		Fix: "fill it where there is a network with `repromill mirror add --dir MIRROR " + j.target.ID + "`, or leave out --mirror"}
+	return &Error{Msg: fmt.Sprintf("the mirror does not hold %s: the file %s is missing", id, missing.File),
+		Fix: "fill it where there is a network with `repromill mirror add --dir MIRROR " + id + "`, or leave out --mirror"}
 }
 
 func (j *job) paper(ctx context.Context) (string, error) {
 	p, err := j.Intake.Paper(ctx, j.target.ID, j.target.Version)
 	if err != nil {
-		return "", outside(ctx, j.notInMirror(err))
+		return "", outside(ctx, notInMirror(j.target.ID, err))
 	}
 	j.target.Version = p.Version
 	j.target.URL = p.URL
@@ -142,7 +142,7 @@ func (j *job) paper(ctx context.Context) (string, error) {
 func (j *job) model(ctx context.Context) (string, error) {
 	m, err := j.Intake.Model(ctx, j.target.ID, j.target.Revision)
 	if err != nil {
-		return "", outside(ctx, j.notInMirror(err))
+		return "", outside(ctx, notInMirror(j.target.ID, err))
 	}
 	j.target.Revision = m.Revision
 	j.in.Model, j.candidate = &m.Model, m

@@ -39,7 +39,7 @@ func (j *job) suites(ctx context.Context, p *spec.Plan) error {
 		}
 		m, err := j.Intake.Model(ctx, t.ID, t.Revision)
 		if err != nil {
-			return outside(ctx, j.notInMirror(err))
+			return outside(ctx, notInMirror(t.ID, err))
 		}
 		p.Warnings = append(p.Warnings, m.Warnings...)
 		models = append(models, m)

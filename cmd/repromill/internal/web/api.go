@@ -396,7 +396,7 @@ func (c *call) apiReady() (int, any, error) {
 func (c *call) apiMetrics() (int, any, error) {
 	var b bytes.Buffer
 	c.s.metrics.write(&b)
-	counts, err := c.s.cfg.Store.Counts(c.r.Context())
+	counts, err := c.s.counted(c.r.Context())
 	if err != nil {
 		return 0, nil, err
 	}

@@ -61,25 +61,26 @@ func (s *Server) targetPage(c *call) error {
 // swapped reads a path in which only the host of arxiv.org or huggingface.co was
 // exchanged for ours.
 func swapped(path string) (spec.Target, error) {
-	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	verb, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	sites := []string{"https://huggingface.co", "https://arxiv.org"}
-	switch first {
+	switch verb {
 	case "abs", "pdf", "html", "format", "e-print", "src", "list", "ps":
 		sites = sites[1:]
 	}
-	var first1 error
+	var first error // of the site that is most likely meant
 	for _, site := range sites {
 		t, err := target.Parse(site + path)
-		if err == nil && (t.Kind == target.ArXiv || t.Kind == target.HFModel) {
+		// A model of one word is an address like any other word.
+		if err == nil && (t.Kind == target.ArXiv || t.Kind == target.HFModel && strings.Contains(t.ID, "/")) {
 			return t, nil
 		}
-		if first1 == nil {
-			first1 = err
+		if first == nil {
+			first = err
 		}
 	}
 	detail := "nothing is served at " + clean(path)
-	if first1 != nil {
-		detail += ", and it is no address of a paper or model: " + first1.Error()
+	if first != nil {
+		detail += ", and it is no address of a paper or model: " + first.Error()
 	}
 	return spec.Target{}, problemf(http.StatusNotFound, "papers are at /abs/2604.08075, models at /owner/name, or paste any address on the first page", "%s", detail)
 }

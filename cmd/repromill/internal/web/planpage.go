@@ -62,13 +62,27 @@ func (c *call) editView(run store.Run, base, edited *spec.Plan) (*editView, erro
 	if err != nil {
 		return nil, fmt.Errorf("encode plan: %w", err)
 	}
-	v := &editView{Run: run, Plan: viewPlan(edited), Text: string(text), Token: c.s.token(), SKUs: skuIDs()}
+	v := &editView{Run: run, Plan: viewPlan(edited), Text: visible(string(text)), Token: c.s.token(), SKUs: skuIDs()}
 	if base != edited {
 		d := planner.Diff(base, edited)
 		v.Edited, v.Same, v.HashA, v.HashB = true, d.SameHash, d.HashA, d.HashB
 		v.Groups = diffGroups(d)
 	}
 	return v, nil
+}
+
+// visible writes the characters that turn text around, or are not seen, as JSON
+// escapes, so that a document shows what it says and says the same.
+func visible(doc string) string {
+	var b strings.Builder
+	for _, r := range doc {
+		if r >= 0x7f && r < 0xa0 || r >= 0x200b && r <= 0x200f || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == 0xfeff {
+			fmt.Fprintf(&b, "\\u%04x", r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 func diffGroups(d planner.Differences) (out []diffGroup) {

@@ -126,7 +126,7 @@ func (s *Server) runsPage(c *call) error {
 		q.Set("before", v.Runs[len(v.Runs)-1].ID)
 		v.Next = "/runs?" + q.Encode()
 	}
-	counts, err := s.cfg.Store.Counts(c.r.Context())
+	counts, err := s.counted(c.r.Context())
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,6 @@ type runView struct {
 	Reason     string // why nothing happens at this moment
 	MayApprove bool
 	MaySubmit  bool
-	Figures    []string
 	Now        time.Time
 	Wall       *wallBar
 }
@@ -233,25 +232,13 @@ func (c *call) viewRun(run store.Run) (*runView, error) {
 		v.Spend.GPUHours += a.Spend.GPUHours
 		v.Spend.USD += a.Spend.USD
 	}
-	switch plan, err := s.cfg.Runner.Plan(ctx, run.ID); {
-	case err == nil:
-		v.Plan = viewPlan(plan)
-	case !errors.Is(err, store.ErrNotFound):
+	if v.Plan, v.Report, err = s.rendered.of(c, run); err != nil {
 		return nil, err
 	}
 	if req, err := s.cfg.Runner.Request(ctx, run.ID); err == nil {
 		v.Caps = req.Caps
 	}
-	if run.State == store.Done {
-		if rep, err := s.cfg.Runner.Report(ctx, run.ID); err == nil {
-			var b bytes.Buffer
-			if err := rep.Body(&b); err != nil {
-				return nil, err
-			}
-			v.Report = template.HTML(b.String()) // written by html/template
-			v.Figures, _ = rep.Figures()
-		}
-	} else if len(v.Attempts) > 0 {
+	if v.Report == "" && len(v.Attempts) > 0 {
 		v.Log = c.tail(run.ID, v.Attempts[len(v.Attempts)-1])
 		v.wall()
 	}

@@ -71,18 +71,20 @@ type Config struct {
 
 // Server answers requests.
 type Server struct {
-	cfg     Config
-	pages   *template.Template
-	assets  map[string]asset
-	limits  access.Limiter
-	strange access.Limiter // of those who show no valid key
-	hub     hub
-	metrics metrics
-	mux     *http.ServeMux
-	origin  *http.CrossOriginProtection
-	routes  []route
-	started time.Time
-	ending  chan struct{} // closed when open streams have to end
+	cfg      Config
+	pages    *template.Template
+	assets   map[string]asset
+	limits   access.Limiter
+	strange  access.Limiter // of those who show no valid key
+	hub      hub
+	rendered rendered
+	counts   counts
+	metrics  metrics
+	mux      *http.ServeMux
+	origin   *http.CrossOriginProtection
+	routes   []route
+	started  time.Time
+	ending   chan struct{} // closed when open streams have to end
 }
 
 type asset struct {

@@ -1,0 +1,356 @@
+package nightly
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/repromill/repromill/results/dataset"
+	"github.com/repromill/repromill/results/regress"
+	"github.com/repromill/repromill/results/schema"
+	"github.com/repromill/repromill/results/stat"
+)
+
+// Source gives the committed rows of a run. A run without results gives an error
+// that wraps [fs.ErrNotExist].
+type Source interface {
+	Rows(ctx context.Context, runID string) (Rows, error)
+}
+
+// Rows is what of a run's results a history is made of.
+type Rows struct {
+	Metrics     []schema.MetricRow
+	Comparisons []schema.ComparisonRow
+	Servers     []schema.ServerRow
+	// Scores are those of every arm by item, for pairing with another night: suite
+	// and arm first.
+	Scores map[[2]string]map[string]float64
+}
+
+// FromDataset is a [Source] over committed results.
+func FromDataset(d *dataset.Dataset) Source { return source{d} }
+
+type source struct{ data *dataset.Dataset }
+
+func (s source) Rows(ctx context.Context, id string) (r Rows, err error) {
+	if _, err := s.data.Manifest(id); err != nil {
+		return r, err
+	}
+	if r.Metrics, err = dataset.Read[schema.MetricRow](ctx, s.data, id); err != nil {
+		return r, err
+	}
+	if r.Comparisons, err = dataset.Read[schema.ComparisonRow](ctx, s.data, id); err != nil {
+		return r, err
+	}
+	if r.Servers, err = dataset.Read[schema.ServerRow](ctx, s.data, id); err != nil {
+		return r, err
+	}
+	r.Scores = map[[2]string]map[string]float64{}
+	err = dataset.Each(ctx, s.data, id, func(rows []schema.SampleRow) error {
+		for _, row := range rows {
+			if !row.Score.Valid {
+				continue
+			}
+			key := [2]string{row.Suite, row.Arm}
+			if r.Scores[key] == nil {
+				r.Scores[key] = map[string]float64{}
+			}
+			r.Scores[key][fmt.Sprint(row.ItemID, "#", row.Repeat)] = row.Score.V
+		}
+		return nil
+	})
+	return r, err
+}
+
+// History makes the series of a schedule out of what its nights committed. A
+// slot without a result, or that nobody ran, is a night that is missing.
+func (n *Nightly) History(ctx context.Context, src Source) ([]regress.Series, error) {
+	accepted, err := n.Accepted()
+	if err != nil {
+		return nil, err
+	}
+	var out []regress.Series
+	for i := range n.cfg.Schedule.Series {
+		e := &n.cfg.Schedule.Series[i]
+		list, err := n.historyOf(ctx, src, e)
+		if err != nil {
+			return nil, err
+		}
+		for j := range list {
+			list[j].Accepted = accepted[e.Name]
+		}
+		out = append(out, list...)
+	}
+	return out, nil
+}
+
+func (n *Nightly) historyOf(ctx context.Context, src Source, e *Entry) ([]regress.Series, error) {
+	b := &builder{entry: e, at: map[regress.Key]int{}, first: map[[2]string]reference{}}
+	nights := n.Nights(e.Name)
+	if len(nights) == 0 {
+		return nil, nil
+	}
+	known := map[int64]Night{}
+	for _, v := range nights {
+		known[v.Slot.Unix()] = v
+	}
+	// Slots by the expression, and those run under an earlier one.
+	slots := []time.Time{}
+	for _, s := range n.cfg.Schedule.Between(e, nights[0].Slot.Add(-time.Second), n.cfg.Now(), 5000) {
+		slots = append(slots, s.At.UTC())
+	}
+	for _, v := range nights {
+		slots = append(slots, v.Slot)
+	}
+	slices.SortFunc(slots, time.Time.Compare)
+	slots = slices.CompactFunc(slots, time.Time.Equal)
+	running := map[int64]bool{}
+	for _, d := range n.Due() {
+		running[d.At.Unix()] = d.Entry == e
+	}
+	for _, at := range slots {
+		v, ok := known[at.Unix()]
+		switch {
+		case running[at.Unix()], !ok && n.cfg.Now().Sub(at) < 2*time.Minute+time.Duration(n.cfg.Schedule.Jitter):
+			continue // it is not over
+		case !ok:
+			b.missing(at, "nobody ran it")
+		case v.Skipped != "":
+			b.missing(at, v.Skipped)
+		case !v.over():
+			b.missing(at, "it was begun and never came to an end")
+		default:
+			if err := b.night(ctx, src, v); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return b.series, nil
+}
+
+// builder collects the series of one entry.
+type builder struct {
+	entry  *Entry
+	series []regress.Series
+	at     map[regress.Key]int
+	first  map[[2]string]reference
+}
+
+// reference is the night that later ones are paired with.
+type reference struct {
+	segment string
+	scores  map[string]float64
+}
+
+func (b *builder) missing(at time.Time, why string) {
+	for i := range b.series {
+		b.series[i].Nights = append(b.series[i].Nights, regress.Night{Slot: at, Missing: why})
+	}
+}
+
+// to returns tonight's night of a series, which is made where it is new.
+func (b *builder) to(k regress.Key, lower bool, at time.Time, run, segment string) *regress.Night {
+	i, ok := b.at[k]
+	if !ok {
+		i = len(b.series)
+		b.at[k] = i
+		b.series = append(b.series, regress.Series{Key: k, LowerIsBetter: lower})
+	}
+	s := &b.series[i]
+	if len(s.Nights) == 0 || !s.Nights[len(s.Nights)-1].Slot.Equal(at) {
+		s.Nights = append(s.Nights, regress.Night{Slot: at, Run: run, Segment: segment})
+	}
+	return &s.Nights[len(s.Nights)-1]
+}
+
+// night adds the results of a slot. Series that gave nothing tonight are missing.
+func (b *builder) night(ctx context.Context, src Source, v Night) error {
+	var failed []string
+	for _, role := range []string{"candidate", "canary"} {
+		for _, r := range v.Runs {
+			if r.Role != role {
+				continue
+			}
+			if r.Failed != "" {
+				failed = append(failed, r.Failed)
+				continue
+			}
+			rows, err := src.Rows(ctx, r.ID)
+			if errors.Is(err, fs.ErrNotExist) {
+				failed = append(failed, "run "+r.ID+" committed no results")
+				continue
+			}
+			if err != nil {
+				// One damaged file hides one night, not the others.
+				failed = append(failed, err.Error())
+				continue
+			}
+			if role == "canary" {
+				b.canary(rows, v.Slot)
+			} else {
+				b.candidate(rows, v.Slot, r.ID)
+			}
+		}
+	}
+	why := cmp.Or(strings.Join(slices.Compact(failed), "; "), "the run gave no such number")
+	for i := range b.series {
+		s := &b.series[i]
+		last := &s.Nights[len(s.Nights)-1]
+		if !last.Slot.Equal(v.Slot) {
+			s.Nights = append(s.Nights, regress.Night{Slot: v.Slot, Missing: why})
+		}
+	}
+	return ctx.Err()
+}
+
+func (b *builder) candidate(rows Rows, at time.Time, run string) {
+	for _, m := range speeds(rows.Metrics) {
+		srv := serverOf(rows.Servers, m.Arm)
+		n := b.to(regress.Key{Suite: cmp.Or(m.Suite, b.entry.Name), Task: m.Task, Metric: m.Metric, Model: cmp.Or(m.Model, m.Arm, m.PlanRun), Precision: cmp.Or(m.Precision, srv.Precision),
+			SKU: cmp.Or(m.SKU, srv.SKU), Engine: major(srv)}, m.LowerIsBetter.V, at, run, segment(srv))
+		n.Candidate = append(n.Candidate, m.Value.V)
+	}
+	for _, c := range rows.Comparisons {
+		if !c.Final || !c.Paired || c.Unit != "fraction" {
+			continue
+		}
+		srv := serverOf(rows.Servers, c.Arm)
+		n := b.to(regress.Key{Suite: c.Suite, Task: c.Task, Metric: c.Metric + " against " + c.Baseline, Model: cmp.Or(c.Model, c.Arm), Precision: srv.Precision, SKU: srv.SKU, Engine: major(srv)},
+			false, at, run, segment(srv))
+		if n.Paired == nil {
+			n.Paired = compared(c)
+		}
+	}
+	b.against(rows, at, run)
+}
+
+// against pairs every arm's answers with those of the first night of its segment.
+func (b *builder) against(rows Rows, at time.Time, run string) {
+	for _, key := range slices.SortedFunc(maps.Keys(rows.Scores), func(x, y [2]string) int { return cmp.Or(cmp.Compare(x[0], y[0]), cmp.Compare(x[1], y[1])) }) {
+		scores := rows.Scores[key]
+		srv := serverOf(rows.Servers, key[1])
+		seg := segment(srv)
+		ref, ok := b.first[key]
+		if !ok || ref.segment != seg {
+			b.first[key] = reference{seg, scores}
+			ref = b.first[key]
+		}
+		n := b.to(regress.Key{Suite: key[0], Metric: "score", Model: cmp.Or(srv.Model, key[1]), Precision: srv.Precision, SKU: srv.SKU, Engine: major(srv)}, false, at, run, seg)
+		if n.Paired == nil {
+			n.Paired = pair(scores, ref.scores)
+		}
+	}
+}
+
+func (b *builder) canary(rows Rows, at time.Time) {
+	for _, m := range speeds(rows.Metrics) {
+		for i := range b.series {
+			s := &b.series[i]
+			n := &s.Nights[len(s.Nights)-1]
+			if n.Slot.Equal(at) && s.Key.Metric == m.Metric && s.Key.Task == m.Task && len(n.Candidate) > 0 {
+				n.Canary = append(n.Canary, m.Value.V)
+			}
+		}
+	}
+}
+
+// speeds are the numbers of which it is known which way is better. Where there is
+// one over all repetitions, it stands for them.
+func speeds(rows []schema.MetricRow) []schema.MetricRow {
+	whole := map[string]bool{}
+	id := func(m schema.MetricRow) string {
+		return strings.Join([]string{m.Suite, m.Task, m.Arm, m.PlanRun, m.Metric, m.SKU}, "\x00")
+	}
+	var out []schema.MetricRow
+	for _, m := range rows {
+		if !m.Value.Valid || !m.LowerIsBetter.Valid || m.Status != "ok" || !(m.Value.V > 0) {
+			continue
+		}
+		if m.Repetition < 0 {
+			whole[id(m)] = true
+		}
+		out = append(out, m)
+	}
+	return slices.DeleteFunc(out, func(m schema.MetricRow) bool { return m.Repetition >= 0 && whole[id(m)] })
+}
+
+// compared is a comparison of arms as a night.
+func compared(c schema.ComparisonRow) *regress.Paired {
+	p := c.PValue.V
+	if !c.PValue.Valid || !(p >= 0 && p <= 1) {
+		p = midP(int(c.B.V), int(c.C.V))
+	}
+	return &regress.Paired{Items: int(c.N.V), Diff: c.Diff.V, Lo: c.CILo.V, Hi: c.CIHi.V, P: p, Resolves: c.MDE.V}
+}
+
+// midP is McNemar's test with the mid-p value, two-sided.
+//
+// Source: Fagerland, Lydersen and Laake 2013, BMC Med. Res. Methodol. 13:91.
+func midP(b, c int) float64 {
+	if b+c == 0 {
+		return 1
+	}
+	cdf, pmf := stat.BinomialHalf(b+c, min(b, c))
+	return min(1, 2*cdf-pmf)
+}
+
+// pair compares two sets of scores on the items that both have.
+func pair(now, then map[string]float64) *regress.Paired {
+	var n, lost, won, sum, squares float64
+	for item, s := range now {
+		t, ok := then[item]
+		if !ok {
+			continue
+		}
+		n++
+		d := s - t
+		sum += d
+		squares += d * d
+		switch {
+		case d < 0:
+			lost++
+		case d > 0:
+			won++
+		}
+	}
+	if n == 0 {
+		return &regress.Paired{P: 1, Resolves: 1}
+	}
+	mean := sum / n
+	se := math.Sqrt(max(0, squares/n-mean*mean) / n)
+	// With no discordant pairs at all, one would have been seen at a rate of 3/n.
+	half := max(1.96*se, 3/n)
+	return &regress.Paired{Items: int(n), Diff: mean, Lo: mean - half, Hi: mean + half, P: midP(int(lost), int(won)), Resolves: max(2.8*se, 3/n)}
+}
+
+func serverOf(rows []schema.ServerRow, arm string) (out schema.ServerRow) {
+	for _, r := range rows {
+		if r.Arm == arm || len(rows) == 1 {
+			return r
+		}
+	}
+	return out
+}
+
+// segment is what a night ran on; a change of it opens a new segment.
+func segment(s schema.ServerRow) string {
+	return strings.Join([]string{s.Driver, s.Engine, s.EngineVersion, s.Image, s.Kernel, s.KVDtype, s.Revision}, "|")
+}
+
+// major is the engine with its major version; a minor one for versions below 1,
+// where it stands for as much.
+func major(s schema.ServerRow) string {
+	parts := strings.SplitN(s.EngineVersion, ".", 3)
+	v := parts[0]
+	if v == "0" && len(parts) > 1 {
+		v += "." + parts[1]
+	}
+	return strings.TrimSpace(s.Engine + " " + v)
+}
