@@ -107,7 +107,7 @@ func (b *browser) shoot(t *testing.T, dir, page string, l look) {
 	}
 }
 
-var looks = []look{{"desktop", 1280, false}, {"narrow", 390, false}, {"dark", 1280, true}}
+var windows = []look{{"desktop", 1280, false}, {"narrow", 390, false}, {"dark", 1280, true}}
 
 // TestBrowser goes the way of a person: paste, look at the plan, approve, watch,
 // read the verdict; also with the keyboard alone and without scripts.
@@ -117,7 +117,7 @@ func TestBrowser(t *testing.T) {
 	s.start()
 	dir := shots(t)
 	all := func(page string) {
-		for _, l := range looks {
+		for _, l := range windows {
 			b.shoot(t, dir, page, l)
 		}
 	}
@@ -134,7 +134,7 @@ func TestBrowser(t *testing.T) {
 	all("edit")
 	b.do(t, "approve", chromedp.NavigateBack(), chromedp.WaitVisible("#plan"), chromedp.NavigateBack(), chromedp.WaitVisible("#approve"),
 		chromedp.Click("#approve"), chromedp.WaitVisible(".stage-started, .verdict-card"))
-	b.shoot(t, dir, "running", looks[0])
+	b.shoot(t, dir, "running", windows[0])
 	// Nothing is pressed from here on: the page follows the run by itself.
 	b.do(t, "watch", chromedp.WaitVisible(".verdict-card .verdict-word"), chromedp.Text(".verdict-card .verdict-word", &verdict),
 		chromedp.Text("table.claims", &claims), chromedp.Location(&where))

@@ -93,7 +93,6 @@ type compareView struct {
 
 type comparedRun struct {
 	Run  store.Run
-	Body any // the suite's comparisons
 	Rows []report.Comparison
 	Fig  any
 }
@@ -152,11 +151,9 @@ func viewSKU(x *sku.SKU) skuView {
 	if p, ok := sku.DefaultPrice(x.ID, sku.OnDemand); ok {
 		v.Price = &p
 	}
-	for _, cell := range []skuCell{
+	v.Cells = []skuCell{
 		{"memory", "GB", x.MemoryGB}, {"bandwidth", "TB/s", x.Bandwidth}, {"BF16", "TFLOPS dense", x.BF16}, {"FP8", "TFLOPS dense", x.FP8},
 		{"FP4", "TFLOPS dense", x.FP4}, {"link", "GB/s", x.Link}, {"power", "W", x.PowerW},
-	} {
-		v.Cells = append(v.Cells, cell)
 	}
 	return v
 }
