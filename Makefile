@@ -5,8 +5,6 @@ PKG     := github.com/repromill/repromill
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X $(PKG)/cmd/repromill/internal/cli.releaseVersion=$(VERSION) -X $(PKG)/cmd/repromill/internal/cli.releaseCommit=$(COMMIT)
-# What gRPC brings for its trace pages keeps the linker from dropping unused code.
-TAGS    := grpcnotrace
 export CGO_ENABLED ?= 0
 
 .PHONY: help
@@ -15,7 +13,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/repromill
-	@go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/repromill
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/repromill
 
 .PHONY: demo
 demo: build ## a paper's URL to a committed verdict, offline, from nothing
@@ -79,7 +77,7 @@ release: ## static binaries for linux and darwin, amd64 and arm64, with checksum
 	@rm -rf dist && mkdir -p dist
 	@for os in linux darwin; do for arch in amd64 arm64; do \
 	  echo "dist/repromill-$(VERSION)-$$os-$$arch"; \
-	  GOOS=$$os GOARCH=$$arch go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o dist/repromill-$(VERSION)-$$os-$$arch ./cmd/repromill || exit 1; done; done
+	  GOOS=$$os GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o dist/repromill-$(VERSION)-$$os-$$arch ./cmd/repromill || exit 1; done; done
 	@cd dist && sha256sum repromill-* > SHA256SUMS && cat SHA256SUMS
 
 .PHONY: clean
