@@ -159,7 +159,7 @@ func (t *tracker) lookSpeed(f *finding) {
 	y := t.adjusted()
 	n := len(y)
 	if n < t.policy.Before+1 {
-		f.why = fmt.Sprintf("%d nights of this segment, and a level takes %d", n, t.policy.Before+1)
+		f.why = fmt.Sprintf("this segment has %d of the %d nights that a level takes", n, t.policy.Before+1)
 		return
 	}
 	f.p, f.from = 1, n-1

@@ -38,6 +38,7 @@ type listenFlags struct {
 	executing   int
 	planning    int
 	drain       time.Duration
+	nightly     string
 }
 
 func (a *app) serveCmd() *cobra.Command {
@@ -63,6 +64,7 @@ commands that run are adopted. SIGTERM ends it after --drain at most.`,
 	fl := cmd.Flags()
 	f.serveFlags.add(fl)
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:8080", "`ADDRESS` to listen at")
+	fl.StringVar(&f.nightly, "nightly", "", "show the nights of the schedule in `FILE`, which `repromill nightly run` works")
 	fl.StringSliceVar(&f.hosts, "host", nil, "`NAME` by which browsers reach the server (repeatable); requests for other names are refused")
 	fl.BoolVar(&f.keys, "require-keys", false, "demand API keys on the loopback interface too")
 	fl.BoolVar(&f.twoKeys, "two-keys", false, "a run is approved with another key than it was submitted with")
@@ -196,8 +198,16 @@ func (a *app) serve(ctx context.Context, f *listenFlags) error {
 		Store: st.store, Driver: st.runner, Planning: f.planning, Executing: executing, Grace: f.drain, Log: log,
 		Approve: func(ctx context.Context, w store.Waiting) error { return srv.AutoApprove(ctx, w) },
 	})
+	var nights web.Nightly
+	if f.nightly != "" {
+		if _, _, err := a.schedule(f.nightly, nil); err != nil {
+			return err
+		}
+		nights = nightlyGrid{a, f.nightly}
+	}
 	srv, err = web.New(web.Config{
-		Store: st.store, Runner: st.runner, Data: st.data, Queue: q, Queues: queues, Now: a.now, Rand: rand.Reader, Secret: sec, Log: log,
+		Nightly: nights,
+		Store:   st.store, Runner: st.runner, Data: st.data, Queue: q, Queues: queues, Now: a.now, Rand: rand.Reader, Secret: sec, Log: log,
 		Mirror: a.cfg.String("mirror"), Version: createdBy(), Hosts: hosts, Keys: f.keys, TwoKeys: f.twoKeys, Secure: f.https,
 	})
 	if err != nil {

@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/repromill/repromill/cmd/repromill/internal/web"
+	"github.com/repromill/repromill/results/regress"
+)
+
+// nightlyGrid shows a schedule on the pages. The schedule and what its nights gave
+// are read anew each time: another process works it.
+type nightlyGrid struct {
+	app  *app
+	path string
+}
+
+// Nights implements [web.Nightly].
+func (g nightlyGrid) Nights(ctx context.Context) (web.Grid, error) {
+	s, n, err := g.app.schedule(g.path, nil)
+	if err != nil {
+		return web.Grid{}, err
+	}
+	r, err := g.app.nightlyReport(ctx, s, n)
+	if err != nil {
+		return web.Grid{}, err
+	}
+	var when []string
+	for _, e := range s.Series {
+		when = append(when, e.Name+" at "+e.At)
+	}
+	out := gridOf(r)
+	out.Schedule = s.Name + ": " + strings.Join(when, ", ") + " " + s.Zone
+	for _, l := range r.Lines {
+		if l.Status == regress.Missing && !slices.ContainsFunc(out.Missing, func(t time.Time) bool { return t.Equal(l.Slot) }) {
+			out.Missing = append(out.Missing, l.Slot)
+		}
+	}
+	return out, nil
+}
+
+// gridOf puts series into rows, with a column for each GPU model.
+func gridOf(r *regress.Report) web.Grid {
+	out := web.Grid{Schedule: r.Schedule, Night: r.Night}
+	column := func(l regress.Line) string {
+		if l.Key.SKU == "" {
+			return "any"
+		}
+		return l.Key.SKU
+	}
+	for _, l := range r.Lines {
+		if c := column(l); !slices.Contains(out.Columns, c) {
+			out.Columns = append(out.Columns, c)
+		}
+	}
+	slices.Sort(out.Columns)
+	rows := map[string]int{}
+	for _, l := range r.Lines {
+		k := l.Key
+		k.SKU = ""
+		name := k.String()
+		at, ok := rows[name]
+		if !ok {
+			at = len(out.Rows)
+			rows[name] = at
+			out.Rows = append(out.Rows, web.GridRow{Name: name, Cells: make([]web.GridCell, len(out.Columns))})
+		}
+		cell := web.GridCell{Verdict: string(l.Status), Text: l.Amount(), Detail: l.Reason, RunID: l.Run}
+		for _, v := range l.History {
+			if v == nil {
+				cell.History = append(cell.History, math.NaN())
+			} else {
+				cell.History = append(cell.History, *v)
+			}
+		}
+		out.Rows[at].Cells[slices.Index(out.Columns, column(l))] = cell
+	}
+	return out
+}
