@@ -56,4 +56,12 @@ def main():
     return 0
 
 
-sys.exit(main())
+def leave(code):
+    # Not through the interpreter's finalization, in which threads of the solver that
+    # still give a result back abort the process after all is done.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+leave(main())
