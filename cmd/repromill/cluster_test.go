@@ -40,7 +40,7 @@ func newSite(t *testing.T, settings string) site {
 		t.Fatal(err)
 	}
 	s.env = append(os.Environ(), "HOME="+dir, "XDG_STATE_HOME="+dir+"/state", "XDG_DATA_HOME="+dir+"/data", "XDG_CACHE_HOME="+dir+"/cache", "REPROMILL_CONFIG="+file)
-	kubectl(t, "delete", "jobs", "--all", "-n", "repromill", "--cascade=foreground", "--timeout=60s")
+	kubectl(t, "delete", "jobs", "--all", "-n", "repromill", "--cascade=foreground", "--timeout=180s")
 	return s
 }
 

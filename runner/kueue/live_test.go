@@ -152,7 +152,7 @@ func liveExecutor(t testing.TB, cfg Config) *Executor {
 // a test uses the same keys every time.
 func clean(t testing.TB) {
 	t.Helper()
-	out, err := exec.Command("kubectl", "delete", "jobs", "--all", "-n", "repromill", "--cascade=foreground", "--timeout=60s").CombinedOutput()
+	out, err := exec.Command("kubectl", "delete", "jobs", "--all", "-n", "repromill", "--cascade=foreground", "--timeout=180s").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
