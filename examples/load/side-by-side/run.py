@@ -118,6 +118,8 @@ def install_vllm(venv):
     # By name alone: what it pins may be newer than an index has, and serves it to serve.
     needs = sorted({re.split(r"[^\w.-]", r)[0] for r in p.stdout.splitlines() if "extra ==" not in r and not GPU_ONLY.match(r)})
     pip(venv, *needs)
+    # What stands beside torch is made for one version of it, and nothing here needs it.
+    subprocess.run([venv / "bin/python", "-m", "pip", "uninstall", "-q", "-y", "torchaudio", "torchcodec", "torchvision"], check=True)
     for _ in range(20):
         p = subprocess.run([venv / "bin/python", "-c", "import vllm.benchmarks.serve"], capture_output=True, text=True)
         if p.returncode == 0:
