@@ -69,12 +69,14 @@ func (choices) Prompt(it suites.Item, _ int) (suites.Prompt, error) {
 	return suites.Prompt{Messages: []suites.Message{{Role: "user", Content: ChoicePrompt(it.Question, it.Options)}}}, nil
 }
 
-// ChoicePrompt is how a multiple-choice question is put.
+// ChoicePrompt is how a multiple-choice question is put. The letter stands after
+// its option: a small model finds what followed a number much sooner than what
+// came before it.
 func ChoicePrompt(question string, options []string) string {
 	var b strings.Builder
 	b.WriteString(question + "\n")
 	for i, o := range options {
-		fmt.Fprintf(&b, "\n%c) %s", 'A'+i, o)
+		fmt.Fprintf(&b, "\n- %s (%c)", o, 'A'+i)
 	}
 	b.WriteString("\n\nEnd with 'Answer: \\boxed{LETTER}'.")
 	return b.String()
@@ -107,7 +109,7 @@ func MakePairs(seed uint64, i int) Pairs {
 func (p Pairs) Question() string {
 	var b strings.Builder
 	for i, name := range p.Names {
-		fmt.Fprintf(&b, "%s = %d\n", strings.Join(strings.Split(name, ""), " "), p.Numbers[i])
+		fmt.Fprintf(&b, "- %s = %d\n", strings.Join(strings.Split(name, ""), " "), p.Numbers[i])
 	}
 	b.WriteString("\nWhich number belongs to " + strings.Join(strings.Split(p.Names[p.At], ""), " ") + `? End with 'Answer: \boxed{NUMBER}'.`)
 	return b.String()
@@ -115,7 +117,7 @@ func (p Pairs) Question() string {
 
 // Answer is the worked answer.
 func (p Pairs) Answer() string {
-	return fmt.Sprintf("%s = %d\nAnswer: \\boxed{%d}", strings.Join(strings.Split(p.Names[p.At], ""), " "), p.Numbers[p.At], p.Numbers[p.At])
+	return fmt.Sprintf("It is %s = %d\nAnswer: \\boxed{%d}", strings.Join(strings.Split(p.Names[p.At], ""), " "), p.Numbers[p.At], p.Numbers[p.At])
 }
 
 type lookups struct{}

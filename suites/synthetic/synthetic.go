@@ -71,13 +71,13 @@ func Question(seed uint64, i int) mmlupro.Question {
 	letter := string(rune('A' + slices.Index(opts, m.answer)))
 	return mmlupro.Question{
 		QuestionID: int64(i), Question: m.question, Options: opts, Answer: letter, Category: k.name,
-		CoT: m.working + "\nAnswer: \\boxed{" + letter + "}",
+		CoT: m.working + " (" + letter + ")\nAnswer: \\boxed{" + letter + "}",
 	}
 }
 
 // around returns numbers that one gets by slips in the last digits, in random order.
 func around(r *rand.Rand, n int) []string {
-	deltas := []int{-1, 1, -10, 10, -2, 2, -11, 11, 9, -9, 100, -100}
+	deltas := []int{-1, 1, -10, 10, -2, 2, -11, 11, 9, -9, 3, -3}
 	r.Shuffle(len(deltas), func(a, b int) { deltas[a], deltas[b] = deltas[b], deltas[a] })
 	var out []string
 	for _, d := range deltas {
@@ -93,43 +93,43 @@ func numberBelow(limit int) func(*rand.Rand) string {
 }
 
 func addition(r *rand.Rand) made {
-	a, b := 10+r.IntN(990), 10+r.IntN(990)
-	return made{fmt.Sprintf("What is %d + %d?", a, b), fmt.Sprintf("%d + %d = %d", a, b, a+b), strconv.Itoa(a + b), around(r, a+b), numberBelow(2000)}
+	a, b := 2+r.IntN(78), 2+r.IntN(78)
+	return made{fmt.Sprintf("What is %d + %d?", a, b), fmt.Sprintf("%d + %d = %d", a, b, a+b), strconv.Itoa(a + b), around(r, a+b), numberBelow(160)}
 }
 
 func subtraction(r *rand.Rand) made {
-	a, b := 10+r.IntN(990), 10+r.IntN(990)
+	a, b := 2+r.IntN(98), 2+r.IntN(98)
 	a, b = max(a, b), min(a, b)
-	return made{fmt.Sprintf("What is %d - %d?", a, b), fmt.Sprintf("%d - %d = %d", a, b, a-b), strconv.Itoa(a - b), around(r, a-b), numberBelow(1000)}
+	return made{fmt.Sprintf("What is %d - %d?", a, b), fmt.Sprintf("%d - %d = %d", a, b, a-b), strconv.Itoa(a - b), around(r, a-b), numberBelow(100)}
 }
 
 func multiplication(r *rand.Rand) made {
-	a, b := 2+r.IntN(8), 11+r.IntN(89)
-	return made{fmt.Sprintf("What is %d x %d?", a, b), fmt.Sprintf("%d x %d = %d", a, b, a*b), strconv.Itoa(a * b), around(r, a*b), numberBelow(900)}
+	a, b := 2+r.IntN(8), 2+r.IntN(19)
+	return made{fmt.Sprintf("What is %d x %d?", a, b), fmt.Sprintf("%d x %d = %d", a, b, a*b), strconv.Itoa(a * b), around(r, a*b), numberBelow(180)}
 }
 
 func remainder(r *rand.Rand) made {
-	m, q := 11+r.IntN(19), 1+r.IntN(9)
+	m, q := 3+r.IntN(17), 1+r.IntN(7)
 	rest := r.IntN(m)
 	return made{fmt.Sprintf("What is the remainder of %d divided by %d?", q*m+rest, m), fmt.Sprintf("%d = %d x %d + %d", q*m+rest, q, m, rest),
 		strconv.Itoa(rest), around(r, rest), numberBelow(30)}
 }
 
 func sequence(r *rand.Rand) made {
-	start, step := 1+r.IntN(60), 2+r.IntN(28)
+	start, step := 1+r.IntN(60), 2+r.IntN(18)
 	var terms []string
 	for i := range 4 {
 		terms = append(terms, strconv.Itoa(start+i*step))
 	}
 	next := start + 4*step
 	return made{"Which number follows " + strings.Join(terms, ", ") + "?", fmt.Sprintf("%d + %d = %d", next-step, step, next),
-		strconv.Itoa(next), around(r, next), numberBelow(200)}
+		strconv.Itoa(next), around(r, next), numberBelow(140)}
 }
 
 func largest(r *rand.Rand) made {
 	var numbers []int
 	for len(numbers) < 6 {
-		if n := 100 + r.IntN(900); !slices.Contains(numbers, n) {
+		if n := 10 + r.IntN(90); !slices.Contains(numbers, n) {
 			numbers = append(numbers, n)
 		}
 	}
@@ -138,7 +138,7 @@ func largest(r *rand.Rand) made {
 		shown = append(shown, strconv.Itoa(n))
 	}
 	top := strconv.Itoa(slices.Max(numbers))
-	return made{"Which is the largest of " + strings.Join(shown, ", ") + "?", "The largest is " + top, top, shown, func(r *rand.Rand) string { return strconv.Itoa(100 + r.IntN(900)) }}
+	return made{"Which is the largest of " + strings.Join(shown, ", ") + "?", "The largest is " + top, top, shown, func(r *rand.Rand) string { return strconv.Itoa(10 + r.IntN(90)) }}
 }
 
 func lookup(r *rand.Rand) made {
@@ -153,7 +153,7 @@ func lookup(r *rand.Rand) made {
 		pairs = append(pairs, fmt.Sprintf("%c = %s", 'a'+k, v))
 	}
 	at := r.IntN(len(keys))
-	return made{fmt.Sprintf("If %s, what is %c?", strings.Join(pairs, ", "), 'a'+keys[at]), fmt.Sprintf("%c = %s", 'a'+keys[at], values[at]),
+	return made{fmt.Sprintf("If %s, what is %c?", strings.Join(pairs, ", "), 'a'+keys[at]), fmt.Sprintf("So %c = %s", 'a'+keys[at], values[at]),
 		values[at], values, func(r *rand.Rand) string { return strconv.Itoa(10 + r.IntN(90)) }}
 }
 
@@ -186,7 +186,7 @@ func counting(r *rand.Rand) made {
 	w := word(r, 8+r.IntN(9), 3)
 	c := 'a' + byte(r.IntN(3))
 	n := strings.Count(string(w), string(c))
-	return made{fmt.Sprintf("How often does %c stand in %s?", c, spaced(w)), fmt.Sprintf("%c stands there %d times", c, n), strconv.Itoa(n),
+	return made{fmt.Sprintf("How often does %c stand in %s?", c, spaced(w)), fmt.Sprintf("The number of %c is %d", c, n), strconv.Itoa(n),
 		[]string{strconv.Itoa(n + 1), strconv.Itoa(max(n-1, 0)), strconv.Itoa(n + 2)}, numberBelow(17)}
 }
 
@@ -194,6 +194,6 @@ func shift(r *rand.Rand) made {
 	at, by := r.IntN(26), 2+r.IntN(12)
 	to := (at + by) % 26
 	letter := func(i int) string { return string(rune('a' + (i+26)%26)) }
-	return made{fmt.Sprintf("Which letter comes %d after %s, going round after z?", by, letter(at)), letter(at) + " and " + strconv.Itoa(by) + " is " + letter(to),
+	return made{fmt.Sprintf("Which letter comes %d after %s, going round after z?", by, letter(at)), "From " + letter(at) + " and " + strconv.Itoa(by) + " is " + letter(to),
 		letter(to), []string{letter(to + 1), letter(to - 1), letter(to + 2), letter(to - 2)}, func(r *rand.Rand) string { return letter(r.IntN(26)) }}
 }
