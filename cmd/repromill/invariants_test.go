@@ -60,6 +60,7 @@ func TestImportDirection(t *testing.T) {
 		"results":    {"planner/spec"},
 		"planner":    {"estimators", "results/schema"},
 		"estimators": {"planner/spec", "planner/model", "results/schema"},
+		"examples":   {"suites"},
 	}
 	leaves := []string{"planner/spec", "planner/model", "results/schema"}
 	for _, p := range packages(t) {
