@@ -97,6 +97,16 @@ func LogBeta(a, b float64) float64 {
 	return la + lb - lab
 }
 
+// McNemar is the two-sided p-value of no difference, where b and c pairs differ
+// one way and the other: twice the smaller tail of Binomial(b+c, 1/2), less mid
+// times the probability of what was observed. mid is 0 for the exact test
+// (McNemar 1947, Psychometrika 12:153) and 1 for the mid-p test (Fagerland,
+// Lydersen, Laake 2013, BMC Med. Res. Methodol. 13:91).
+func McNemar(b, c int, mid float64) float64 {
+	cdf, pmf := BinomialHalf(b+c, min(b, c))
+	return min(2*cdf-mid*pmf, 1)
+}
+
 // BinomialHalf returns P(X ≤ k) and P(X = k) for X ~ Binomial(n, 1/2).
 func BinomialHalf(n, k int) (cdf, pmf float64) {
 	ln, _ := math.Lgamma(float64(n) + 1)

@@ -285,20 +285,9 @@ func speeds(rows []schema.MetricRow) []schema.MetricRow {
 func compared(c schema.ComparisonRow) *regress.Paired {
 	p := c.PValue.V
 	if !c.PValue.Valid || !(p >= 0 && p <= 1) {
-		p = midP(int(c.B.V), int(c.C.V))
+		p = stat.McNemar(int(c.B.V), int(c.C.V), 1)
 	}
 	return &regress.Paired{Items: int(c.N.V), Diff: c.Diff.V, Lo: c.CILo.V, Hi: c.CIHi.V, P: p, Resolves: c.MDE.V}
-}
-
-// midP is McNemar's test with the mid-p value, two-sided.
-//
-// Source: Fagerland, Lydersen and Laake 2013, BMC Med. Res. Methodol. 13:91.
-func midP(b, c int) float64 {
-	if b+c == 0 {
-		return 1
-	}
-	cdf, pmf := stat.BinomialHalf(b+c, min(b, c))
-	return min(1, 2*cdf-pmf)
 }
 
 // pair compares two sets of scores on the items that both have.
@@ -327,7 +316,7 @@ func pair(now, then map[string]float64) *regress.Paired {
 	se := math.Sqrt(max(0, squares/n-mean*mean) / n)
 	// With no discordant pairs at all, one would have been seen at a rate of 3/n.
 	half := max(1.96*se, 3/n)
-	return &regress.Paired{Items: int(n), Diff: mean, Lo: mean - half, Hi: mean + half, P: midP(int(lost), int(won)), Resolves: max(2.8*se, 3/n)}
+	return &regress.Paired{Items: int(n), Diff: mean, Lo: mean - half, Hi: mean + half, P: stat.McNemar(int(lost), int(won), 1), Resolves: max(2.8*se, 3/n)}
 }
 
 func serverOf(rows []schema.ServerRow, arm string) (out schema.ServerRow) {

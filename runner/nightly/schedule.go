@@ -89,7 +89,10 @@ func userErrorf(fix, format string, args ...any) error {
 
 const maxSchedule = 1 << 20
 
-var nameRE = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+var (
+	nameRE = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	zoneRE = regexp.MustCompile(`^(CRON_)?TZ=`)
+)
 
 // flagsOfOurs are options that the schedule itself decides.
 var flagsOfOurs = []string{"--yes", "-y", "--key", "--json", "--resume", "--from", "--fail-on"}
@@ -162,7 +165,7 @@ func (e *Entry) check() (err error) {
 	if e.cron, err = cron.ParseStandard(e.At); err != nil {
 		return userErrorf(`use five fields such as "30 2 * * *"; the zone stands at the top of the file`, "series %s: %q is no cron expression: %v", e.Name, e.At, err)
 	}
-	if regexp.MustCompile(`^(CRON_)?TZ=`).MatchString(e.At) {
+	if zoneRE.MatchString(e.At) {
 		return userErrorf("write zone: at the top of the file", "series %s: the zone stands in the expression %q", e.Name, e.At)
 	}
 	if e.Repeats < 0 || e.Repeats > 100 {

@@ -32,6 +32,7 @@ import (
 
 	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 const (
@@ -203,7 +204,7 @@ func (f Folder) begin(writable []string) error {
 			continue
 		}
 		tmp := kept + ".tmp"
-		if err := removeTree(tmp); err != nil {
+		if err := tree.Remove(tmp); err != nil {
 			return err
 		}
 		if err := os.MkdirAll(filepath.Dir(kept), 0o700); err != nil {
@@ -233,7 +234,7 @@ func (f Folder) restore(i int, dir string) error {
 		return err
 	}
 	for _, e := range list { // the folder itself is a mount
-		if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
+		if err := tree.Remove(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -300,18 +301,4 @@ func copyFile(from, to string, mode fs.FileMode) error {
 	}
 	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Chmod(mode), out.Close())
-}
-
-// removeTree removes what foreign code may have taken its own permissions from.
-func removeTree(dir string) error {
-	if os.RemoveAll(dir) == nil {
-		return nil
-	}
-	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, _ error) error {
-		if e != nil && e.IsDir() {
-			_ = os.Chmod(path, 0o700) // what stays closed shows in the second try
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
 }

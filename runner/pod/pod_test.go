@@ -21,6 +21,7 @@ import (
 	"github.com/repromill/repromill/runner/executortest"
 	"github.com/repromill/repromill/runner/local"
 	"github.com/repromill/repromill/runner/sandbox"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 func TestMain(m *testing.M) {
@@ -63,7 +64,7 @@ func newAttempt(t *testing.T, argv ...string) (attempt, Record) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { removeTree(dir) })
+	t.Cleanup(func() { tree.Remove(dir) })
 	os.Chmod(dir, 0o755)
 	exe, err := os.Executable()
 	if err != nil {

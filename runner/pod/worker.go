@@ -16,6 +16,7 @@ import (
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/local"
 	"github.com/repromill/repromill/runner/sandbox"
+	"github.com/repromill/repromill/runner/tree"
 )
 
 // Exit statuses of a worker, which a Job's pod failure policy knows. Whatever
@@ -252,7 +253,7 @@ func (w *worker) conclude(st runner.Status) (int, error) {
 		return err
 	})
 	if err == nil {
-		_ = removeTree(w.Folder.path(dirPristine)) // no pod begins anew after this
+		_ = tree.Remove(w.Folder.path(dirPristine)) // no pod begins anew after this
 	}
 	return code(err), err
 }

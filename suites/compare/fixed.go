@@ -243,8 +243,7 @@ func McNemarMidP() Method {
 
 // mcNemar decides by the two-sided p less mid times the observed probability.
 func mcNemar(r *Result, o Options, mid float64) {
-	cdf, pmf := stat.BinomialHalf(r.BaseOnly+r.CandOnly, min(r.BaseOnly, r.CandOnly))
-	p := min(2*cdf-mid*pmf, 1)
+	p := stat.McNemar(r.BaseOnly, r.CandOnly, mid)
 	r.PValue = &p
 	r.Level = 1 - o.Alpha
 	half := stat.NormalQuantile(1-o.Alpha/2) * r.StdErr

@@ -10,10 +10,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/http"
 	"time"
 
@@ -76,7 +73,7 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	files := map[string][]byte{}
 	for name, most := range map[string]int64{"tokenizer.json": token.MaxFile, "tokenizer_config.json": model.MaxConfig, "chat_template.jinja": chat.MaxTemplate, "generation_config.json": model.MaxConfig} {
-		if files[name], err = read(ctx, cfg.Source, name, most); err != nil {
+		if files[name], err = decoder.ReadSmall(ctx, cfg.Source, name, most); err != nil {
 			return nil, err
 		}
 	}
@@ -112,26 +109,6 @@ func (s *Server) chatTemplate(tokenizerConfig, jinja []byte) {
 	if s.template, err = chat.Load(source, named, s.now); err != nil {
 		s.template, s.noChat = nil, fmt.Sprintf("the model's chat template cannot be rendered here (%v); ask /v1/completions, or give one with --chat-template", err)
 	}
-}
-
-// read reads a small file; nil where it is not there.
-func read(ctx context.Context, src model.Source, name string, most int64) ([]byte, error) {
-	f, err := src.Open(ctx, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, err)
-	}
-	defer f.Close()
-	if f.Size() > most {
-		return nil, &model.BadConfigError{File: name, Why: fmt.Sprintf("it has %d bytes, more than %d", f.Size(), most)}
-	}
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, f.Size()))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	return b, nil
 }
 
 // Run computes until ctx ends; its error is that of [engine.Engine.Run].

@@ -253,8 +253,9 @@ func (r *Rope) llama3(f float64) float64 {
 	return (1-smooth)*f/r.Factor + smooth*f
 }
 
-// readSmall reads a file of a checkpoint whole; nil where it is not there.
-func readSmall(ctx context.Context, src model.Source, name string, most int64) ([]byte, error) {
+// ReadSmall reads a file of a checkpoint whole; nil where it is not there. One of
+// more than so many bytes is a [*model.BadConfigError].
+func ReadSmall(ctx context.Context, src model.Source, name string, most int64) ([]byte, error) {
 	f, err := src.Open(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -58,11 +58,11 @@ func Load(ctx context.Context, src model.Source, cfg LoadConfig) (*Model, error)
 	if err != nil {
 		return nil, fmt.Errorf("read checkpoint: %w", err)
 	}
-	config, err := readSmall(ctx, src, "config.json", model.MaxConfig)
+	config, err := ReadSmall(ctx, src, "config.json", model.MaxConfig)
 	if err != nil {
 		return nil, err
 	}
-	generation, err := readSmall(ctx, src, "generation_config.json", model.MaxConfig)
+	generation, err := ReadSmall(ctx, src, "generation_config.json", model.MaxConfig)
 	if err != nil {
 		return nil, err
 	}
