@@ -327,23 +327,36 @@ func (e *Engine) preempt(s *sequence) {
 	e.stats.Preemptions++
 }
 
-// take gives each request of a step its token.
+// take gives each request of a step its token. It is counted first: who has read
+// an answer to its end finds it in the counters.
 func (e *Engine) take(slots []decoder.Slot, owners []*sequence, logits [][]float32) {
 	now := e.cfg.Now()
 	var gave, done []*sequence
+	pieces := make([]*Piece, len(owners))
 	for i, s := range owners {
 		n := min(slots[i].Logits, len(slots[i].Tokens))
 		rows := logits[:n]
 		logits = logits[n:]
 		before := len(s.tokens)
-		over := s.advance(rows)
+		pieces[i] = s.advance(rows)
 		if len(s.tokens) > before {
 			gave = append(gave, s)
 		}
-		if over {
+		if s.finish != "" {
 			done = append(done, s)
 		}
 	}
+	e.count(gave, done, now)
+	for i, s := range owners {
+		if pieces[i] != nil {
+			s.stream.push(*pieces[i], s.finish != "")
+		}
+	}
+}
+
+// count enters what a step gave into the counters and frees the places of the
+// requests that are done.
+func (e *Engine) count(gave, done []*sequence, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range gave {

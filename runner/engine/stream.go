@@ -125,26 +125,25 @@ func (s *sequence) wantsPrompt() bool {
 	return s.req.PromptLogprobs && len(s.prompt) < len(s.req.Prompt)
 }
 
-// advance takes the logits of a step, of its last tokens; true when the answer
-// is complete.
-func (s *sequence) advance(rows [][]float32) bool {
+// advance takes the logits of a step, of its last tokens. It returns what they
+// add to the answer; nil for a part of the prompt.
+func (s *sequence) advance(rows [][]float32) *Piece {
 	if len(rows) == 0 {
-		return false // a part of the prompt
+		return nil
 	}
 	if s.wantsPrompt() {
 		s.gather(rows)
 	}
 	if s.place.Len() < len(s.tokens) {
-		return false
+		return nil
 	}
-	var p Piece
+	p := new(Piece)
 	if s.made() == 0 {
 		p.Prompt = s.prompt
 	}
 	if s.req.MaxTokens == 0 {
 		s.finish, p.Finish = "length", "length"
-		s.stream.end(p)
-		return true
+		return p
 	}
 	logits := rows[len(rows)-1]
 	if s.made() < s.req.MinTokens {
@@ -153,10 +152,9 @@ func (s *sequence) advance(rows [][]float32) bool {
 	id := s.req.Sampling.choose(logits, s.rand)
 	p.Tokens = []Token{s.token(logits, id)}
 	s.tokens = append(s.tokens, id)
-	s.write(&p, id)
+	s.write(p, id)
 	s.finish = p.Finish
-	s.stream.push(p, p.Finish != "")
-	return p.Finish != ""
+	return p
 }
 
 // gather takes the probabilities of the prompt's tokens: each row says what
