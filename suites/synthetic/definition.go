@@ -113,7 +113,7 @@ func MakePairs(seed uint64, i int) Pairs {
 func (p Pairs) Question() string {
 	var b strings.Builder
 	for i, name := range p.Names {
-		fmt.Fprintf(&b, "- %s = %d\n", name, p.Numbers[i])
+		fmt.Fprintf(&b, "- %s %d\n", name, p.Numbers[i])
 	}
 	b.WriteString("\nWhich number belongs to " + p.Names[p.At] + `? End with 'Answer: \boxed{NUMBER}'.`)
 	return b.String()
@@ -121,7 +121,7 @@ func (p Pairs) Question() string {
 
 // Answer is the worked answer.
 func (p Pairs) Answer() string {
-	return fmt.Sprintf("It is %s = %d\nAnswer: \\boxed{%d}", p.Names[p.At], p.Numbers[p.At], p.Numbers[p.At])
+	return fmt.Sprintf("It is %s %d\nAnswer: \\boxed{%d}", p.Names[p.At], p.Numbers[p.At], p.Numbers[p.At])
 }
 
 type lookups struct{}

@@ -145,7 +145,7 @@ def main():
     ap.add_argument("--layers", type=int, default=4)
     ap.add_argument("--tokens", type=int, default=4096, help="tokens in a batch")
     ap.add_argument("--rate", type=float, default=0.02, help="learning rate of the matrices (Muon)")
-    ap.add_argument("--drills", type=int, default=80, help="percent of drills among the lessons after the echoes; none are left in the last third")
+    ap.add_argument("--drills", type=int, default=60, help="percent of drills among the lessons after the echoes; none are left in the last third")
     ap.add_argument("--threads", type=int, default=2)
     a = ap.parse_args()
     if "MALLOC_TRIM_THRESHOLD_" not in os.environ:  # giving memory back to the system at every step costs more than the arithmetic
@@ -189,7 +189,7 @@ def main():
             echoing = False
             print(f"step {step}  echoes are known", flush=True)
         chunk = 4000 if echoing else 12000
-        rows = lessons(binary, a.seed, start, chunk, drills=round(a.drills * max(0, 1 - 1.5 * done())), echoes=100 if echoing else 2)
+        rows = lessons(binary, a.seed, start, chunk, drills=round(a.drills * max(0, 1 - 1.5 * done())), echoes=100 if echoing else 5)
         start += chunk
         for ids, labels in batches(encode(tok, rows), a.tokens, rng):
             x = done()

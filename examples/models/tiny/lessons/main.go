@@ -136,7 +136,7 @@ func drill(r *rand.Rand, seed uint64, i int) lesson {
 		n := min(len(p.Names), 6+r.IntN(24))
 		p.Names, p.Numbers, p.At = p.Names[:n], p.Numbers[:n], 0
 		for _, at := range r.Perm(n) {
-			answer = append(answer, "- "+p.Names[at], fmt.Sprintf(" = %d\n", p.Numbers[at]))
+			answer = append(answer, "- "+p.Names[at], fmt.Sprintf(" %d\n", p.Numbers[at]))
 		}
 		list, _, _ := strings.Cut(p.Question(), "\nWhich number")
 		return lesson{"drill", list + "\nWhich numbers?", answer}
