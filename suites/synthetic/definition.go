@@ -96,13 +96,21 @@ type Pairs struct {
 // small model's vocabulary has a token for each.
 const consonants, vowels = "bcdfghjklmnpqrstvwxyz", "aeiouy"
 
+// Names is how many names there are.
+const Names = len(consonants) * len(vowels)
+
+// Name returns name i of [Names].
+func Name(i int) string {
+	return string([]byte{consonants[i/len(vowels)], vowels[i%len(vowels)]})
+}
+
 // MakePairs returns look-up i of a seed: 10 to 120 pairs of different names of one
 // syllable.
 func MakePairs(seed uint64, i int) Pairs {
 	r := rand.New(rand.NewPCG(seed, 1<<40|uint64(i)))
 	var p Pairs
-	for _, at := range r.Perm(len(consonants) * len(vowels))[:10+r.IntN(111)] {
-		p.Names = append(p.Names, string([]byte{consonants[at/len(vowels)], vowels[at%len(vowels)]}))
+	for _, at := range r.Perm(Names)[:10+r.IntN(111)] {
+		p.Names = append(p.Names, Name(at))
 		p.Numbers = append(p.Numbers, 10+r.IntN(90))
 	}
 	p.At = r.IntN(len(p.Names))

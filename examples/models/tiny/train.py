@@ -42,8 +42,8 @@ def attention(module, q, k, v, mask, scaling=None, **_):
     return out.transpose(1, 2).contiguous(), None
 
 
-def lessons(binary, seed, start, n, drills=0, echoes=0, test=False):
-    args = [binary, "-seed", str(seed), "-from", str(start), "-n", str(n), "-drills", str(drills), "-echoes", str(echoes)] + (["-test"] if test else [])
+def lessons(binary, seed, start, n, drills=0, echoes=0, pool=1000, test=False):
+    args = [binary, "-seed", str(seed), "-from", str(start), "-n", str(n), "-drills", str(drills), "-echoes", str(echoes), "-pool", str(pool)] + (["-test"] if test else [])
     with subprocess.Popen(args, stdout=subprocess.PIPE, text=True) as p:
         out = [json.loads(line) for line in p.stdout if line.endswith("\n")]
     if p.returncode:
@@ -183,13 +183,12 @@ def main():
 
     began, step, seen, start = time.time(), 0, 0, 0
     done = lambda: step / a.steps if a.steps else (time.time() - began) / (60 * a.minutes)
-    mean, echoing = None, True
+    mean, pools = None, [64, 1000]
     while done() < 1:
-        if echoing and mean is not None and mean < 0.15:
-            echoing = False
-            print(f"step {step}  echoes are known", flush=True)
-        chunk = 4000 if echoing else 12000
-        rows = lessons(binary, a.seed, start, chunk, drills=round(a.drills * max(0, 1 - 1.5 * done())), echoes=100 if echoing else 5)
+        if pools and mean is not None and mean < 0.2:
+            print(f"step {step}  echoes of {pools.pop(0)} words are known", flush=True)
+        chunk = 4000 if pools else 12000
+        rows = lessons(binary, a.seed, start, chunk, drills=round(a.drills * max(0, 1 - 1.5 * done())), echoes=100 if pools else 10, pool=pools[0] if pools else 1000)
         start += chunk
         for ids, labels in batches(encode(tok, rows), a.tokens, rng):
             x = done()

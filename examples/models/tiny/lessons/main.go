@@ -23,10 +23,11 @@ func main() {
 	n := flag.Int("n", 1000, "how many questions")
 	every := flag.Int("lookups", 12, "one in this many is a look-up in a long list")
 	echoes := flag.Int("echoes", 0, "percent of the lessons that repeat what has no meaning")
+	pool := flag.Int("pool", 1000, "words that echoes are made of")
 	drills := flag.Int("drills", 0, "percent of the lessons that are drills in finding things again")
 	test := flag.Bool("test", false, "print the questions of the suites instead")
 	flag.Parse()
-	if err := run(*seed, *from, *n, *every, *echoes, *drills, *test); err != nil {
+	if err := run(*seed, *from, *n, *every, *echoes, *drills, *pool, *test); err != nil {
 		fmt.Fprintln(os.Stderr, "lessons:", err)
 		os.Exit(1)
 	}
@@ -40,7 +41,7 @@ type lesson struct {
 	Answer []string `json:"answer"`
 }
 
-func run(seed uint64, from, n, every, echoes, drills int, test bool) error {
+func run(seed uint64, from, n, every, echoes, drills, pool int, test bool) error {
 	if seed == synthetic.TestSeed && !test {
 		return fmt.Errorf("seed %d is that of the suites; take another", seed)
 	}
@@ -72,8 +73,9 @@ func run(seed uint64, from, n, every, echoes, drills int, test bool) error {
 			}
 		}
 	}
+	all := vocabulary()
 	for i := from; i < from+n && !test; i++ {
-		l := teach(seed, i, every, echoes, drills)
+		l := teach(seed, i, every, echoes, drills, pool, all)
 		if asked[l.Prompt] {
 			continue
 		}
@@ -85,11 +87,11 @@ func run(seed uint64, from, n, every, echoes, drills int, test bool) error {
 }
 
 // teach returns lesson i of a seed.
-func teach(seed uint64, i, every, echoes, drills int) lesson {
+func teach(seed uint64, i, every, echoes, drills, pool int, all []string) lesson {
 	r := rand.New(rand.NewPCG(seed, 1<<41|uint64(i)))
 	switch at := r.IntN(100); {
 	case at < echoes:
-		return echo(r)
+		return echo(r, all, pool)
 	case at < echoes+drills:
 		return drill(r, seed, i)
 	}
@@ -101,28 +103,41 @@ func teach(seed uint64, i, every, echoes, drills int) lesson {
 	return lesson{q.Category, synthetic.ChoicePrompt(q.Question, q.Options), []string{q.CoT}}
 }
 
-// echo is a drill without any words around it: twelve pairs of numbers and letters,
-// and then the pairs in another order. What followed something once follows it
-// again; a model that has found this out learns the rest soon, and from less dense
-// lessons it does not find it out. Nothing else helps here, as all words of an echo
-// are different and each may stand anywhere.
-func echo(r *rand.Rand) lesson {
-	words := r.Perm(64)[:24]
-	say := func(i int) string {
-		if words[i] < 10 {
-			return fmt.Sprintf(" (%c)", 'A'+words[i])
-		}
-		return fmt.Sprintf(" %d", words[i])
-	}
-	var list string
-	for i := range words {
-		list += say(i)
+// echo is a drill without any words around it: twelve pairs of numbers, letters and
+// names, and then the pairs in another order. What followed something once follows
+// it again; a model that has found this out learns the rest soon, and from less
+// dense lessons it does not find it out. Nothing else helps here, as all words of an
+// echo are different and each may stand anywhere. It is found out sooner among few
+// words, and holds for those alone that were among them: so the pool is the first 64
+// words, and later all.
+func echo(r *rand.Rand, all []string, pool int) lesson {
+	words := make([]string, 24)
+	for i, at := range r.Perm(min(pool, len(all)))[:len(words)] {
+		words[i] = all[at]
 	}
 	answer := []string{""}
 	for _, at := range r.Perm(len(words) / 2) {
-		answer = append(answer, say(2*at), say(2*at+1))
+		answer = append(answer, words[2*at], words[2*at+1])
 	}
-	return lesson{"echo", list, answer}
+	return lesson{"echo", strings.Join(words, ""), answer}
+}
+
+// vocabulary is all that is ever to be found again, in an order of its own.
+func vocabulary() (all []string) {
+	for i := range 10 {
+		all = append(all, fmt.Sprintf(" (%c)", 'A'+i))
+	}
+	for i := range 190 {
+		all = append(all, fmt.Sprintf(" %d", i))
+	}
+	for i := range 26 {
+		all = append(all, fmt.Sprintf(" %c", 'a'+i))
+	}
+	for i := range synthetic.Names {
+		all = append(all, " "+synthetic.Name(i))
+	}
+	rand.New(rand.NewPCG(1, 1)).Shuffle(len(all), func(a, b int) { all[a], all[b] = all[b], all[a] })
+	return all
 }
 
 // drill goes through all that a list holds in another order: a name or an option
