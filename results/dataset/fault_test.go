@@ -168,8 +168,8 @@ func wantWhole(t *testing.T, d *Dataset, when string) {
 	part := "/part-" + testRun + "-0.parquet"
 	want := []string{
 		"_runs/" + testRun + "/manifest.json", "_runs/" + testRun + "/plan.json",
-		"runs/v1-draft/_schema.json", "runs/v1-draft/date=2026-11-22" + part,
-		"samples/v1-draft/_schema.json", "samples/v1-draft/date=2026-11-22/suite=a" + part,
+		"runs/v1/_schema.json", "runs/v1/date=2026-11-22" + part,
+		"samples/v1/_schema.json", "samples/v1/date=2026-11-22/suite=a" + part,
 	}
 	if got := tree(t, d.Root()); !slices.Equal(got, want) {
 		t.Errorf("%s: files are\n%s\nwant\n%s", when, strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -14,8 +14,9 @@ import (
 
 // Read returns the rows that a committed run has in the table of T, in the
 // order in which they were added (by suite where the table is partitioned so).
-// The error is a [*NotFoundError] for a run that is not committed and a
-// [*CorruptError] for a damaged file.
+// The error is a [*NotFoundError] for a run that is not committed, a
+// [*CorruptError] for a damaged file and a [*schema.VersionError] for one of
+// another version.
 func Read[T schema.Row](ctx context.Context, d *Dataset, runID string) ([]T, error) {
 	var out []T
 	err := Each(ctx, d, runID, func(rows []T) error { out = append(out, rows...); return nil })
@@ -47,6 +48,9 @@ func Each[T schema.Row](ctx context.Context, d *Dataset, runID string, fn func([
 // eachOf decodes one file of a manifest. Its hash is checked first, so that no
 // damaged byte reaches the decoder.
 func eachOf[T schema.Row](ctx context.Context, d *Dataset, mf *File, fn func([]T) error) (err error) {
+	if !schema.Readable(mf.SchemaVersion) {
+		return &schema.VersionError{Table: mf.Table, Have: mf.SchemaVersion}
+	}
 	ck, err := schema.NewChecker[T]()
 	if err != nil {
 		return err
