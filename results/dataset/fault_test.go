@@ -24,11 +24,12 @@ import (
 // that folder and ends, by the ways that the other variables name.
 const (
 	childEnv   = "DATASET_TEST_ROOT"
-	strikeEnv  = "DATASET_TEST_STRIKE" // kill the process at this hook call, counted from 1
-	limitEnv   = "DATASET_TEST_FSIZE"  // largest file in bytes
-	tmpfsEnv   = "DATASET_TEST_TMPFS"  // mount a tmpfs of this size at the folder first
-	readOnly   = "DATASET_TEST_RDONLY" // remount it read-only before the commit
-	crossDev   = "DATASET_TEST_XDEV"   // mount another filesystem where samples go
+	strikeEnv  = "DATASET_TEST_STRIKE"  // kill the process at this hook call, counted from 1
+	limitEnv   = "DATASET_TEST_FSIZE"   // largest file in bytes
+	tmpfsEnv   = "DATASET_TEST_TMPFS"   // mount a tmpfs of this size at the folder first
+	readOnly   = "DATASET_TEST_RDONLY"  // remount it read-only before the commit
+	compactEnv = "DATASET_TEST_COMPACT" // compact the folder instead; "replace": where folders cannot be exchanged
+	crossDev   = "DATASET_TEST_XDEV"    // mount another filesystem where samples go
 	childError = "commit failed: "
 )
 
@@ -56,6 +57,13 @@ func child(root string) error {
 		}
 	}})
 	if err != nil {
+		return err
+	}
+	if how := os.Getenv(compactEnv); how != "" {
+		if how == "replace" {
+			d.cfg.swap = cannotSwap
+		}
+		_, err := d.Compact(context.Background(), CompactConfig{})
 		return err
 	}
 	if size := os.Getenv(tmpfsEnv); size != "" {

@@ -160,6 +160,9 @@ func (r *Reader[T]) sawNaN(c *column, v float64) {
 	}
 }
 
+// Seek makes the row group with a number, from 0, the next one.
+func (r *Reader[T]) Seek(group int) { r.next = max(group, 0) }
+
 // Next returns the rows of the next row group, and [io.EOF] after the last. An
 // error names the row group; the one after it may still be read.
 func (r *Reader[T]) Next() (_ []T, err error) {
