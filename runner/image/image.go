@@ -228,6 +228,7 @@ type EnvRequest struct {
 	Source      string           // the checkout, only read
 	SKU         string           // an id of estimators/sku; empty for a CPU
 	Base        string           // this base image instead of the configured ones
+	Pins        []string         // "name==version" of packages, wherever they come in
 }
 
 // Environment is an environment image.
