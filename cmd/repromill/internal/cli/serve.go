@@ -21,6 +21,7 @@ import (
 
 	"github.com/repromill/repromill/cmd/repromill/internal/web"
 	"github.com/repromill/repromill/runner/access"
+	"github.com/repromill/repromill/runner/bundle"
 	runqueue "github.com/repromill/repromill/runner/queue"
 	"github.com/repromill/repromill/runner/store"
 )
@@ -208,7 +209,7 @@ func (a *app) serve(ctx context.Context, f *listenFlags) error {
 	srv, err = web.New(web.Config{
 		Nightly: nights,
 		Store:   st.store, Runner: st.runner, Data: st.data, Queue: q, Queues: queues, Now: a.now, Rand: rand.Reader, Secret: sec, Log: log,
-		Mirror: a.cfg.String("mirror"), Version: createdBy(), Hosts: hosts, Keys: f.keys, TwoKeys: f.twoKeys, Secure: f.https,
+		Mirror: a.cfg.String("mirror"), Version: createdBy(), Hosts: hosts, Redact: bundle.NewRedactor(a.env), Keys: f.keys, TwoKeys: f.twoKeys, Secure: f.https,
 	})
 	if err != nil {
 		return err
