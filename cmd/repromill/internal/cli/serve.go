@@ -204,7 +204,7 @@ func (a *app) serve(ctx context.Context, f *listenFlags) error {
 		if _, _, err := a.schedule(f.nightly, nil); err != nil {
 			return err
 		}
-		nights = nightlyGrid{a, f.nightly}
+		nights = a.nightlyGrid(f.nightly, st.data)
 	}
 	srv, err = web.New(web.Config{
 		Nightly: nights,
