@@ -22,7 +22,7 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 		RunID: d.run.ID, State: store.Running, PlanHash: d.plan.Hash, Stopped: ex.Stopped,
 		Simulated: d.plan.Source.Simulated, Claims: d.judge(prep, ex, col), Metrics: col.Metrics, Missing: col.Missing,
 		Units: ex.Units, Refused: slices.Concat(prep.Refused, ex.Refused), InstallFailed: prep.InstallFailed, Deviations: prep.Deviations,
-		Executor: d.executorName(d.req), Python: prep.python(), Image: prep.Image, Started: d.run.Created, Finished: d.cfg.Now().UTC(),
+		Executor: d.executorName(d.req), Python: prep.python(), Image: prep.Image, Lock: prep.Lock, Started: d.run.Created, Finished: d.cfg.Now().UTC(),
 	}
 	out.Verdict, out.Reason = verdict.Overall(out.Claims)
 	out.Suites = suited
