@@ -83,7 +83,7 @@ func (d *drive) serving() accuracy.Serving {
 	if more.Judge != "" {
 		s.Judge, s.JudgeModel = more.Judge, more.JudgeModel
 	}
-	return s
+	return d.embedded(s)
 }
 
 // endpoints are the URLs of the arms by their names.
@@ -165,6 +165,9 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, 
 	out.Suite = s.ID
 	if out.Refused = d.suiteRefusal(s); out.Refused != "" {
 		return out, out.Refused, nil
+	}
+	if out.Refused, err = d.replaced(ctx, s); err != nil || out.Refused != "" {
+		return out, out.Refused, err
 	}
 	j := d.job(s)
 	if out.Refused = d.allowance(&j, before); out.Refused != "" {
