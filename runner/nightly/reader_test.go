@@ -320,6 +320,9 @@ func BenchmarkHistoryOfAYear(b *testing.B) {
 	src := nightly.FromDataset(w.data)
 	kept := nightly.NewReader(src, 0)
 	b.Run("kept", func(b *testing.B) {
+		if _, err := w.n.History(b.Context(), kept); err != nil {
+			b.Fatal(err)
+		}
 		for b.Loop() {
 			if _, err := w.n.History(b.Context(), kept); err != nil {
 				b.Fatal(err)
