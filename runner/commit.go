@@ -63,19 +63,16 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 		rec.Logs[name+".out"], rec.Logs[name+".err"] = tail(st.Stdout, logTail), tail(st.Stderr, logTail)
 	}
 	for _, o := range suited {
+		spent := o.spend()
+		out.Spend.WallSeconds += spent.WallSeconds
+		out.Spend.GPUHours += spent.GPUHours
+		out.Spend.USD += spent.USD
 		if r := o.Throughput; r != nil {
-			out.Spend.WallSeconds += r.Seconds
-			out.Spend.GPUHours += r.GPUSeconds / 3600
 			if r.Stopped != "" {
 				out.Stopped = o.Suite + ": " + r.Stopped
 			}
 		}
 		if r := o.Result; r != nil {
-			out.Spend.WallSeconds += r.Paid.Seconds
-			out.Spend.USD += r.Paid.USD
-			for _, in := range o.Started {
-				out.Spend.GPUHours += float64(len(in.Identity.GPUUUIDs)) * (r.Paid.Seconds + in.Facts.ReadyS) / 3600
-			}
 			if r.Stopped != "" && r.Used < r.Questions && !slices.ContainsFunc(r.Comparisons, func(c harness.Compared) bool { return c.Result.Verdict != compare.Undecided }) {
 				out.Stopped = o.Suite + ": " + r.Stopped
 			}

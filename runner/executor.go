@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/repromill/repromill/planner/spec"
 )
 
 // Executor runs attempts somewhere. There is no blocking Run: after a crash
@@ -85,6 +87,9 @@ type Attempt struct {
 	Network Network
 	Limits  Limits
 	GPUs    int
+	// Expected is how many seconds the command takes by the plan's estimate, for
+	// those who have to wait for it; nil is unknown.
+	Expected *spec.Interval `json:",omitempty"`
 	// SKU is the GPU model that the attempt is meant for, an id of
 	// estimators/sku; empty is any. What ran on another one is void.
 	SKU string `json:",omitempty"`

@@ -8,7 +8,7 @@ import (
 	"text/template"
 )
 
-//go:embed manifests
+//go:embed manifests stages
 var manifests embed.FS
 
 // render fills a template of the manifests folder with what is known of the

@@ -5,6 +5,7 @@
 // an S3 server.
 //
 //	devcluster up       build what is missing, start, wait until all is ready
+//	devcluster kwok     simulate --nodes nodes more, which run nothing
 //	devcluster status   what runs
 //	devcluster image    push a Debian with Python to the cluster's registry
 //	devcluster env      shell lines that point kubectl and repromill at it
@@ -15,7 +16,8 @@
 // pin their versions) and are kept in the user's cache folder. The cluster
 // needs root on Linux and a few Debian packages, which `up` names when they are
 // missing. Nothing but the GPUs is simulated: they are an extended resource
-// and a label on the node.
+// and a label on the node. Nodes of kwok are the exception, for tests of scale:
+// real objects whose pods end after the time that their annotations say.
 package main
 
 import (
@@ -39,10 +41,11 @@ func main() {
 	os.Exit(code)
 }
 
-const usage = `usage: devcluster up|down|status|image|env|outage [--dir DIR] [--json] [--for TIME]
+const usage = `usage: devcluster up|down|kwok|status|image|env|outage [--dir DIR] [--json] [--for TIME] [--nodes N]
 
   up      build what is missing, start the cluster, wait until it is ready
   down    stop the cluster and leave nothing behind
+  kwok    simulate --nodes nodes more (50), whose pods end by themselves
   status  what runs, and since when
   image   push a Debian with Python to the cluster's registry, for pods to run
   env     shell lines: eval "$(devcluster env)"
@@ -64,12 +67,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	dir := fl.String("dir", "", "the cluster's state folder (default: devcluster/cluster in the user's cache folder)")
 	asJSON := fl.Bool("json", false, "print JSON")
 	pause := fl.Duration("for", time.Minute, "how long an outage lasts")
+	nodes := fl.Int("nodes", 50, "how many nodes kwok simulates")
 	if err := fl.Parse(args[1:]); err != nil {
 		return 2
 	}
 	c, err := open(*dir, stderr)
 	if err == nil {
-		err = c.command(ctx, args[0], *asJSON, *pause, stdout)
+		err = c.command(ctx, args[0], *asJSON, *pause, *nodes, stdout)
 	}
 	var need *needError
 	switch {
@@ -84,12 +88,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 }
 
-func (c *cluster) command(ctx context.Context, name string, asJSON bool, pause time.Duration, stdout io.Writer) error {
+func (c *cluster) command(ctx context.Context, name string, asJSON bool, pause time.Duration, nodes int, stdout io.Writer) error {
 	switch name {
 	case "up":
 		return c.up(ctx)
 	case "down":
 		return c.down(ctx)
+	case "kwok":
+		return c.simulate(ctx, nodes)
 	case "status":
 		return c.status(ctx, asJSON, stdout)
 	case "image":
@@ -107,7 +113,7 @@ func (c *cluster) command(ctx context.Context, name string, asJSON bool, pause t
 		_, err := io.WriteString(stdout, c.env())
 		return err
 	}
-	return &needError{fmt.Sprintf("%q is no command", name), "use up, down, status, image, env or outage"}
+	return &needError{fmt.Sprintf("%q is no command", name), "use up, down, kwok, status, image, env or outage"}
 }
 
 // needError is something the user has to do first.

@@ -86,7 +86,7 @@ func (c *cluster) up(ctx context.Context) error {
 		}
 	}
 	c.Versions, c.Started, c.Ready = want, time.Now().UTC().Truncate(time.Second), false
-	if err := c.build(ctx, src); err != nil {
+	if err := c.build(ctx, src, c.Versions.targets()); err != nil {
 		return err
 	}
 	if err := c.prepare(); err != nil {

@@ -31,6 +31,7 @@ type Config struct {
 
 	CPU          string            // of a pod; empty is "1"
 	NodeSelector map[string]string // for every pod
+	Annotations  map[string]string // of every pod
 	Product      string            // label nvidia.com/gpu.product of nodes for attempts with GPUs; empty is any
 	// SKUOf turns such a label into an id of estimators/sku, "" for one that it
 	// does not know; nil knows none.

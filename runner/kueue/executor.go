@@ -47,6 +47,9 @@ type Executor struct {
 	found   bool            // Kueue is there
 	cluster string          // see client.identity
 	valid   map[string]bool // shapes of Jobs that the server has validated
+
+	shared shared
+	gate   gate
 }
 
 var (
@@ -136,6 +139,9 @@ func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle,
 		return "", fmt.Errorf("submit %s: %w", a.Key, err)
 	}
 	err = e.patiently(ctx, func() error { return e.create(ctx, at, job) })
+	if why := overQuota(err); why != "" {
+		return h, e.hold(at, why)
+	}
 	if err != nil {
 		return "", e.c.explain("submit "+a.Key.String(), err)
 	}
@@ -204,6 +210,9 @@ func (e *Executor) Check(ctx context.Context, job *batchv1.Job) error {
 		return nil
 	}
 	_, err = e.c.kube.BatchV1().Jobs(e.cfg.Namespace).Create(ctx, job, metav1.CreateOptions{FieldManager: managedBy, DryRun: []string{metav1.DryRunAll}})
+	if overQuota(err) != "" {
+		return nil // said before the Job was looked at; it is looked at when it is made
+	}
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return e.c.explain("validate the Job", err)
 	}
@@ -287,7 +296,14 @@ func (e *Executor) Look(ctx context.Context, h runner.Handle) (runner.Status, Ph
 	}
 	b, err := os.ReadFile(filepath.Join(string(at), fileMade))
 	if errors.Is(err, fs.ErrNotExist) {
-		return runner.Status{Phase: runner.Pending, Since: rec.Submitted, Message: "its submission was interrupted before the Job was made; submit it again"}, Phase{State: Queued}, nil
+		if _, ok := heldAt(at); !ok {
+			return runner.Status{Phase: runner.Pending, Since: rec.Submitted, Message: "its submission was interrupted before the Job was made; submit it again"}, Phase{State: Queued}, nil
+		}
+		st, ok, e := e.release(ctx, at, rec)
+		if !ok || e != nil {
+			return st, Phase{State: Held, Message: st.Message, Since: st.Since}, e
+		}
+		b, err = os.ReadFile(filepath.Join(string(at), fileMade))
 	}
 	var m made
 	if err == nil {
@@ -296,7 +312,7 @@ func (e *Executor) Look(ctx context.Context, h runner.Handle) (runner.Status, Ph
 	if err != nil {
 		return runner.Status{}, Phase{}, fmt.Errorf("observe %s: %w", rec.Key, err)
 	}
-	o, err := e.observe(ctx, name, m)
+	o, err := e.glance(ctx, name, m)
 	if err != nil {
 		return runner.Status{}, Phase{}, e.c.explain("observe "+rec.Key, err)
 	}
@@ -335,7 +351,7 @@ func (e *Executor) observe(ctx context.Context, name string, m made) (Observed, 
 		return o, err
 	}
 	if o.Workload.is("QuotaReserved") == nil && o.Workload.is("Finished") == nil {
-		o.Position = e.c.position(ctx, e.cfg.Queue, o.Workload.Metadata.Name)
+		o.Position = at(e.c.positions(ctx, e.cfg.Queue), o.Workload.Metadata.Name)
 	}
 	return o, nil
 }
@@ -421,6 +437,9 @@ func (e *Executor) Logs(_ context.Context, h runner.Handle, fromByte int64) (io.
 }
 
 var handleRE = regexp.MustCompile(`^([a-z0-9.-]+)/(rm-[a-z0-9-]+)/([0-9a-f]{16})$`)
+
+// IsHandle reports whether a handle is one of this package's.
+func IsHandle(h string) bool { return handleRE.MatchString(h) }
 
 // UnknownHandleError is a handle that names no attempt on this volume.
 type UnknownHandleError struct{ Handle runner.Handle }

@@ -29,6 +29,8 @@ const (
 	labelNetwork  = "repromill.dev/network" // "none" or "listed"
 	annotationKey = "repromill.dev/attempt-key"
 	annotationAt  = "repromill.dev/volume-path"
+	// annotationExpected is how long it is expected to run: quantiles in seconds.
+	annotationExpected = "repromill.dev/expected-duration"
 
 	labelQueue    = "kueue.x-k8s.io/queue-name"
 	labelPriority = "kueue.x-k8s.io/priority-class"
@@ -77,6 +79,13 @@ func (e *Executor) job(at pod.Folder, a runner.Attempt) (*batchv1.Job, error) {
 	for k, v := range labels {
 		meta.Labels[k] = v
 	}
+	if x := a.Expected; x != nil {
+		b, err := json.Marshal(x)
+		if err != nil {
+			return nil, fmt.Errorf("encode the expected duration: %w", err)
+		}
+		meta.Annotations[annotationExpected] = string(b)
+	}
 	if c.Priority != "" {
 		meta.Labels[labelPriority] = c.Priority
 	}
@@ -99,7 +108,7 @@ func (e *Executor) job(at pod.Folder, a runner.Attempt) (*batchv1.Job, error) {
 				{Action: batchv1.PodFailurePolicyActionFailJob, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
 					ContainerName: ptr(container), Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{pod.ExitRefused}}},
 			}},
-			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: *spec},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: c.Annotations}, Spec: *spec},
 		},
 	}, nil
 }

@@ -243,8 +243,8 @@ func (a *app) printPreviews(list []preview) {
 		if x.Fix != "" {
 			fmt.Fprintf(w, "fix\t%s\n", x.Fix)
 		}
-		if x.WaitSeconds != nil {
-			fmt.Fprintf(w, "wait\tabout %s (%s)\n", time.Duration(*x.WaitSeconds*float64(time.Second)).Round(time.Second), x.Basis)
+		if x.Wait != nil {
+			fmt.Fprintf(w, "wait\t%s\n", waitText(*x.Wait))
 		}
 	}
 	w.Flush()

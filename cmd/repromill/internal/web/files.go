@@ -153,7 +153,19 @@ func (s *Server) parquetFile(c *call) error {
 	if err != nil || n < 0 || n >= len(m.Files) {
 		return problemf(http.StatusNotFound, "the files are listed at /runs/"+m.RunID+"/parquet", "there is no such file")
 	}
-	root, err := os.OpenRoot(s.cfg.Data.Root())
+	data := s.cfg.Data
+	if data.Merged(m) {
+		// The visitor asked for this run's rows, not for those it shares a file with.
+		dir, err := os.MkdirTemp("", "repromill-rows-")
+		if err != nil {
+			return fmt.Errorf("open results: %w", err)
+		}
+		defer os.RemoveAll(dir)
+		if data, err = data.Extract(c.r.Context(), m.RunID, dir); err != nil {
+			return fmt.Errorf("open results: %w", err)
+		}
+	}
+	root, err := os.OpenRoot(data.Root())
 	if err != nil {
 		return fmt.Errorf("open results: %w", err)
 	}
