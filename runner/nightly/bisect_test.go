@@ -167,7 +167,7 @@ func TestBisect(t *testing.T) {
 // TestBisectIsSeldomWrong counts wrong answers over many searches in noise.
 func TestBisectIsSeldomWrong(t *testing.T) {
 	wrong, found, runs := 0, 0, 0
-	const searches = 25
+	const searches = 12
 	for seed := range uint64(searches) {
 		l := newLab(seed)
 		l.silent = true
