@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/results/report"
+	"github.com/repromill/repromill/results/schema"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/access"
 	"github.com/repromill/repromill/runner/store"
@@ -191,6 +192,11 @@ func (v *runView) Failed() bool { return v.State == store.Failed }
 
 func (s *Server) runPage(c *call) error {
 	run, err := c.run()
+	if errors.Is(err, store.ErrNotFound) {
+		if m, bad := s.cfg.Data.Manifest(c.r.PathValue("id")); bad == nil && m.Rows(schema.Requests) > 0 {
+			return c.redirect("/loads/" + m.RunID)
+		}
+	}
 	if err != nil {
 		return err
 	}
