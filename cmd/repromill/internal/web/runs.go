@@ -216,6 +216,9 @@ func (s *Server) runPage(c *call) error {
 
 func (c *call) viewRun(run store.Run) (*runView, error) {
 	s, ctx := c.s, c.r.Context()
+	if v := s.rendered.over(c, run); v != nil {
+		return v, nil
+	}
 	v := &runView{Run: run, Now: s.cfg.Now(), MayApprove: c.id.May(access.Approve), MaySubmit: c.id.May(access.Submit)}
 	if sub, err := s.cfg.Store.Submission(ctx, run.ID); err == nil {
 		v.Submission = &sub
@@ -249,6 +252,7 @@ func (c *call) viewRun(run store.Run) (*runView, error) {
 		v.wall()
 	}
 	v.reason()
+	s.rendered.finished(v)
 	return v, nil
 }
 
