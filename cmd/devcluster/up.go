@@ -285,7 +285,12 @@ func (c *cluster) startKueue(ctx context.Context, src string) error {
 	if _, err := c.kubectl(ctx, []byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: kueue-system}\n"), "apply", "-f", "-"); err != nil {
 		return err
 	}
-	if _, err := c.kubectl(ctx, nil, "apply", "--server-side", "-f", filepath.Join(mod, "config/components/crd/bases")); err != nil {
+	// Nothing acts on JobSets here; they are checked, and Kueue reads the type.
+	sets, err := moduleDir(ctx, src, "kueue", "sigs.k8s.io/jobset")
+	if err != nil {
+		return err
+	}
+	if _, err := c.kubectl(ctx, nil, "apply", "--server-side", "-f", filepath.Join(mod, "config/components/crd/bases"), "-f", filepath.Join(sets, "config/components/crd/bases")); err != nil {
 		return err
 	}
 	// The manager ends at once when a type it watches is not served yet.
