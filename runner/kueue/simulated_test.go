@@ -127,7 +127,9 @@ func TestSimulatedForecast(t *testing.T) {
 	coverage, rel := float64(sc.held)/float64(sc.n), median(sc.relative)
 	t.Logf("%d waits foreseen: the 80 %% interval held %.0f %%, median error %.0f %% of a minute; all ended after %.0f s, foreseen %.0f (%.0f to %.0f): %s",
 		sc.n, 100*coverage, 100*rel, done, out.Done.P50, out.Done.P10, out.Done.P90, out.Done.Source)
-	if coverage < 0.5 || math.Abs(out.Done.P50-done) > 0.5*done {
+	// The waits of one queue share their luck, so a coverage is of many queues:
+	// see TestForecastsAreScored.
+	if math.Abs(out.Done.P50-done) > 0.5*done {
 		t.Error("that was not foreseen")
 	}
 }
@@ -169,5 +171,45 @@ func TestSimulatedJobSet(t *testing.T) {
 		if _, err := e.c.kube.CoreV1().Pods("repromill").Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
 			t.Errorf("the pod of %s: %v", r.Name, err) // Pod Security looks at pods only
 		}
+	}
+}
+
+// TestSimulatedMultiKueue: a Job that the manager's Kueue sends to the worker
+// cluster is followed there.
+func TestSimulatedMultiKueue(t *testing.T) {
+	simulated(t)
+	if out, err := exec.Command("kubectl", "config", "get-contexts", "worker", "-o", "name").CombinedOutput(); err != nil {
+		t.Skipf("no worker cluster: run `devcluster worker`: %s", out)
+	}
+	clean(t)
+	dir := folderIn(t)
+	e := liveExecutor(t, simulatedConfig(t, dir, "repromill-multikueue", 8*time.Second))
+	a := simulatedAttempt(t, dir, "MULTI", 0)
+	h, err := e.Submit(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, p := look(t, e, h, is(Running))
+	if p.Cluster != "worker" || !strings.HasPrefix(p.Node, "simulated-") || !strings.Contains(p.Message, "worker cluster worker") {
+		t.Errorf("while it runs: %+v", p)
+	}
+	if pods, err := e.c.pods(t.Context(), JobName(a.Key)); err != nil || len(pods) != 0 {
+		t.Errorf("the manager cluster has %d pods of it, %v", len(pods), err)
+	}
+	v, err := NewView(Config{Namespace: "repromill"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := v.Summary(t.Context())
+	if err != nil || len(s.Queues) != 1 || s.Queues[0].Workers["worker"] != 1 {
+		t.Errorf("the summary: %+v, %v", s, err)
+	}
+	r, err := e.Logs(t.Context(), h, 0) // nothing is printed by a pod that is simulated
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if _, p := look(t, e, h, is(Succeeded)); p.Cluster != "worker" {
+		t.Errorf("when it has ended: %+v", p)
 	}
 }
