@@ -43,7 +43,9 @@ e2e: build ## kill the command and the runner at every durable step and resume
 e2e-docker: build ## papers, hostile programs and faults in Docker, which is installed and started where it lacks
 	@vars=$$(.ci/docker.sh up) || { code=$$?; [ $$code = 75 ] && exit 0; exit $$code; }; eval "$$vars"; \
 	  trap '.ci/docker.sh down' EXIT; \
+	  export REPROMILL_BINARY=$(CURDIR)/$(BIN); \
 	  { go test -count=1 -json -timeout 20m ./runner/docker/... ./runner/image/...; \
+	    go test -count=1 -json -timeout 10m -run Container ./runner/server; \
 	    go test -count=1 -json -tags e2e -timeout 20m -run '^TestDocker' ./cmd/repromill; } | go run ./cmd/testreport
 
 .PHONY: e2e-web

@@ -40,6 +40,7 @@ type drive struct {
 	inherited map[string]bool
 	// pending are events of the current stage that are told once, with its end.
 	pending []store.Event
+	models  map[string]*located // models in folders, by path
 }
 
 // Drive takes a run from wherever it stands to its end, or to the next point

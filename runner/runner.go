@@ -76,10 +76,13 @@ type Request struct {
 	Answers map[string][]string `json:"answers,omitempty"`
 	Wishes  Wishes              `json:"wishes,omitzero"` // of a target that is planned; a plan that is given holds them already
 
-	Executor  string `json:"executor,omitempty"`    // a name of Config.Executors; empty means the default
-	Yes       bool   `json:"yes,omitempty"`         // approved in advance
-	By        string `json:"by,omitempty"`          // who asks, for the record
-	Image     string `json:"image,omitempty"`       // run in this image as it is, and install nothing
+	Executor string `json:"executor,omitempty"` // a name of Config.Executors; empty means the default
+	Yes      bool   `json:"yes,omitempty"`      // approved in advance
+	By       string `json:"by,omitempty"`       // who asks, for the record
+	Image    string `json:"image,omitempty"`    // run in this image as it is, and install nothing
+	// Lock holds installing to the versions of an earlier run, one "name==version"
+	// a line as in [Outcome.Packages].
+	Lock      string `json:"lock,omitempty"`
 	NoSandbox bool   `json:"no_sandbox,omitempty"`  // run untrusted code without isolation; recorded as a deviation
 	KeepWork  bool   `json:"keep_work,omitempty"`   // leave the working folders
 	Caps      Caps   `json:"caps,omitzero"`         // of the whole run, over all its attempts

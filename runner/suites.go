@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/store"
 	"github.com/repromill/repromill/runner/verdict"
 	"github.com/repromill/repromill/suites/accuracy"
 	"github.com/repromill/repromill/suites/compare"
@@ -82,7 +83,7 @@ func (d *drive) serving() accuracy.Serving {
 	if more.Judge != "" {
 		s.Judge, s.JudgeModel = more.Judge, more.JudgeModel
 	}
-	return s
+	return d.embedded(s)
 }
 
 // endpoints are the URLs of the arms by their names.
@@ -165,12 +166,15 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, 
 	if out.Refused = d.suiteRefusal(s); out.Refused != "" {
 		return out, out.Refused, nil
 	}
+	if out.Refused, err = d.replaced(ctx, s); err != nil || out.Refused != "" {
+		return out, out.Refused, err
+	}
 	j := d.job(s)
 	if out.Refused = d.allowance(&j, before); out.Refused != "" {
 		return out, out.Refused, nil
 	}
 	if s.Kind == "throughput" {
-		return d.throughput(ctx, s, j.Wall, f)
+		return d.throughput(ctx, s, before, f)
 	}
 	var told time.Time
 	begun := d.cfg.Now()
@@ -208,27 +212,44 @@ func (d *drive) job(s spec.Suite) accuracy.Job {
 // answers is the folder of what the models answered.
 func (d *drive) answers() string { return filepath.Join(d.dir, "answers") }
 
-// allowance sets the bounds of a suite to what the caps of the run leave.
-func (d *drive) allowance(j *accuracy.Job, before []SuiteOutcome) (refused string) {
+// spent is what the run has used with the suites before.
+func (d *drive) spent(before []SuiteOutcome) store.Spend {
 	spent := d.total()
 	for _, b := range before {
-		if b.Throughput != nil {
-			spent.WallSeconds += b.Throughput.Seconds
-		}
-		if b.Result != nil {
-			spent.USD += b.Result.Paid.USD
-			spent.WallSeconds += b.Result.Paid.Seconds
+		one := b.spend()
+		spent.WallSeconds += one.WallSeconds
+		spent.GPUHours += one.GPUHours
+		spent.USD += one.USD
+	}
+	return spent
+}
+
+// spend is what a suite has used: of servers of our own the time of their GPUs, of
+// others what they ask for their tokens.
+func (o SuiteOutcome) spend() (s store.Spend) {
+	if r := o.Throughput; r != nil {
+		return store.Spend{WallSeconds: r.Seconds, GPUHours: r.GPUSeconds / 3600, USD: r.USD}
+	}
+	if r := o.Result; r != nil {
+		s = store.Spend{WallSeconds: r.Paid.Seconds, USD: r.Paid.USD}
+		for _, in := range o.Started {
+			s.GPUHours += float64(len(in.Identity.GPUUUIDs)) * (r.Paid.Seconds + in.Facts.ReadyS) / 3600
 		}
 	}
-	if c := d.req.Caps.USD; c > 0 {
-		if j.USD = c - spent.USD; j.USD <= 0 {
-			return fmt.Sprintf("the cap of %g USD is used up", c)
-		}
+	return s
+}
+
+// allowance sets the bounds of a suite to what the caps of the run leave.
+func (d *drive) allowance(j *accuracy.Job, before []SuiteOutcome) (refused string) {
+	spent, c := d.spent(before), d.req.Caps
+	if refused := c.reached(spent); refused != "" {
+		return refused
 	}
-	if c := d.req.Caps.Wall; c > 0 {
-		if j.Wall = c - time.Duration(spent.WallSeconds*float64(time.Second)); j.Wall <= 0 {
-			return fmt.Sprintf("the cap of %s wall time is used up", c)
-		}
+	if c.USD > 0 {
+		j.USD = c.USD - spent.USD
+	}
+	if c.Wall > 0 {
+		j.Wall = c.Wall - time.Duration(spent.WallSeconds*float64(time.Second))
 	}
 	return ""
 }

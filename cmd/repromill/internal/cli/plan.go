@@ -54,6 +54,7 @@ What the plan could not know it names with the option that supplies it: --data,
   repromill plan -f plan.json --set N=4 -o bound.json
   repromill plan diff plan.json bound.json
   repromill plan nvidia/Qwen3.6-27B-NVFP4 --baseline Qwen/Qwen3.6-27B-FP8 --margin 1pt
+  repromill plan ./tiny-nvfp4 --baseline ./tiny --suites synthetic-choice
   repromill plan --from papers.txt --json > plans.json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -25,7 +25,7 @@ func (a *app) resultsCmd() *cobra.Command {
 
   duckdb -c "SELECT * FROM read_parquet('~/.local/share/repromill/claims/*/**/*.parquet', hive_partitioning=true)"`,
 	}
-	cmd.AddCommand(a.resultsListCmd(), a.resultsShowCmd(), a.resultsVerifyCmd(), a.resultsPushCmd(), a.resultsExportCmd())
+	cmd.AddCommand(a.resultsListCmd(), a.resultsShowCmd(), a.resultsVerifyCmd(), a.resultsCompactCmd(), a.resultsPushCmd(), a.resultsExportCmd())
 	return cmd
 }
 

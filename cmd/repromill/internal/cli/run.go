@@ -63,6 +63,7 @@ what is left.`,
   repromill run nvidia/Qwen3.6-27B-NVFP4 --baseline Qwen/Qwen3.6-27B-FP8 --margin 1pt \
       --endpoint nvfp4=http://host:8001/v1 --endpoint fp8=http://host:8002/v1
   repromill run nvidia/Qwen3.6-27B-NVFP4 --baseline Qwen/Qwen3.6-27B-FP8 --server vllm
+  repromill run ./tiny-nvfp4 --baseline ./tiny --suites synthetic-choice --margin 2pt
   repromill run --from papers.txt --yes --max-usd 20
   repromill run --resume 01K9…`,
 		Args: cobra.MaximumNArgs(1),

@@ -79,7 +79,7 @@ func Keys() []Key {
 		{Name: "cluster.product", Help: "label nvidia.com/gpu.product of the nodes for runs with GPUs"},
 		{Name: "cluster.gpus", Default: "8", Help: "most GPUs that one run may ask for", check: checkCount},
 		{Name: "cluster.cpu", Default: "1", Help: "CPUs of a pod"},
-		{Name: "server.how", Env: []string{"REPROMILL_SERVER"}, Help: "default for --server: vllm, sglang, docker:IMAGE or a command with {port} and {model}"},
+		{Name: "server.how", Env: []string{"REPROMILL_SERVER"}, Help: "default for --server: vllm, sglang, repromill, docker:IMAGE or a command with {port} and {model}"},
 		{Name: "server.healthy", Help: "longest time for a model server to come up (45m)", check: checkDuration},
 		{Name: "server.grace", Help: "time for a model server to end by itself (20s)", check: checkDuration},
 		{Name: "server.nvidia_smi", Help: "path of nvidia-smi, to tell which GPUs are free"},
