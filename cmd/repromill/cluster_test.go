@@ -263,6 +263,18 @@ func TestSubmit(t *testing.T) {
 		ID string `json:"run_id"`
 	}
 	s.json(t, &run, append([]string{"submit", "--yes"}, target...)...)
+	var counted struct {
+		Jobs   int
+		Queues []struct{ Queue string }
+	}
+	for end := time.Now().Add(time.Minute); counted.Jobs == 0; time.Sleep(200 * time.Millisecond) {
+		if s.json(t, &counted, "status", "--cluster"); time.Now().After(end) {
+			t.Fatalf("the cluster's Jobs: %+v", counted)
+		}
+	}
+	if len(counted.Queues) == 0 || counted.Queues[0].Queue != "repromill-small" {
+		t.Errorf("the cluster's Jobs: %+v", counted)
+	}
 	if out, err := s.command("watch", run.ID).CombinedOutput(); err != nil {
 		t.Errorf("watch: %v\n%s", err, out)
 	}

@@ -23,7 +23,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -48,8 +47,9 @@ type Executor struct {
 	cluster string          // see client.identity
 	valid   map[string]bool // shapes of Jobs that the server has validated
 
-	shared shared
-	gate   gate
+	shared  shared
+	gate    gate
+	workers workers
 }
 
 var (
@@ -350,6 +350,11 @@ func (e *Executor) observe(ctx context.Context, name string, m made) (Observed, 
 	if o.Workload, err = e.c.workload(ctx, string(job.UID)); err != nil || o.Workload == nil {
 		return o, err
 	}
+	if c := e.elsewhere(o.Workload); c != nil {
+		if pods, err := c.pods(ctx, name); err == nil {
+			o.Pods = pods
+		}
+	}
 	if o.Workload.is("QuotaReserved") == nil && o.Workload.is("Finished") == nil {
 		o.Position = at(e.c.positions(ctx, e.cfg.Queue), o.Workload.Metadata.Name)
 	}
@@ -410,8 +415,8 @@ func (e *Executor) ended(phase runner.Phase, why runner.Reason, message string) 
 
 // Logs returns what the pod that has the attempt has written to the volume. A
 // pod that begins anew begins a new output.
-func (e *Executor) Logs(_ context.Context, h runner.Handle, fromByte int64) (io.ReadCloser, error) {
-	at, _, rec, err := e.open(h)
+func (e *Executor) Logs(ctx context.Context, h runner.Handle, fromByte int64) (io.ReadCloser, error) {
+	at, job, rec, err := e.open(h)
 	if err != nil {
 		return nil, err
 	}
@@ -420,7 +425,7 @@ func (e *Executor) Logs(_ context.Context, h runner.Handle, fromByte int64) (io.
 	}
 	name := at.Output()
 	if name == "" {
-		return io.NopCloser(strings.NewReader("")), nil
+		return e.early(ctx, at, job, fromByte), nil
 	}
 	f, err := os.Open(name)
 	if err != nil {

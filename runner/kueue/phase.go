@@ -40,6 +40,7 @@ type Phase struct {
 	Node      string `json:"node,omitempty"`
 	Product   string `json:"product,omitempty"` // label nvidia.com/gpu.product that its node has to have
 	Evictions int    `json:"evictions,omitempty"`
+	Cluster   string `json:"cluster,omitempty"` // the worker cluster, by MultiKueue's name
 }
 
 // Observed is one look at a Job. Everything but Now may be missing.
@@ -67,6 +68,9 @@ func PhaseOf(o Observed) Phase {
 	}
 	p := phaseOf(o)
 	p.Flavor, p.Evictions = o.Workload.flavor(), o.Workload.evictions()
+	if o.Workload != nil {
+		p.Cluster = o.Workload.Status.ClusterName
+	}
 	if pod := newest(o.Pods); pod != nil {
 		p.Node = pod.Spec.NodeName
 		// Kueue adds the labels of the flavour's nodes when it admits a Job, and
@@ -247,6 +251,9 @@ func provisioning(w *Workload, reserved *Condition) Phase {
 			break
 		}
 	}
+	if names := w.Status.NominatedClusterNames; len(names) > 0 && w.Status.ClusterName == "" {
+		p.Message += "; asked: " + strings.Join(names, ", ")
+	}
 	return p
 }
 
@@ -291,6 +298,9 @@ func admitted(w *Workload, o Observed) Phase {
 	at := w.is("Admitted")
 	p := Phase{State: Starting, Reason: "Admitted", Message: "admitted; its pod is about to be made", Since: at.LastTransitionTime}
 	pod := newest(o.Pods)
+	if pod == nil && w.Status.ClusterName != "" {
+		return dispatched(p, o)
+	}
 	if pod == nil {
 		return p
 	}
@@ -315,6 +325,9 @@ func admitted(w *Workload, o Observed) Phase {
 	switch pod.Status.Phase {
 	case corev1.PodRunning:
 		p.State, p.Reason, p.Message = Running, "", "runs on "+pod.Spec.NodeName
+		if c := w.Status.ClusterName; c != "" {
+			p.Message += " of the worker cluster " + c
+		}
 		for _, s := range pod.Status.ContainerStatuses {
 			if s.State.Running != nil {
 				p.Since = s.State.Running.StartedAt.Time

@@ -200,7 +200,7 @@ func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, asYAM
 		list = append(list, preview{r.ID, x})
 	}
 	if asYAML {
-		return nil
+		return a.printServings(e, p)
 	}
 	if a.jsonOut {
 		if list == nil {
