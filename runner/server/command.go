@@ -54,8 +54,8 @@ func CheckTemplate(how string) error {
 	return err
 }
 
-// compose makes the command of an arm: how is vllm, sglang, docker:IMAGE or a
-// template.
+// compose makes the command of an arm: how is vllm, sglang, docker:IMAGE,
+// docker:IMAGE with a template of the command in it, or a template.
 func compose(how string, arm spec.Arm, at place) (*command, error) {
 	if image, ok := strings.CutPrefix(how, dockerPrefix); ok {
 		return composeImage(image, arm, at)
@@ -127,6 +127,13 @@ func composeImage(image string, arm spec.Arm, at place) (*command, error) {
 	if image == "" {
 		image = arm.Image
 	}
+	if image, command, ok := strings.Cut(image, " "); ok {
+		c, err := composeTemplate(command, arm, at)
+		if err == nil {
+			c.image = image
+		}
+		return c, err
+	}
 	if image == "" {
 		return nil, &UserError{fmt.Sprintf("no image is named for arm %s", arm.Name), fmt.Sprintf("give --server %s=docker:vllm/vllm-openai:v0.11.0", arm.Name)}
 	}
@@ -134,6 +141,7 @@ func composeImage(image string, arm spec.Arm, at place) (*command, error) {
 	words := c.takeEnv(arm.Flags)
 	if len(words) > 0 && !strings.HasPrefix(words[0], "-") {
 		c.argv = append(without(words, "--host", "--port"), "--host", at.host, "--port", strconv.Itoa(at.port))
+		c.engine = engineOf(image + " " + strings.Join(words, " "))
 	} else if strings.Contains(image, "sglang") {
 		c.engine = SGLang
 		c.argv = append([]string{"python3", "-m", "sglang.launch_server"}, arguments(SGLang, arm, words, at)...)
@@ -186,14 +194,18 @@ func composeTemplate(how string, arm spec.Arm, at place) (*command, error) {
 		}
 		c.argv = append(c.argv, w)
 	}
-	joined := strings.Join(c.argv, " ")
-	for _, e := range [][2]string{{"sglang", SGLang}, {"vllm", VLLM}, {"trtllm", "trtllm"}, {"llama_cpp", "llama.cpp"}, {"llama-server", "llama.cpp"}, {"transformers", "transformers"}} {
-		if strings.Contains(joined, e[0]) {
-			c.engine = e[1]
-			break
+	c.engine = engineOf(strings.Join(c.argv, " "))
+	return c, nil
+}
+
+// engineOf is the engine that a command names, "" if none that is known.
+func engineOf(command string) string {
+	for _, e := range [][2]string{{"sglang", SGLang}, {"vllm", VLLM}, {"trtllm", "trtllm"}, {"llama_cpp", "llama.cpp"}, {"llama-server", "llama.cpp"}, {"transformers", "transformers"}, {"engine serve", "repromill"}} {
+		if strings.Contains(command, e[0]) {
+			return e[1]
 		}
 	}
-	return c, nil
+	return ""
 }
 
 // takeEnv takes the leading assignments off a command.
