@@ -43,7 +43,7 @@ const (
 	// runtime waits for timers in whole milliseconds. A thread that sleeps in the
 	// kernel would be finer, and would keep a processor from those that read.
 	wakeIgnored = 0.0012
-	sleepFloor = 2 * time.Second
+	sleepFloor  = 2 * time.Second
 )
 
 // Unproven is how many times the self-check's events may come before its finding
