@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 )
@@ -78,6 +79,9 @@ func (r *Report) subject() (title, id string) {
 		}
 	case r.Model != nil:
 		title = r.Model.ID
+		if strings.HasPrefix(title, "/") { // a folder, whose whole path stands below
+			title = path.Base(title)
+		}
 		if r.Model.Format != "" {
 			title += " (" + r.Model.Format + ")"
 		}

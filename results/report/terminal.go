@@ -76,12 +76,13 @@ func (p *page) section(title string) {
 // labelled writes text behind a label in a column of its own, cut to limit
 // columns, wrapped, in color when one is given.
 func (p *page) labelled(indent int, label, text, color string, limit int) {
-	const column = 11
+	column := 11
 	text = truncate(clean(text), limit)
 	if text == "" {
 		return
 	}
-	label = truncate(clean(label), column-1)
+	label = truncate(clean(label), column)
+	column = max(column, uniseg.StringWidth(label)+1)
 	pad := strings.Repeat(" ", indent)
 	for i, line := range wrap(text, p.s.Width-indent-column) {
 		if i > 0 {

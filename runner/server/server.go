@@ -24,6 +24,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -172,10 +175,17 @@ func (h *Host) compose(arm spec.Arm, at place) (*command, error) {
 			"download it, as with: hf download " + arm.Model + " --local-dir ./model; then name ./model"}
 	}
 	c, err := compose(how, arm, at)
-	if err == nil && how == Own && h.cfg.Program != "" {
+	if err != nil || how != Own {
+		return c, err
+	}
+	if h.cfg.Program != "" {
 		c.argv[0] = h.cfg.Program
 	}
-	return c, err
+	// Whoever times the answers needs a processor, too; answers are the same.
+	if !slices.Contains(c.argv, "--threads") {
+		c.argv = append(c.argv, "--threads", strconv.Itoa(max(1, runtime.GOMAXPROCS(0)-1)))
+	}
+	return c, nil
 }
 
 // Server is a server that this program started.
