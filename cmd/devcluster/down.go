@@ -18,6 +18,9 @@ func (c *cluster) down(ctx context.Context) error {
 		c.say("no cluster")
 		return nil
 	}
+	if err := c.stopWorker(ctx); err != nil {
+		return err
+	}
 	c.Ready = false
 	c.emptyNode(ctx)
 	for _, name := range []string{"kueue", "kwok", "kubelet", "kube-scheduler", "kube-controller-manager"} {

@@ -6,6 +6,7 @@
 //
 //	devcluster up       build what is missing, start, wait until all is ready
 //	devcluster kwok     simulate --nodes nodes more, which run nothing
+//	devcluster worker   start a second control plane, for MultiKueue
 //	devcluster status   what runs
 //	devcluster image    push a Debian with Python to the cluster's registry
 //	devcluster env      shell lines that point kubectl and repromill at it
@@ -30,6 +31,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -41,11 +43,12 @@ func main() {
 	os.Exit(code)
 }
 
-const usage = `usage: devcluster up|down|kwok|status|image|env|outage [--dir DIR] [--json] [--for TIME] [--nodes N]
+const usage = `usage: devcluster up|down|kwok|worker|status|image|env|outage [--dir DIR] [--json] [--for TIME] [--nodes N]
 
   up      build what is missing, start the cluster, wait until it is ready
   down    stop the cluster and leave nothing behind
   kwok    simulate --nodes nodes more (50), whose pods end by themselves
+  worker  a second control plane with --nodes simulated nodes, for MultiKueue
   status  what runs, and since when
   image   push a Debian with Python to the cluster's registry, for pods to run
   env     shell lines: eval "$(devcluster env)"
@@ -96,6 +99,8 @@ func (c *cluster) command(ctx context.Context, name string, asJSON bool, pause t
 		return c.down(ctx)
 	case "kwok":
 		return c.simulate(ctx, nodes)
+	case "worker":
+		return c.startWorker(ctx, nodes)
 	case "status":
 		return c.status(ctx, asJSON, stdout)
 	case "image":
@@ -113,7 +118,7 @@ func (c *cluster) command(ctx context.Context, name string, asJSON bool, pause t
 		_, err := io.WriteString(stdout, c.env())
 		return err
 	}
-	return &needError{fmt.Sprintf("%q is no command", name), "use up, down, kwok, status, image, env or outage"}
+	return &needError{fmt.Sprintf("%q is no command", name), "use up, down, kwok, worker, status, image, env or outage"}
 }
 
 // needError is something the user has to do first.
@@ -126,6 +131,7 @@ type cluster struct {
 	dir string
 	log io.Writer
 
+	Name     string         `json:"name,omitempty"` // "worker" for the second one; empty for the first
 	Node     string         `json:"node"`
 	NodeIP   string         `json:"node_ip"`
 	Ports    map[string]int `json:"ports"`
@@ -199,6 +205,15 @@ func (c *cluster) say(format string, args ...any) { fmt.Fprintf(c.log, format+"\
 
 func (c *cluster) kubeconfig() string { return c.path("admin.kubeconfig") }
 
+// kubeconfigs are those of this cluster and, after it, of its worker.
+func (c *cluster) kubeconfigs() []string {
+	out := []string{c.kubeconfig()}
+	if worker := c.path(workerName, "admin.kubeconfig"); found(worker) {
+		out = append(out, worker)
+	}
+	return out
+}
+
 // volume is the folder that stands for shared storage: the persistent volume
 // of the examples' claim lies there. Pods see it under its own name, so that no
 // image may keep anybody from entering a folder of that name, as images do
@@ -210,7 +225,7 @@ func (c *cluster) registry() string { return fmt.Sprintf("127.0.0.1:%d", c.Ports
 // env are the lines of `devcluster env`.
 func (c *cluster) env() string {
 	out := fmt.Sprintf("export KUBECONFIG=%q\nexport PATH=%q:\"$PATH\"\nexport REPROMILL_DEVCLUSTER_REGISTRY=%q\nexport REPROMILL_CLUSTER_VOLUME=%q\nexport REPROMILL_DEVCLUSTER=%q\n",
-		c.kubeconfig(), c.Versions.binDir(), c.registry(), c.volume(), c.path("run", "devcluster"))
+		strings.Join(c.kubeconfigs(), ":"), c.Versions.binDir(), c.registry(), c.volume(), c.path("run", "devcluster"))
 	url, key, secret := c.bucket()
 	out += fmt.Sprintf("export REPROMILL_DEVCLUSTER_BUCKET=%q\nexport REPROMILL_DEVCLUSTER_BUCKET_KEY=%q\nexport REPROMILL_DEVCLUSTER_BUCKET_SECRET=%q\n", url, key, secret)
 	if c.Image != "" {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -37,12 +38,14 @@ type client struct {
 	namespace string
 }
 
-// connect reads a kubeconfig as kubectl does: the named file, else KUBECONFIG,
+// connect reads a kubeconfig as kubectl does: the named files, else KUBECONFIG,
 // else ~/.kube/config, else the service account of the pod it runs in. The
 // namespace is the context's where none is given.
 func connect(kubeconfig, kubeContext, namespace string) (*client, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	if kubeconfig != "" {
+	if files := filepath.SplitList(kubeconfig); len(files) > 1 {
+		rules.Precedence = files
+	} else if kubeconfig != "" {
 		rules.ExplicitPath = kubeconfig
 	}
 	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: kubeContext})

@@ -62,14 +62,61 @@ const (
 	trustNothing  = 1.0
 )
 
+// Standard deviations on a logarithmic scale that are believed before anything
+// has been measured: of what all estimates of a queue are wrong by together,
+// and of what each is wrong by beside that.
+const (
+	commonSpread = 0.3
+	ownSpread    = 0.35
+)
+
+// course is a history with what a possible future has in common for all Jobs:
+// estimates that are all too short make the end of a long queue late, and no
+// averaging over its Jobs takes that away.
+type course struct {
+	*history
+	mean    float64 // of the logarithms of the ratios
+	bias    float64 // of all estimates, logarithm
+	another float64 // of Jobs without one against those that ended
+}
+
+// course draws what is common: the bias from its posterior distribution, for a
+// normal prior and errors of a normal distribution beside it.
+func (h *history) course(rng *rand.Rand) course {
+	c := course{history: h}
+	n := float64(len(h.ratios))
+	mean, spread := moments(h.ratios)
+	variance := 1 / (1/(commonSpread*commonSpread) + n/(spread*spread))
+	c.mean = mean
+	c.bias = variance*n*mean/(spread*spread) + math.Sqrt(variance)*rng.NormFloat64()
+	_, spread = moments(h.took)
+	c.another = spread / math.Sqrt(float64(len(h.took))+1) * rng.NormFloat64()
+	return c
+}
+
+// moments are the mean and the standard deviation of logarithms, the latter
+// drawn towards ownSpread while there are few.
+func moments(v []float64) (mean, spread float64) {
+	n := float64(len(v))
+	for _, x := range v {
+		mean += math.Log(x) / max(1, n)
+	}
+	sum := trustEstimate * ownSpread * ownSpread
+	for _, x := range v {
+		d := math.Log(x) - mean
+		sum += d * d
+	}
+	return mean, math.Sqrt(sum / (trustEstimate + n))
+}
+
 // draw is one possible duration of a task, given that it has run for as long as
-// it has. An estimate is corrected by how earlier ones of the queue were wrong:
-// with n of them measured, n times in n+4 by one of their ratios, and else by
-// its own interval. Without an estimate it is that of a Job that ended here;
+// it has. An estimate is corrected by the common bias; with n measured beside
+// it, n times in n+4 it is further off as one of those was, and else as its own
+// interval says. Without an estimate it is that of a Job that ended here;
 // without those, anything up to its limit.
-func (h *history) draw(t *task, rng *rand.Rand) float64 {
+func (c *course) draw(t *task, rng *rand.Rand) float64 {
 	for range 16 {
-		if d := h.once(t, rng); d > t.elapsed {
+		if d := c.once(t, rng); d > t.elapsed {
 			return d
 		}
 	}
@@ -77,17 +124,17 @@ func (h *history) draw(t *task, rng *rand.Rand) float64 {
 	return t.elapsed * (1 + 0.5*rng.ExpFloat64())
 }
 
-func (h *history) once(t *task, rng *rand.Rand) float64 {
+func (c *course) once(t *task, rng *rand.Rand) float64 {
 	if e := t.expected; e != nil && e.P50 > 0 {
-		n := float64(len(h.ratios))
+		n := float64(len(c.ratios))
 		if rng.Float64()*(n+trustEstimate) < n {
-			return e.P50 * h.ratios[rng.IntN(len(h.ratios))] * math.Exp(smooth(len(h.ratios))*rng.NormFloat64())
+			return e.P50 * math.Exp(c.bias-c.mean+smooth(len(c.ratios))*rng.NormFloat64()) * c.ratios[rng.IntN(len(c.ratios))]
 		}
-		return between(e, rng)
+		return math.Exp(c.bias) * between(e, rng)
 	}
-	n := float64(len(h.took))
+	n := float64(len(c.took))
 	if rng.Float64()*(n+trustNothing) < n {
-		return h.took[rng.IntN(len(h.took))] * math.Exp(smooth(len(h.took))*rng.NormFloat64())
+		return c.took[rng.IntN(len(c.took))] * math.Exp(c.another+smooth(len(c.took))*rng.NormFloat64())
 	}
 	top := cmp.Or(t.limit, 24*3600)
 	return math.Exp(rng.Float64()*math.Log(top/60)) * 60
@@ -95,8 +142,8 @@ func (h *history) once(t *task, rng *rand.Rand) float64 {
 
 // smooth is the width of the kernel around a measured value, on a logarithmic
 // scale: few values say little about those between them (Silverman's rule with
-// a spread of a half).
-func smooth(n int) float64 { return 0.5 * math.Pow(float64(n), -0.2) }
+// a spread of a quarter).
+func smooth(n int) float64 { return 0.25 * math.Pow(float64(n), -0.2) }
 
 // z90 is the 0.9 quantile of the standard normal distribution.
 const z90 = 1.2815515655446004
@@ -205,9 +252,9 @@ func (l *line) source() (spec.Kind, string) {
 }
 
 // endings is a heap of the tasks that run.
-type endings []ending
+type endings []leaver
 
-type ending struct {
+type leaver struct {
 	at   float64
 	task int
 }
@@ -217,7 +264,7 @@ func (h endings) Less(i, j int) bool { return h[i].at < h[j].at }
 func (h endings) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 
 // Push is part of heap.Interface.
-func (h *endings) Push(x any) { *h = append(*h, x.(ending)) }
+func (h *endings) Push(x any) { *h = append(*h, x.(leaver)) }
 
 // Pop is part of heap.Interface.
 func (h *endings) Pop() any {
@@ -229,7 +276,7 @@ func (h *endings) Pop() any {
 
 // play is one course that the queue may take.
 func (l *line) play(rng *rand.Rand, ended func(i int, start, end float64)) {
-	free := slices.Clone(l.free)
+	free, course := slices.Clone(l.free), l.record.course(rng)
 	var running endings
 	var queue []int
 	for i := range l.tasks {
@@ -239,8 +286,8 @@ func (l *line) play(rng *rand.Rand, ended func(i int, start, end float64)) {
 			continue
 		}
 		take(free, l.classes[t.class], 1)
-		end := max(0, l.record.draw(t, rng)-t.elapsed)
-		running = append(running, ending{end, i})
+		end := max(0, course.draw(t, rng)-t.elapsed)
+		running = append(running, leaver{end, i})
 		ended(i, 0, end)
 	}
 	left := len(queue)
@@ -254,8 +301,8 @@ func (l *line) play(rng *rand.Rand, ended func(i int, start, end float64)) {
 	for now := 0.0; ; {
 		queue = l.admit(queue, free, func(i int) {
 			t := l.task(i)
-			end := now + l.record.draw(t, rng)
-			heap.Push(&running, ending{end, i})
+			end := now + course.draw(t, rng)
+			heap.Push(&running, leaver{end, i})
 			if i < len(l.tasks) {
 				left--
 				ended(i, now, end)
@@ -269,7 +316,7 @@ func (l *line) play(rng *rand.Rand, ended func(i int, start, end float64)) {
 			queue = append(queue, len(l.tasks)+rng.IntN(len(l.like)))
 			continue
 		}
-		e := heap.Pop(&running).(ending)
+		e := heap.Pop(&running).(leaver)
 		now = e.at
 		take(free, l.classes[l.task(e.task).class], -1)
 	}

@@ -192,7 +192,7 @@ func TestForecastsAreScored(t *testing.T) {
 			if s.n < 100 {
 				t.Errorf("only %d forecasts; the queues are not busy enough", s.n)
 			}
-			if coverage < 0.65 || coverage > 0.95 {
+			if coverage < 0.7 || coverage > 0.95 {
 				t.Errorf("an interval of 80 %% held %.0f %%", 100*coverage)
 			}
 			if rel > 0.5 || rel > 0.75*naive {

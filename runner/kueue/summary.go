@@ -68,6 +68,9 @@ const mostNeeds = 4
 // which something waits or runs.
 func (f *Fleet) Summary(ctx context.Context) Summary {
 	out := f.tally()
+	if out.Stale != "" {
+		return out
+	}
 	for i := range out.Queues {
 		l := &out.Queues[i]
 		if l.Jobs == l.States[Succeeded]+l.States[Failed]+l.States[Cancelled] {

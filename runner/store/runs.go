@@ -186,8 +186,8 @@ type Filter struct {
 	// Subject is what the plan is about, exactly; empty means all.
 	Subject string
 	Kind    string // of what the plan is about, such as hf_model; empty means all
-	Before  *Run // only runs after this one in the list: the last of the page before
-	Limit   int  // 0 means 100
+	Before  *Run   // only runs after this one in the list: the last of the page before
+	Limit   int    // 0 means 100
 }
 
 // List returns the newest runs that the filter lets through. Its cost depends
