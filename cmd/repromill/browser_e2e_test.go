@@ -19,6 +19,10 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/oklog/ulid/v2"
+
+	"github.com/repromill/repromill/results/dataset"
+	"github.com/repromill/repromill/results/schema"
 )
 
 // browser is a Chromium with what it complained of and whom it asked.
@@ -107,26 +111,45 @@ func (b *browser) shoot(t *testing.T, dir, page string, l look) {
 	}
 }
 
-// measure puts a measurement of a simulated server into the results.
+// measure puts a measurement of two arms into the results, as `repromill load
+// compare` does on a machine with time to spare: on a busy one its cells are void.
 func (s *served) measure() {
 	s.t.Helper()
-	address := filepath.Join(s.dir, "load-server")
-	server := s.command(nil, "load", "server", "--port", "0", "--step", "2ms", "--address-file", address)
-	if err := server.Start(); err != nil {
+	d, err := dataset.Open(filepath.Join(s.dir, "data", "repromill"), dataset.Config{})
+	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer func() { _ = server.Process.Kill(); _ = server.Wait() }()
-	deadline := time.Now().Add(time.Minute)
-	for {
-		if at, err := os.ReadFile(address); err == nil && len(at) > 0 {
-			s.output("load", "--url", strings.TrimSpace(string(at)), "--concurrency", "1,4,16", "--isl", "32", "--osl", "6", "--requests", "32", "--no-self-check")
-			return
+	at := time.Now().Add(-time.Hour)
+	id := ulid.MustNewDefault(at).String()
+	common := schema.Common{RunID: id, Kind: schema.Measured, Simulated: true, SchemaVersion: schema.Version}
+	tx := d.Begin(id, at)
+	add := func(err error) {
+		s.t.Helper()
+		if err != nil {
+			s.t.Fatal(err)
 		}
-		if time.Now().After(deadline) {
-			s.t.Fatal("the simulated server does not start")
-		}
-		time.Sleep(50 * time.Millisecond)
 	}
+	add(dataset.Add(tx, schema.RunRow{Common: common, Status: "succeeded", CreatedAt: at, Title: "Qwen3.6-27B: nvfp4 against fp8"}))
+	for i, arm := range []string{"fp8", "nvfp4"} {
+		for j, users := range []int{1, 4, 16, 64, 128, 256} {
+			cell := fmt.Sprintf("closed-c%d-isl1024-osl256", users)
+			output, ttft := []float64{62, 230, 800, 2350, 3100, 3060}[j]*(1+.28*float64(i)), []float64{.08, .09, .14, .38, 1.1, 4.2}[j]*(1-.12*float64(i))
+			for _, m := range []struct {
+				name  string
+				value float64
+				lower bool
+			}{{"output_tokens_per_s", output, false}, {"requests_per_s", output / 256, false}, {"ttft_intended_p50", ttft / 2, true}, {"ttft_intended_p99", ttft, true}, {"tpot_p50", float64(users) / output, true}, {"itl_p99", 2 * float64(users) / output, true}} {
+				add(dataset.Add(tx, schema.MetricRow{Common: common, Suite: "load", Task: cell, Arm: arm, Model: "Qwen/Qwen3.6-27B", Metric: m.name, LowerIsBetter: schema.Bool(m.lower), Value: schema.Float(m.value),
+					CILo: schema.Float(.97 * m.value), CIHi: schema.Float(1.03 * m.value), N: schema.Int(400), Method: "moving_block_bootstrap", Status: "ok", MeasuredAt: at}))
+			}
+			add(dataset.Add(tx, schema.RequestRow{Common: common, Suite: "load", RequestID: int64(j), Arm: arm, Cell: cell, Status: "ok"}))
+		}
+		add(dataset.Add(tx, schema.ServerRow{Common: common, ServerID: arm, Seq: int64(i), Arm: arm, Engine: "vllm", EngineVersion: "0.11.0+simulated", Model: "Qwen/Qwen3.6-27B-" + strings.ToUpper(arm), SKU: "b200"}))
+	}
+	add(dataset.Add(tx, schema.ComparisonRow{Common: common, Suite: "load", Metric: "output_tokens_per_s", Arm: "nvfp4", Baseline: "fp8", Method: "block_bootstrap_ratio", Final: true,
+		Ratio: schema.Float(1.28), CILo: schema.Float(1.24), CIHi: schema.Float(1.32), Verdict: "better", Reason: "the whole interval lies beyond the margin of 3 %"}))
+	_, err = tx.Commit(s.t.Context())
+	add(err)
 }
 
 var windows = []look{{"desktop", 1280, false}, {"narrow", 390, false}, {"dark", 1280, true}}
@@ -175,7 +198,7 @@ func TestBrowser(t *testing.T) {
 	b.do(t, "a measurement", chromedp.Navigate(s.url()+"/loads"), chromedp.WaitVisible("table.runs"))
 	all("loads")
 	b.do(t, "its frontier", chromedp.Click("table.runs a"), chromedp.WaitVisible("figure svg"), chromedp.Text("figure", &drawn), chromedp.Text("main", &cells))
-	if !strings.Contains(drawn, "TTFT") || !strings.Contains(cells, "simulated") || strings.Count(cells, "closed-c") < 3 {
+	if !strings.Contains(drawn, "TTFT") || !strings.Contains(cells, "simulated") || strings.Count(cells, "closed-c") < 12 || !strings.Contains(cells, "×1.28") {
 		t.Errorf("drawn %q, cells %.600q", drawn, cells)
 	}
 	all("load")

@@ -108,6 +108,7 @@ func Frontier(points []Point, xl, yl string) *Figure {
 		f.line(Line, left, y.at(v), right, y.at(v), 1)
 	}
 	lx := float64(left)
+	var labels [][2]float64 // where one begins
 	for i, arm := range arms {
 		ink := Series(i)
 		f.circle(ink, lx+6, 10, 5)
@@ -133,8 +134,13 @@ func Frontier(points []Point, xl, yl string) *Figure {
 			}
 			m := f.circle(ink, x.at(p.X), y.at(p.Y), 4.5)
 			m.soft, m.href, m.title = p.Dominated, p.Href, p.Note
-			if p.Label != "" && !p.Dominated {
-				f.text(Muted, x.at(p.X)+7, y.at(p.Y)-7, 10, "start", p.Label)
+			at := [2]float64{x.at(p.X) + 7, y.at(p.Y) - 7}
+			covered := slices.ContainsFunc(labels, func(o [2]float64) bool {
+				return math.Abs(o[1]-at[1]) < 11 && math.Abs(o[0]-at[0]) < 7*float64(len(p.Label))
+			})
+			if p.Label != "" && !p.Dominated && !covered {
+				f.text(Muted, at[0], at[1], 10, "start", p.Label)
+				labels = append(labels, at)
 			}
 		}
 	}

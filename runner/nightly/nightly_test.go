@@ -415,3 +415,36 @@ func TestHistory(t *testing.T) {
 		t.Errorf("%+v, %v", report, err)
 	}
 }
+
+// TestSeriesOfDifferentHours: one that runs at half past two is not missing at four.
+func TestSeriesOfDifferentHours(t *testing.T) {
+	s := parse(t, strings.Replace(text, "    canary: [z]\n", "", 1))
+	w := &world{now: at(t, "2026-03-02T03:05:00Z")}
+	n := w.open(t, s, t.TempDir(), nil)
+	rows := results{}
+	for range 4 {
+		if _, err := n.Once(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range []string{"a", "b"} {
+			nights := n.Nights(e)
+			for _, r := range nights[len(nights)-1].Runs {
+				rows[r.ID] = nightly.Rows{Metrics: []schema.MetricRow{metric(1000)}}
+			}
+		}
+		w.now = w.now.Add(24 * time.Hour)
+	}
+	series, err := n.History(context.Background(), nightly.NewReader(rows, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := regress.NewReport("main", series, s.Policy)
+	if err != nil || len(report.Lines) != 2 || report.Counts[regress.InsufficientData] != 2 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	for i, v := range series {
+		if len(v.Nights) != 4 || v.Nights[0].Missing != "" {
+			t.Errorf("series %d: %+v", i, v.Nights)
+		}
+	}
+}

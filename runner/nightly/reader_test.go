@@ -107,6 +107,42 @@ func (w *site) open(t testing.TB, s *nightly.Schedule, dir string, hook func(str
 	return n
 }
 
+// remove takes a run out of the results.
+func (w *site) remove(t testing.TB, id string) {
+	t.Helper()
+	m, err := w.data.Manifest(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := []string{filepath.Join(w.data.Root(), "_runs", id)}
+	for _, f := range m.Files {
+		paths = append(paths, filepath.Join(w.data.Root(), f.Path))
+	}
+	for _, p := range paths {
+		if err := os.RemoveAll(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// damage turns a bit of a run's first file.
+func (w *site) damage(t testing.TB, id string) {
+	t.Helper()
+	m, err := w.data.Manifest(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(w.data.Root(), m.Files[0].Path)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestReaderIsAsGoodAsReading compares what is kept with what is read, after
 // nights are added, accepted, replaced and damaged.
 func TestReaderIsAsGoodAsReading(t *testing.T) {
@@ -162,33 +198,11 @@ func TestReaderIsAsGoodAsReading(t *testing.T) {
 	same("accepted", 0)
 	// Another content under the same run.
 	id := w.n.Nights("b")[3].Runs[0].ID
-	m, err := w.data.Manifest(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(filepath.Join(w.data.Root(), "_runs", id)); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range m.Files {
-		if err := os.Remove(filepath.Join(w.data.Root(), f.Path)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	w.remove(t, id)
 	w.commit(t, id, 700, .5)
 	same("replaced", 1)
 	// A damaged file is a night that is missing, whatever was kept of it.
-	if m, err = w.data.Manifest(id); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(w.data.Root(), m.Files[0].Path)
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b[len(b)/2] ^= 1
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	w.damage(t, id)
 	same("damaged", 1)
 	if s := fresh(); s[0].Nights[3].Missing == "" {
 		t.Errorf("%+v", s[0].Nights[3])
@@ -200,6 +214,38 @@ func TestReaderIsAsGoodAsReading(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(s, fresh()) || small.Used() > 1000 {
 			t.Errorf("with %d bytes: %v", small.Used(), err)
 		}
+	}
+}
+
+// checkRows holds the rows of eleven nights, of which the last two are slow.
+func checkRows(t *testing.T, all []schema.VerdictRow) {
+	t.Helper()
+	alarms := 0
+	for _, r := range all {
+		var p struct {
+			Slot, Since time.Time
+			RunID       string `json:"run_id"`
+			Alarm       bool
+			P           float64
+		}
+		if err := json.Unmarshal([]byte(r.Params), &p); err != nil {
+			t.Fatal(err)
+		}
+		if r.Subject != "series" || r.Kind != schema.Derived || p.Slot.IsZero() {
+			t.Errorf("%+v", r)
+		}
+		if r.Verdict == "missing" && (r.Measured.Valid || p.RunID != "") || r.Verdict != "missing" && (p.RunID == "" || !r.Simulated) {
+			t.Errorf("%s: %+v", r.Verdict, r)
+		}
+		if p.Alarm {
+			alarms++
+			if r.Metric != "output_tok_per_s" || r.Verdict != "regression" || !(r.Measured.V < -.08 && r.MeasuredLo.V < r.Measured.V) || p.Since.Format("01-02") != "03-10" || !(p.P < 5e-4) {
+				t.Errorf("%+v, %+v", r, p)
+			}
+		}
+	}
+	if alarms != 1 {
+		t.Errorf("%d alarms", alarms)
 	}
 }
 
@@ -260,33 +306,7 @@ func TestRecord(t *testing.T) {
 	if len(all) != 22 {
 		t.Fatalf("%d rows", len(all))
 	}
-	alarms := 0
-	for _, r := range all {
-		var p struct {
-			Slot, Since time.Time
-			RunID       string `json:"run_id"`
-			Alarm       bool
-			P           float64
-		}
-		if err := json.Unmarshal([]byte(r.Params), &p); err != nil {
-			t.Fatal(err)
-		}
-		if r.Subject != "series" || r.Kind != schema.Derived || p.Slot.IsZero() {
-			t.Errorf("%+v", r)
-		}
-		if r.Verdict == "missing" && (r.Measured.Valid || p.RunID != "") || r.Verdict != "missing" && (p.RunID == "" || !r.Simulated) {
-			t.Errorf("%s: %+v", r.Verdict, r)
-		}
-		if p.Alarm {
-			alarms++
-			if r.Metric != "output_tok_per_s" || r.Verdict != "regression" || !(r.Measured.V < -.08 && r.MeasuredLo.V < r.Measured.V) || p.Since.Format("01-02") != "03-10" || !(p.P < 5e-4) {
-				t.Errorf("%+v, %+v", r, p)
-			}
-		}
-	}
-	if alarms != 1 {
-		t.Errorf("%d alarms", alarms)
-	}
+	checkRows(t, all)
 	// Whoever is told of alarms hears of each night once.
 	_, rep := record()
 	news := w.n.Untold()

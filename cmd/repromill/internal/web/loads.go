@@ -285,6 +285,7 @@ func (v *loadView) draw(cells []*loadCell) {
 		}
 	}
 	v.Latency = words
+	short := shortNames(cells)
 	var points []plot.Point
 	for i, l := range cells {
 		anchor := fmt.Sprintf("cell-%d", i+1)
@@ -299,7 +300,7 @@ func (v *loadView) draw(cells []*loadCell) {
 		if line.Void || !x.Valid || !y.Valid {
 			continue
 		}
-		points = append(points, plot.Point{Arm: clean(l.Arm), X: 1000 * x.V, Y: y.V, Label: clean(l.Name), Simulated: v.Simulated, Href: "#" + anchor,
+		points = append(points, plot.Point{Arm: clean(l.Arm), X: 1000 * x.V, Y: y.V, Label: clean(short[l.Name]), Simulated: v.Simulated, Href: "#" + anchor,
 			Note: clean(fmt.Sprintf("%s %s: %s tokens/s at %s of %s", l.Arm, l.Name, report.Number(y.V, 3), words, millis(x)))})
 	}
 	for i := range points {
@@ -313,6 +314,39 @@ func (v *loadView) draw(cells []*loadCell) {
 	if len(points) > 0 {
 		v.Frontier = plot.Frontier(points, words+", ms", "output tokens/s")
 	}
+}
+
+// shortNames take from the names of cells, such as closed-c64-isl1024-osl256, the
+// parts that all of them share.
+func shortNames(cells []*loadCell) map[string]string {
+	out := map[string]string{}
+	for _, l := range cells {
+		out[l.Name] = l.Name
+	}
+	for len(out) > 1 {
+		next, head, tail := map[string]string{}, "", ""
+		front, back := true, true
+		for _, s := range out {
+			i, j := strings.Index(s, "-"), strings.LastIndex(s, "-")
+			if i < 0 {
+				return out
+			}
+			head, tail = cmp.Or(head, s[:i+1]), cmp.Or(tail, s[j:])
+			front, back = front && s[:i+1] == head, back && s[j:] == tail
+		}
+		if !front && !back {
+			return out
+		}
+		for name, s := range out {
+			if front {
+				next[name] = s[len(head):]
+			} else {
+				next[name] = s[:len(s)-len(tail)]
+			}
+		}
+		out = next
+	}
+	return out
 }
 
 // readRatios are the comparisons of a measurement, on the look they rest on.

@@ -114,6 +114,27 @@ func TestLoads(t *testing.T) {
 	}
 }
 
+func TestShortNames(t *testing.T) {
+	for _, c := range [][2][]string{
+		{{"closed-c1-isl32-osl6", "closed-c64-isl32-osl6"}, {"c1", "c64"}},
+		{{"open-r40-isl32", "closed-c4-isl32"}, {"open-r40", "closed-c4"}},
+		{{"closed-c1-isl32", "closed-c1-isl64"}, {"isl32", "isl64"}},
+		{{"a-b", "a-b-c"}, {"b", "b-c"}},
+		{{"trace", "c1"}, {"trace", "c1"}},
+		{{"closed-c1-isl32"}, {"closed-c1-isl32"}},
+	} {
+		var cells []*loadCell
+		for _, n := range c[0] {
+			cells = append(cells, &loadCell{Name: n})
+		}
+		for i, got := 0, shortNames(cells); i < len(c[0]); i++ {
+			if got[c[0][i]] != c[1][i] {
+				t.Errorf("%s: %q, want %q", c[0][i], got[c[0][i]], c[1][i])
+			}
+		}
+	}
+}
+
 // TestComparePages reaches every comparison, and finds those of a model.
 func TestComparePages(t *testing.T) {
 	w := newWorld(t, nil)
