@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,6 +28,9 @@ const noRaceSleep = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
 	// The program starts itself again for its workers; so must the test binary.
+	if len(os.Args) > 1 && os.Args[1] == modelEntry {
+		os.Exit(modelMain(os.Args[2:]))
+	}
 	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "__") {
 		main()
 	}
@@ -95,14 +99,20 @@ func models(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// checkpoint writes a small model with random weights: checkpoint DIR.
+// checkpoint writes a small model with random weights: checkpoint DIR [CONTEXT].
 func checkpoint(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: checkpoint DIR")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: checkpoint DIR [CONTEXT]")
+	}
+	shape := enginetest.Tiny
+	if len(args) == 2 {
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		shape.Context = n
 	}
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o755))
-	ts.Check(enginetest.WriteFolder(dir, enginetest.Tiny))
+	ts.Check(enginetest.WriteFolder(dir, shape))
 }
 
 // TestScripts runs the real command through testdata/script/*.txtar.

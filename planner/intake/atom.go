@@ -114,7 +114,7 @@ func (in *Intake) askAPI(ctx context.Context, idv string) (*atomEntry, source, e
 		return nil, source{}, throttled(err)
 	}
 	e, err := read(res)
-	return e, source{u, res.SHA256}, err
+	return e, source{url: u, hash: res.SHA256}, err
 }
 
 // api fills the paper from arXiv's API.

@@ -25,7 +25,7 @@ type page struct {
 	status int
 }
 
-func (p page) source() source { return source{p.url, p.hash} }
+func (p page) source() source { return source{url: p.url, hash: p.hash} }
 
 // pageTransport stands between a collector and the client. It carries the
 // context (colly does not give one to its request for robots.txt), takes the

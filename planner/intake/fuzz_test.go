@@ -115,7 +115,7 @@ func FuzzHub(f *testing.F) {
 		m := &Model{Access: "open"}
 		(&Intake{}).describe(m, &j, source{}, "org/name")
 		read := func(string, int64) ([]byte, source, error) { return config, source{}, nil }
-		if err := (&Intake{}).config(m, read); err != nil {
+		if err := m.config(read); err != nil {
 			t.Fatal(err)
 		}
 		m.checkIndex(read)

@@ -48,7 +48,7 @@ func (in *Intake) getJSON(ctx context.Context, u string, out any) (source, error
 	if err := decodeJSON(u, res.Body, out); err != nil {
 		return source{}, err
 	}
-	return source{u, res.SHA256}, nil
+	return source{url: u, hash: res.SHA256}, nil
 }
 
 func notJSON(u string, body []byte) error {
@@ -173,7 +173,7 @@ func (in *Intake) cards(ctx context.Context, r *reading, models []hubRepoJSON) {
 		}
 		var found linkSet
 		for line := range strings.Lines(string(res.Body)) {
-			found.text(cleanText(markdown.Replace(line)), place{src: source{u, res.SHA256}, field: "README.md", where: "the card of " + m.ID, zone: zoneBody})
+			found.text(cleanText(markdown.Replace(line)), place{src: source{url: u, hash: res.SHA256}, field: "README.md", where: "the card of " + m.ID, zone: zoneBody})
 		}
 		for _, l := range found.list {
 			if l.score == scoreOwnBody {

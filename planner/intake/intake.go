@@ -97,10 +97,13 @@ type Passage struct {
 }
 
 // source is a document that something was read from.
-type source struct{ url, hash string }
+type source struct {
+	url, hash string
+	file      string // of a folder, in place of an address
+}
 
 func (s source) evidence(field, quote string) spec.Evidence {
-	return spec.Evidence{URL: s.url, Field: field, Hash: s.hash, Quote: shorten(quote, maxQuote)}
+	return spec.Evidence{URL: s.url, File: s.file, Field: field, Hash: s.hash, Quote: shorten(quote, maxQuote)}
 }
 
 // maxQuote is the longest quote of an Evidence in bytes; the document allows
@@ -145,7 +148,7 @@ func (in *Intake) Paper(ctx context.Context, id, version string) (*Paper, error)
 	}
 	src := source{}
 	if len(p.Evidence) > 0 {
-		src = source{p.Evidence[0].URL, p.Evidence[0].Hash}
+		src = source{url: p.Evidence[0].URL, hash: p.Evidence[0].Hash}
 	}
 	if text := plainTeX(p.Abstract); text != "" {
 		p.Passages = append(p.Passages, Passage{Where: "abstract", Text: text, URL: p.URL, Hash: src.hash})

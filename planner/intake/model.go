@@ -322,7 +322,7 @@ func (in *Intake) modelFiles(ctx context.Context, m *Model, asked string) error 
 			}
 			var res *fetch.Response
 			if res, err = in.client.Get(ctx, fetch.Request{URL: u, MaxBytes: limit}); err == nil {
-				return res.Body, source{u, res.SHA256}, nil
+				return res.Body, source{url: u, hash: res.SHA256}, nil
 			}
 			if !isMissingFromMirror(err) {
 				break
@@ -330,7 +330,7 @@ func (in *Intake) modelFiles(ctx context.Context, m *Model, asked string) error 
 		}
 		return nil, source{}, err
 	}
-	if err := in.config(m, read); err != nil {
+	if err := m.config(read); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -352,7 +352,7 @@ func (in *Intake) modelFiles(ctx context.Context, m *Model, asked string) error 
 type reader func(name string, limit int64) ([]byte, source, error)
 
 // config reads config.json and notes what planners ask first.
-func (in *Intake) config(m *Model, read reader) error {
+func (m *Model) config(read reader) error {
 	body, src, err := read("config.json", maxConfig)
 	var access *AccessError
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -98,7 +100,7 @@ func (p *Plan) ComputeHash() string {
 		},
 	}
 	if p.Model != nil {
-		e.Model, e.Revision = p.Model.ID, p.Model.Revision
+		e.Model, e.Revision = located(p.Model.ID, p.Model.Revision), p.Model.Revision
 	}
 	for _, r := range p.Environment.Requirements {
 		e.Environment.Requirements = append(e.Environment.Requirements, r.Spec)
@@ -136,8 +138,12 @@ func (p *Plan) ComputeHash() string {
 			continue
 		}
 		s.Status, s.Reasons, s.Outlook, s.Settings = "", nil, nil, nil
+		s.Arms = slices.Clone(s.Arms)
 		if len(s.Arms) == 0 {
 			s.Arms = nil
+		}
+		for i := range s.Arms {
+			s.Arms[i].Model = located(s.Arms[i].Model, s.Arms[i].Revision)
 		}
 		e.Suites = append(e.Suites, s)
 	}
@@ -149,6 +155,15 @@ func (p *Plan) ComputeHash() string {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
+}
+
+// located is a model as the hash has it: one in a folder is known by its content,
+// wherever it lies.
+func located(id, revision string) string {
+	if strings.HasPrefix(id, "/") && revision != "" {
+		return ""
+	}
+	return id
 }
 
 func executionOf(r *Run) executionRun {

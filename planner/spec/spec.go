@@ -123,7 +123,7 @@ type Paper struct {
 // Model describes a hub model that is the target itself.
 type Model struct {
 	ID       string   `json:"id"`
-	Revision string   `json:"revision"` // 40 hex digits where known
+	Revision string   `json:"revision"` // 40 hex digits where known; of a folder, whose path is the ID, the SHA-256 of what it holds
 	Task     string   `json:"task,omitempty"`
 	Licence  string   `json:"licence,omitempty"`
 	Base     []string `json:"base,omitempty"`

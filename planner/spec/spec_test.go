@@ -203,6 +203,22 @@ func TestHashFieldByField(t *testing.T) {
 	}
 }
 
+// TestHashOfFolders: a model in a folder is known by what it holds.
+func TestHashOfFolders(t *testing.T) {
+	at := func(dir, revision string) string {
+		p := example()
+		p.Model = &Model{ID: dir, Revision: revision}
+		p.Suites[0].Arms[0].Model, p.Suites[0].Arms[0].Revision = dir, revision
+		return p.ComputeHash()
+	}
+	if at("/a/m", "x") != at("/b/m", "x") {
+		t.Error("the same content in another folder is another plan")
+	}
+	if at("/a/m", "x") == at("/a/m", "y") || at("/a/m", "") == at("/b/m", "") || at("a/m", "x") == at("b/m", "x") {
+		t.Error("another content, or another model of the hub, is the same plan")
+	}
+}
+
 func TestHashEmptyAndMissing(t *testing.T) {
 	p, q := example(), example()
 	p.Runs[0].Env, p.Runs[0].Setup, p.Runs[0].Seeds, p.Suites[0].Arms = nil, nil, nil, nil

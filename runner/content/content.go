@@ -64,9 +64,6 @@ func Of(ctx context.Context, name string, cfg Config) (Sum, error) {
 	if err != nil {
 		return Sum{}, &Error{name, "cannot be read: " + cause(err), "name a file or folder that is there and that you may read"}
 	}
-	if cfg.Workers <= 0 {
-		cfg.Workers = min(runtime.GOMAXPROCS(0), 8)
-	}
 	w := &walk{ctx: ctx, cfg: cfg, list: sha256.New()}
 	if !info.IsDir() {
 		if !info.Mode().IsRegular() {
@@ -121,6 +118,14 @@ type walk struct {
 	files, bytes int64
 }
 
+// workers is how many files are read at once.
+func (w *walk) workers() int {
+	if w.cfg.Workers > 0 {
+		return w.cfg.Workers
+	}
+	return min(runtime.GOMAXPROCS(0), 8)
+}
+
 // entry is one line of the list; sum is sent once it is known.
 type entry struct {
 	path string
@@ -141,7 +146,7 @@ func (w *walk) folder() error {
 	lines := make(chan entry, 64) // bounds how far the listing runs ahead
 	work := make(chan entry)
 	var wg sync.WaitGroup
-	for range w.cfg.Workers {
+	for range w.workers() {
 		wg.Go(func() {
 			buf := make([]byte, bufferBytes)
 			for e := range work {

@@ -221,6 +221,13 @@ var rules = slices.Concat(vllmRules, sglangRules, []rule{
 		first(&p.f.Engine, "llama.cpp")
 		first(&p.f.Version, "b"+m[1]+"-"+m[2])
 	}),
+	on(" tokens of cache; loaded in ", `: [\w.-]+, \d+ parameters, (\w+), kernel (\w+), \d+ threads, context (\d+), (\d+) tokens of cache; loaded in ([\d.]+) s$`, func(p *parser, m []string) {
+		first(&p.f.Engine, Own)
+		p.kernel(m[1] + " " + m[2])
+		p.f.MaxModelLen = int(integer(m[3]))
+		p.tokens(m[4])
+		firstOf(&p.f.LoadS, number(m[5]))
+	}),
 })
 
 var vllmRules = []rule{

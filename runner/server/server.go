@@ -38,8 +38,11 @@ type Config struct {
 	Dir  string   // of records and locks: one for all programs that share GPUs
 	Logs string   // "" is Dir
 	Self []string // the command line that runs [SuperviseMain] in this program
-	// How says how an arm is served: vllm, sglang, docker:IMAGE or a command
-	// template with {port}; "" where nobody says.
+	// Program is this program, for the engine that comes with it; "" is the one in
+	// PATH.
+	Program string
+	// How says how an arm is served: vllm, sglang, repromill, docker:IMAGE or a
+	// command template with {port}; "" where nobody says.
 	How func(arm spec.Arm) string
 	// Key is the API key that an arm's server wants, if any.
 	Key func(arm string) endpoint.Secret
@@ -146,7 +149,7 @@ func (h *Host) Start(ctx context.Context, arm spec.Arm) (servers.Server, error) 
 	if _, err := h.Sweep(ctx); err != nil {
 		return nil, err
 	}
-	c, err := compose(h.cfg.How(arm), arm, place{h.cfg.Host, 1})
+	c, err := h.compose(arm, place{h.cfg.Host, 1})
 	if err != nil {
 		return nil, err
 	}
@@ -159,6 +162,20 @@ func (h *Host) Start(ctx context.Context, arm spec.Arm) (servers.Server, error) 
 		return nil, err
 	}
 	return s, nil
+}
+
+// compose is the command that serves an arm.
+func (h *Host) compose(arm spec.Arm, at place) (*command, error) {
+	how := h.cfg.How(arm)
+	if how == Own && !isDir(arm.Model) {
+		return nil, &UserError{fmt.Sprintf("arm %s is %s, and the embedded engine serves models in folders", arm.Name, arm.Model),
+			"download it, as with: hf download " + arm.Model + " --local-dir ./model; then name ./model"}
+	}
+	c, err := compose(how, arm, at)
+	if err == nil && how == Own && h.cfg.Program != "" {
+		c.argv[0] = h.cfg.Program
+	}
+	return c, err
 }
 
 // Server is a server that this program started.
@@ -202,7 +219,7 @@ func (s *Server) start(ctx context.Context) error {
 
 func (s *Server) startAt(ctx context.Context, at place) error {
 	h := s.host
-	c, err := compose(h.cfg.How(s.arm), s.arm, at)
+	c, err := h.compose(s.arm, at)
 	if err != nil {
 		return err
 	}

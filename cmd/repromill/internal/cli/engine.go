@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,7 +104,7 @@ func (a *app) engineServe(ctx context.Context, f *engineFlags, dir string) error
 		return usererrf("name a folder with config.json, tokenizer.json and safetensors", "%s is no folder", path)
 	}
 	cfg := api.Config{
-		Source: model.Folder(path), Root: path, Name: f.name, Version: buildVersion().Version,
+		Source: model.Folder(path), Root: path, Name: cmp.Or(f.name, dir), Version: buildVersion().Version,
 		Load:   decoder.LoadConfig{ID: path, WeightOnly: f.weightOnly, Float32: f.dtype == "float32"},
 		Engine: engine.Config{MaxModelLen: f.maxLen, MaxBatch: f.maxSeqs, CacheBytes: int64(f.cacheMiB) << 20, Threads: f.threads, Seed: f.seed, Now: a.now},
 	}

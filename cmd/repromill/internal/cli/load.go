@@ -92,7 +92,7 @@ Keys come from OPENAI_API_KEY, the address from --url or OPENAI_BASE_URL.`,
 	fl := cmd.Flags()
 	f.register(fl)
 	fl.StringSliceVar(&f.urls, "url", nil, "endpoint, with or without /v1; several are one shared pool")
-	fl.StringVar(&f.server, "server", "", "start the server by `HOW`, and stop it afterwards: vllm, sglang, docker:IMAGE or a command with {port} and {model}")
+	fl.StringVar(&f.server, "server", "", "start the server by `HOW`, and stop it afterwards: vllm, sglang, repromill, docker:IMAGE or a command with {port} and {model}")
 	fl.IntVar(&f.repeats, "repeats", 1, "times each cell is measured, with new prompts")
 	fl.StringVar(&f.slo, "slo", "", "what a request must keep to count: `ttft=500ms,tpot=50ms,e2e=10s`")
 	fl.BoolVar(&f.find, "find-goodput", false, "search for the highest rate at which --share of the requests keep the SLO")

@@ -34,7 +34,7 @@ func (a *app) loadCompareCmd() *cobra.Command {
 factor they differ in throughput, TTFT and TPOT, with intervals.
 
 Each of BASELINE and CANDIDATE is the address of a server, or how one is started:
-vllm, sglang, docker:IMAGE or a command with {port}. A server that is started
+vllm, sglang, repromill, docker:IMAGE or a command with {port}. A server that is started
 here is started anew in every round. How fast a server is differs from start to
 start, and no number of requests to one process shows that: of servers that were
 started once, figures are shown and no verdict is given.

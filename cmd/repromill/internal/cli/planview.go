@@ -44,10 +44,12 @@ func (v planView) head(p *spec.Plan) {
 	}
 	if m := p.Model; m != nil {
 		v.row("model", fmt.Sprintf("%s @ %s", v.paint.bold(m.ID), short(m.Revision)))
-		for i, f := range m.Facts {
+		// Of a folder's files the hash over all is shown.
+		facts := slices.DeleteFunc(slices.Clone(m.Facts), func(f spec.Fact) bool { return f.Name == "sha256" })
+		for i, f := range facts {
 			v.row(label(i, "facts"), fmt.Sprintf("%s = %s (%s)", f.Name, f.Value, f.Kind))
-			if i == 11 && len(m.Facts) > 12 {
-				v.row("", fmt.Sprintf("… %d more with --json", len(m.Facts)-12))
+			if i == 11 && len(facts) > 12 {
+				v.row("", fmt.Sprintf("… %d more with --json", len(facts)-12))
 				break
 			}
 		}

@@ -116,7 +116,7 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 		GPUs: len(gpuDevices()), PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
 		Version: createdBy(), Serving: a.serving, Servers: servers,
 		Throughput: &throughput.Bench{Null: a.nullServer, Getenv: a.getenv, Now: a.now, Hook: hook},
-		Suites:     s.bench(a),
+		Suites:     s.bench(a), Seeds: seeds{s},
 	})
 	return err
 }
@@ -128,7 +128,7 @@ func (a *app) serverConfig() (server.Config, error) {
 	if err != nil {
 		return server.Config{}, err
 	}
-	c := server.Config{Self: argv, Dir: filepath.Join(a.cfg.String("paths.state"), "servers"), Healthy: a.cfg.Duration("server.healthy"), Grace: a.cfg.Duration("server.grace"),
+	c := server.Config{Self: argv, Program: argv[0], Dir: filepath.Join(a.cfg.String("paths.state"), "servers"), Healthy: a.cfg.Duration("server.healthy"), Grace: a.cfg.Duration("server.grace"),
 		SMI: a.cfg.String("server.nvidia_smi"), Key: func(arm string) endpoint.Secret { return endpoint.KeyFor(arm, a.getenv) }}
 	for k, v := range a.env {
 		c.Environ = append(c.Environ, k+"="+v)

@@ -33,7 +33,7 @@ var suiteFlagNames = []string{"baseline", "suites", "margin", "method", "alpha",
 	"load-isl", "load-osl", "load-concurrency", "load-rate", "load-requests", "load-rounds", "load-floor", "load-tp"}
 
 func (f *suiteFlags) add(fl *pflag.FlagSet) {
-	fl.StringArrayVar(&f.baselines, "baseline", nil, "of a model: compare with this `MODEL` (repeatable)")
+	fl.StringArrayVar(&f.baselines, "baseline", nil, "of a model: compare with this `MODEL`, of the hub or in a folder (repeatable)")
 	fl.StringSliceVar(&f.suites, "suites", nil, "run these suites, as NAME or NAME:VARIANT, comma separated; those that can resolve the margin when left out")
 	fl.StringVar(&f.margin, "margin", "1pt", "largest difference that counts as equal: 1pt, 1% or 0.01")
 	fl.Float64Var(&f.alpha, "alpha", 0.05, "error rate per side of a comparison")
@@ -60,7 +60,7 @@ func (f *suiteFlags) add(fl *pflag.FlagSet) {
 
 // wish is what the options ask for, nil if none was given.
 func (f *suiteFlags) wish() (*accuracy.Wish, error) {
-	if !slices.ContainsFunc(suiteFlagNames, f.given) {
+	if !slices.ContainsFunc(suiteFlagNames, f.given) && len(f.baselines) == 0 {
 		return nil, nil
 	}
 	w := &accuracy.Wish{Baselines: f.baselines, Suites: f.suites, Method: f.method, OneSided: f.oneSided, Repeats: f.repeats,
@@ -115,7 +115,7 @@ type serveFlags struct {
 
 func (f *serveFlags) add(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.endpoints, "endpoint", nil, "where an arm of the suites is served: `NAME=URL`, with the arm's name or its model (repeatable); keys come from REPROMILL_API_KEY_<NAME> or OPENAI_API_KEY")
-	fl.StringArrayVar(&f.servers, "server", nil, "start the servers of arms without an endpoint: `[NAME=]HOW`, where HOW is vllm, sglang, docker:IMAGE or a command with {port} and {model} (repeatable)")
+	fl.StringArrayVar(&f.servers, "server", nil, "start the servers of arms without an endpoint: `[NAME=]HOW`, where HOW is vllm, sglang, repromill (the embedded engine; the default for small models in folders where there is no GPU), docker:IMAGE or a command with {port} and {model} (repeatable)")
 	fl.StringVar(&f.judgeModel, "judge-model", "", "what the judge is called at its endpoint, where it serves several models")
 	fl.StringArrayVar(&f.prices, "token-price", nil, "USD per million tokens of prompts and of answers, for --max-usd: `NAME=IN,OUT` (repeatable)")
 }

@@ -46,6 +46,11 @@ func (f *wishFlags) wishes(ctx context.Context, a *app) (runner.Wishes, error) {
 	if w.Compare, err = f.wish(); err != nil {
 		return w, err
 	}
+	if w.Compare != nil {
+		for i, b := range w.Compare.Baselines {
+			w.Compare.Baselines[i] = a.expand(b)
+		}
+	}
 	for _, g := range []struct {
 		kind  string
 		words []string

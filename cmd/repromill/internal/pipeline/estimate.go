@@ -3,8 +3,10 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"path"
 
 	costs "github.com/repromill/repromill/estimators/job"
+	"github.com/repromill/repromill/planner/intake"
 	"github.com/repromill/repromill/planner/model"
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/planner/target"
@@ -42,11 +44,18 @@ func (p *Pipeline) Estimate(ctx context.Context, plan *spec.Plan) error {
 	return nil
 }
 
-// Structure reads the configuration of a model of the hub.
+// Structure reads the configuration of a model of the hub or in a folder.
 func (p *Pipeline) Structure(ctx context.Context, id, revision string) (*model.Model, error) {
 	t, err := target.Parse(id)
 	if err != nil {
 		return nil, err
+	}
+	if t.Kind == target.Local && intake.IsCheckpoint(t.Path) {
+		got, err := intake.Folder(ctx, t.Path)
+		if err != nil {
+			return nil, err
+		}
+		return model.Parse(model.Input{ID: path.Base(t.Path), Config: got.Config, HFQuant: got.Quant})
 	}
 	if t.Kind != target.HFModel || p.Intake == nil {
 		return nil, fmt.Errorf("%s is no model of the hub", id)

@@ -98,7 +98,12 @@ func (j *job) resolve(ctx context.Context) (string, error) {
 		return j.paper(ctx)
 	case target.HFModel:
 		return j.model(ctx)
-	case target.Git, target.Local:
+	case target.Local:
+		if intake.IsCheckpoint(t.Path) && j.req.Repo == "" {
+			return j.checkpoint(ctx)
+		}
+		fallthrough
+	case target.Git:
 		repo := target.CloneURL(t)
 		j.in.Source.Candidates = []spec.Candidate{{URL: repo, StatedBy: "user", Rank: 1, Reason: "it is the target"}}
 		return t.Kind + " " + t.ID, nil
@@ -168,6 +173,9 @@ func (j *job) fetch(ctx context.Context) (string, error) {
 		}
 		src.Candidates = append([]spec.Candidate{user}, src.Candidates...)
 		return j.take(ctx, &src.Candidates[0], t)
+	}
+	if j.candidate != nil && j.target.Kind == target.Local {
+		return "a model in a folder: nothing to check out", nil
 	}
 	if j.target.Kind == target.Git || j.target.Kind == target.Local {
 		return j.take(ctx, &src.Candidates[0], j.target)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -24,7 +25,7 @@ func (j *job) suites(ctx context.Context, p *spec.Plan) error {
 	}
 	if p.Model == nil {
 		if j.req.Wishes.Compare != nil {
-			return &Error{Msg: fmt.Sprintf("%s is a %s, and suites are for models", p.Target.ID, p.Target.Kind), Fix: "name a model of the hub, or leave out --baseline and --suites"}
+			return j.noModel()
 		}
 		return nil
 	}
@@ -34,12 +35,9 @@ func (j *job) suites(ctx context.Context, p *spec.Plan) error {
 		if err != nil {
 			return fmt.Errorf("--baseline: %w", err)
 		}
-		if t.Kind != target.HFModel {
-			return &Error{Msg: fmt.Sprintf("--baseline %s is a %s, not a model", id, t.Kind), Fix: "name a model of the hub, as owner/name"}
-		}
-		m, err := j.Intake.Model(ctx, t.ID, t.Revision)
+		m, err := j.baseline(ctx, id, t)
 		if err != nil {
-			return outside(ctx, notInMirror(t.ID, err))
+			return err
 		}
 		p.Warnings = append(p.Warnings, m.Warnings...)
 		models = append(models, m)
@@ -140,18 +138,27 @@ func formatOf(m *intake.Model) string {
 }
 
 // name makes the arms of the models, the baselines first. Each is called by its
-// format where that tells them apart, else by its model's name.
+// format where that tells them apart, or by its format and what it is multiplied
+// in, else by its model's name.
 func name(models []*intake.Model) []spec.Arm {
 	arms := make([]spec.Arm, len(models))
 	count := map[string]int{}
 	for i, m := range models {
 		arms[i] = spec.Arm{Model: m.ID, Revision: m.Revision, Format: formatOf(m)}
+		if filepath.IsAbs(m.ID) {
+			arms[i].Math = mathOf(m)
+		}
 		count[arms[i].Format]++
+		count[arms[i].Format+"-"+arms[i].Math]++
 	}
 	taken := map[string]int{}
 	for i := range arms {
-		n := arms[i].Format
-		if n == "" || count[n] > 1 {
+		n, both := arms[i].Format, arms[i].Format+"-"+arms[i].Math
+		switch {
+		case n != "" && count[n] == 1:
+		case n != "" && arms[i].Math != "" && count[both] == 1:
+			n = both
+		default:
 			n = strings.ToLower(path.Base(arms[i].Model))
 		}
 		if taken[n]++; taken[n] > 1 {

@@ -142,8 +142,12 @@ func TestNothingOfThisMachine(t *testing.T) {
 		"a negative cap":    `{"target":"2604.08075","caps":{"usd":-1}}`,
 		"a local plan":      plan(func(p *spec.Plan) { p.Source.Repo = "/etc" }),
 		"a bound path":      plan(func(p *spec.Plan) { p.Bindings = []spec.Binding{{Kind: "data", Name: "x", Path: "/etc"}} }),
-		"nothing":           `{}`,
-		"no plan":           `{"plan":{"schema":"x"}}`,
+		"a local baseline":  `{"target":"org/model","compare":{"baselines":["/etc"]}}`,
+		"a local arm": plan(func(p *spec.Plan) {
+			p.Suites = []spec.Suite{{ID: "x", Name: "x", Kind: "accuracy", Arms: []spec.Arm{{Name: "a", Model: "/etc"}}}}
+		}),
+		"nothing": `{}`,
+		"no plan": `{"plan":{"schema":"x"}}`,
 	} {
 		if a := w.json("/v1/runs", body); a.status != 422 {
 			t.Errorf("%s: %d %s", name, a.status, a.body)

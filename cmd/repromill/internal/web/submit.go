@@ -89,9 +89,18 @@ func (c *call) request(sub *submission, key string) (runner.Request, error) {
 		return req, err
 	}
 	if req.Repo != "" {
-		req.Repo, err = remoteTarget(req.Repo, target.Git)
+		if req.Repo, err = remoteTarget(req.Repo, target.Git); err != nil {
+			return req, err
+		}
 	}
-	return req, err
+	if sub.Compare != nil {
+		for _, b := range sub.Compare.Baselines {
+			if _, err := remoteTarget(b, ""); err != nil {
+				return req, err
+			}
+		}
+	}
+	return req, nil
 }
 
 func bound(asked, most float64) float64 {
@@ -163,13 +172,18 @@ func (c *call) givenPlan(sub *submission) (*spec.Plan, error) {
 	}
 	for _, x := range base.Suites {
 		for _, a := range x.Arms {
-			known[a.Endpoint] = true
+			known[a.Endpoint], known[a.Model] = true, true
 		}
 	}
 	for _, x := range p.Suites {
 		for _, a := range x.Arms {
 			if a.Endpoint != "" && !known[a.Endpoint] {
 				return nil, problemf(http.StatusUnprocessableEntity, "leave the endpoint out; the server's operator says with --endpoint where arms are served", "the plan names the endpoint %q", a.Endpoint)
+			}
+			if strings.HasPrefix(a.Model, "/") || strings.HasPrefix(a.Model, ".") || strings.HasPrefix(a.Model, "~") {
+				if !known[a.Model] {
+					return nil, problemf(http.StatusUnprocessableEntity, "name models of the hub; folders are for the command line", "the plan serves %q, which is a folder of the server", a.Model)
+				}
 			}
 		}
 	}
