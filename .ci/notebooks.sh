@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Runs every notebook of examples/notebooks on the data beside them, or on the data
-# in $1, and fails on any error in a cell. Python and its packages are put into a
-# folder of their own, kept for the next time; 75 where that cannot be done.
+# in $1, and fails on any error in a cell; executed notebooks and pictures go to
+# $REPROMILL_NOTEBOOK_OUT. Python's packages are put into a folder of their own, kept
+# for the next time; 75 where that cannot be done.
 set -euo pipefail
+data=${1:+$(realpath "$1")}
 cd "$(dirname "$0")/.."
-data=$(realpath "${1:-examples/notebooks/data}")
+data=${data:-$PWD/examples/notebooks/data}
 
 skip() { # 75 is EX_TEMPFAIL: this machine cannot, which is no failure of the code
   echo "notebooks.sh: SKIPPED: $*" >&2
@@ -31,7 +33,7 @@ if [ -z "${1:-}" ] && [ "$size" -gt 500 ]; then
   echo "notebooks.sh: the data takes $size kB, more than 500" >&2
   exit 1
 fi
-(cd examples/notebooks && python3 build.py --check && python3 check.py "$data")
+(cd examples/notebooks && python3 build.py --check && python3 check.py "$data" ${REPROMILL_NOTEBOOK_OUT:+"$REPROMILL_NOTEBOOK_OUT"})
 
 # The same views for people without Python.
 n=$(REPROMILL_RESULTS=$data "${REPROMILL:-bin/repromill}" results sql --csv 'SELECT count(*) > 0 FROM runs' | tail -1)

@@ -87,13 +87,13 @@ fig, ax = plt.subplots()
 left = [0.0] * len(stages)
 labels = [f"{t[:28]}  …{r[-6:]}" for t, r in zip(stages.target.fillna("-"), stages.run_id)]
 for stage, colour in zip(["fetch", "prepare", "execute", "collect"], [GREY, GREEN, BLUE, ORANGE]):
-    ax.barh(labels, stages[stage], left=left, color=colour, label=stage)
+    ax.barh(labels, stages[stage], left=left, color=colour, label=stage, height=0.6)
     left = [a + b for a, b in zip(left, stages[stage])]
-ax.invert_yaxis()
 ax.grid(axis="y", visible=False)
 ax.set_xlabel("seconds")
+ax.set_ylim(max(len(stages), 4) - 0.5, -0.5)
 ax.set_title("Time by stage, longest runs first")
-ax.legend(frameon=False)
+ax.legend(frameon=False, ncols=4, loc="lower right")
 fig.tight_layout()
 fig.savefig(figures / "what-ran.png")
 '''),
@@ -131,26 +131,30 @@ con.sql("""
     code('''
 looks = con.sql("""
     SELECT run_id, suite, method, look, n, diff, ci_lo, ci_hi, margin, e_value, e_beyond, alpha, verdict, final, reason
-    FROM comparisons WHERE run_id = (SELECT any_value(run_id) FROM pairs) AND look >= 0 ORDER BY method, look""")
+    FROM comparisons WHERE run_id = (SELECT any_value(run_id) FROM pairs) ORDER BY method, look""")
 looks
 '''),
     code('''
 df = looks.df()
-df = df[df.ci_lo.notna()]
-fig, ax = plt.subplots()
-if len(df):
-    one = df[df.method == df.method.iloc[0]]
-    ax.fill_between(one.n, 100 * one.ci_lo, 100 * one.ci_hi, color=BLUE, alpha=0.2, label="interval")
-    ax.plot(one.n, 100 * one["diff"], color=BLUE, marker="o", ms=3, label="NVFP4 − FP8")
-    margin = one.margin.dropna()
-    if len(margin):
-        for sign in (-1, 1):
-            ax.axhline(sign * 100 * margin.iloc[0], color=ORANGE, ls="--", label="margin" if sign > 0 else None)
-    ax.set_title(f"{one.verdict.iloc[-1]} after {int(one.n.iloc[-1])} questions")
-ax.axhline(0, color=GREY, lw=1)
-ax.set_xlabel("questions asked")
-ax.set_ylabel("difference, points")
-ax.legend(frameon=False)
+df = df[df.method == df[df.final].method.iloc[0]]
+limit = 1 / df.alpha.iloc[0]
+fig, (top, low) = plt.subplots(2, 1, sharex=True, figsize=(7.5, 6))
+top.plot(df.n, 100 * df["diff"], color=BLUE, marker="o", ms=3, label="NVFP4 − FP8")
+if df.ci_lo.notna().any():
+    top.fill_between(df.n, 100 * df.ci_lo, 100 * df.ci_hi, color=BLUE, alpha=0.2, label="interval")
+for sign in (-1, 1):
+    top.axhline(sign * 100 * df.margin.iloc[0], color=ORANGE, ls="--", label="margin" if sign > 0 else None)
+top.axhline(0, color=GREY, lw=1)
+top.set_ylabel("difference, points")
+top.set_title(f"{df.verdict.iloc[-1]} after {int(df.n.iloc[-1])} questions")
+top.legend(frameon=False, ncols=3)
+for column, colour, name in [("e_value", GREEN, "within the margin"), ("e_beyond", ORANGE, "beyond it")]:
+    low.plot(df.n, df[column].clip(1e-2, 1e3), color=colour, marker="o", ms=3, label=f"evidence for a difference {name}")
+low.axhline(limit, color=GREY, ls="--", label=f"decided, {limit:.0f}")
+low.set_yscale("log")
+low.set_xlabel("questions asked")
+low.set_ylabel("e-value")
+low.legend(frameon=False)
 fig.tight_layout()
 fig.savefig(figures / "fp8-against-nvfp4.png")
 '''),
@@ -276,6 +280,7 @@ df = nights.df()
 fig, ax = plt.subplots()
 for (model, suite), one in df.groupby(["model", "suite"]):
     ax.errorbar(range(1, len(one) + 1), 100 * one.accuracy, yerr=196 * one.stderr, fmt="o-", color=BLUE, capsize=3, label=f"{model}, {suite}")
+ax.xaxis.get_major_locator().set_params(integer=True)
 ax.set_xlabel("night")
 ax.set_ylabel("accuracy, % with 95 % interval")
 ax.set_title("Nightly history" + (", simulated" if df.simulated.any() else ""))
@@ -307,9 +312,11 @@ if len(df):
     names = df.quantity + "  …" + df.run_id.str[-6:]
     ax.hlines(names, df.p10 / df.p50, df.p90 / df.p50, color=GREY, lw=4, alpha=0.6, label="predicted, 10 to 90 %")
     ax.scatter(df.ratio, names, color=[BLUE if c else ORANGE for c in df.covered], zorder=3, label="measured")
-    ax.set_xscale("log")
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}×")
+    ax.set_ylim(max(len(df), 4) - 0.5, -0.5)
     ax.axvline(1, color=GREY, lw=1)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="lower right")
 ax.set_xlabel("over the predicted median")
 ax.set_title("Estimate error")
 fig.tight_layout()

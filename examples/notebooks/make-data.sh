@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Makes examples/notebooks/data anew with the real commands of repromill: a paper,
-# FP8 against NVFP4, a load sweep of both, and a dozen nights of which the last ones
-# are worse. Model servers are simulated, and the rows say so. Takes about eight
-# minutes; REPROMILL names a binary that is built already. Usage: make-data.sh [FOLDER]
+# FP8 against NVFP4, a load sweep of both, and ten nights of which the last ones
+# are worse. Model servers are simulated, and the rows say so. Takes about twelve
+# minutes, most of it for the nights; REPROMILL names a binary that is built already. Usage: make-data.sh [FOLDER]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/data}
-nights=${NIGHTS:-12}
+nights=${NIGHTS:-10}
 cd "$here/../.."
 
 work=$(mktemp -d)
@@ -46,7 +46,7 @@ repromill run --mirror examples/mirror 2604.08075 --yes --quiet >/dev/null
 echo '== FP8 against NVFP4' >&2
 arms good
 mirror=$work/good/mirror
-repromill run example/tiny-NVFP4 --baseline example/tiny-FP8 --suites synthetic-choice --questions 600 --margin 3pt --yes --quiet --mirror "$mirror" \
+repromill run example/tiny-NVFP4 --baseline example/tiny-FP8 --suites synthetic-choice --questions 1500 --margin 5pt --yes --quiet --mirror "$mirror" \
   --endpoint "nvfp4=$(cat "$work/good/nvfp4.url")" --endpoint "fp8=$(cat "$work/good/fp8.url")" >/dev/null
 
 echo '== a load sweep' >&2
@@ -59,10 +59,13 @@ echo "== $nights nights" >&2
 arms bad -nvfp4 0.62
 for ((night = 1; night <= nights; night++)); do
   url=$(cat "$work/good/nvfp4.url")
-  if ((night > nights - 4)); then url=$(cat "$work/bad/nvfp4.url"); fi
+  if ((night > nights - 3)); then url=$(cat "$work/bad/nvfp4.url"); fi
   sed "s#ENDPOINT#$url#" "$here/nightly.yaml" >"$work/nightly.yaml"
-  repromill nightly run "$work/nightly.yaml" --once --quiet --mirror "$mirror" 2>/dev/null || true
-  sleep "$((20 - $(date +%s) % 20 + 1))"
+  runs=$(ls "$REPROMILL_RESULTS/_runs" | wc -l)
+  until [ "$(ls "$REPROMILL_RESULTS/_runs" | wc -l)" -gt "$runs" ]; do # a slot is a minute
+    repromill nightly run "$work/nightly.yaml" --once --quiet --mirror "$mirror" 2>"$work/night.log" || { cat "$work/night.log" >&2; exit 1; }
+    sleep 2
+  done
 done
 repromill nightly report "$work/nightly.yaml" >"$work/nightly.txt" || true
 
