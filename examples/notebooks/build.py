@@ -140,8 +140,8 @@ df = df[df.method == df[df.final].method.iloc[0]]
 limit = 1 / df.alpha.iloc[0]
 fig, (top, low) = plt.subplots(2, 1, sharex=True, figsize=(7.5, 6))
 top.plot(df.n, 100 * df["diff"], color=BLUE, marker="o", ms=3, label="NVFP4 − FP8")
-if df.ci_lo.notna().any():
-    top.fill_between(df.n, 100 * df.ci_lo, 100 * df.ci_hi, color=BLUE, alpha=0.2, label="interval")
+ends = df[df.ci_lo.notna()]  # an interval is stated where the test ended
+top.vlines(ends.n, 100 * ends.ci_lo, 100 * ends.ci_hi, color=BLUE, lw=3, alpha=0.5, label="interval")
 for sign in (-1, 1):
     top.axhline(sign * 100 * df.margin.iloc[0], color=ORANGE, ls="--", label="margin" if sign > 0 else None)
 top.axhline(0, color=GREY, lw=1)
@@ -152,9 +152,10 @@ for column, colour, name in [("e_value", GREEN, "within the margin"), ("e_beyond
     low.plot(df.n, df[column].clip(1e-2, 1e3), color=colour, marker="o", ms=3, label=f"evidence for a difference {name}")
 low.axhline(limit, color=GREY, ls="--", label=f"decided, {limit:.0f}")
 low.set_yscale("log")
+low.set_ylim(top=30 * limit)
 low.set_xlabel("questions asked")
 low.set_ylabel("e-value")
-low.legend(frameon=False)
+low.legend(frameon=False, loc="upper left")
 fig.tight_layout()
 fig.savefig(figures / "fp8-against-nvfp4.png")
 '''),

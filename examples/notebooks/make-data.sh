@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Makes examples/notebooks/data anew with the real commands of repromill: a paper,
-# FP8 against NVFP4, a load sweep of both, and ten nights of which the last ones
+# FP8 against NVFP4, a load sweep of both, and eight nights of which the last ones
 # are worse. Model servers are simulated, and the rows say so. Takes about twelve
 # minutes, most of it for the nights; REPROMILL names a binary that is built already. Usage: make-data.sh [FOLDER]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/data}
-nights=${NIGHTS:-10}
+nights=${NIGHTS:-8}
 cd "$here/../.."
 
 work=$(mktemp -d)
