@@ -60,6 +60,10 @@ e2e-web: ## a browser from a pasted URL to the verdict; Chromium is installed wh
 	@.ci/browser.sh || { code=$$?; [ $$code = 75 ] && exit 0; exit $$code; }; \
 	  go test -count=1 -json -tags e2e -timeout 10m -run '^TestBrowser' ./cmd/repromill | go run ./cmd/testreport
 
+.PHONY: e2e-notebooks
+e2e-notebooks: build ## every notebook on the committed data; installs Python packages into a folder of their own
+	@.ci/notebooks.sh || { code=$$?; [ $$code = 75 ] && exit 0; exit $$code; }
+
 .PHONY: e2e-cluster
 e2e-cluster: build ## runs on a real Kubernetes with Kueue, which is built and started for it (Linux, root)
 	@go build -o bin/devcluster ./cmd/devcluster

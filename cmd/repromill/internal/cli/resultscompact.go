@@ -25,7 +25,8 @@ listed files and not opened them yet fails and is to be repeated. Each partition
 changes in one step, so none sees a row twice or not at all (file systems that cannot
 exchange folders miss it for a moment).
 
-Manifests stay as committed, and ` + "`results push`" + ` gives a merged run files of its own again.`,
+Manifests stay as committed; ` + "`results push`" + ` and ` + "`bundle`" + ` give a merged run files of its
+own again.`,
 		Example: "  repromill results compact\n  repromill results compact --target-mb 512 --json",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -75,7 +75,7 @@ func (a *app) duckdb(ctx context.Context, views string, csv bool, args []string)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write views: %w", err)
 	}
-	list := []string{"-init", f.Name()} // in place of the user's own ~/.duckdbrc
+	list := []string{"-cmd", ".read '" + f.Name() + "'"}
 	switch {
 	case a.jsonOut:
 		list = append(list, "-json")
