@@ -155,6 +155,9 @@ func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Statu
 			}
 			rec.Spend = d.spend(a, st, clock.seconds(st))
 			d.attempts[rec.Key] = *rec
+			if err := d.between(ctx, rec); err != nil {
+				return seen, err
+			}
 		}
 		if !stopping && d.capReached() != "" {
 			stopping = true

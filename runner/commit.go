@@ -56,7 +56,7 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 			return out, "", err
 		}
 		out.Placement = st.Placement
-		name := fmt.Sprintf("%s-%s-s%d-n%d", a.Stage, safeName(a.Arm), a.Shard, a.N)
+		name := fmt.Sprintf("%s-%s-s%d-n%d", safeName(a.Stage), safeName(a.Arm), a.Shard, a.N)
 		if _, taken := rec.Logs[name+".out"]; taken { // two arms may be alike once made safe
 			name += fmt.Sprintf("-%d", len(rec.Logs))
 		}

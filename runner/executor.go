@@ -99,6 +99,12 @@ type Attempt struct {
 	// Alias gives paths of Writable or ReadOnly a further name inside of the
 	// image, which is the map's key.
 	Alias map[string]string
+	// Shards makes the attempt one of several pods, each with model servers; nil is
+	// one command. Executors that are no [Sharder] refuse it.
+	Shards *Shards `json:",omitempty"`
+	// Seed makes the attempt one of this program's own, which fills a cache and
+	// reaches the hub for that; nil is a command.
+	Seed *Seed `json:",omitempty"`
 	// NoSandbox runs untrusted code without isolation; the caller has recorded
 	// that the user asked for it.
 	NoSandbox bool

@@ -17,6 +17,8 @@ type Uses struct {
 	Repo      string // its code
 	Commit    string
 	Image     *Image // that its commands run in, once it is prepared
+	// Models are what its suites serve.
+	Models []string
 }
 
 // Uses lists what unfinished runs need.
@@ -50,6 +52,11 @@ func (r *Runner) uses(ctx context.Context, run store.Run) (Uses, error) {
 	}
 	if p, err := r.Plan(ctx, run.ID); err == nil {
 		u.Repo, u.Commit = p.Source.Repo, p.Source.Commit
+		for _, s := range p.Suites {
+			for _, a := range s.Arms {
+				u.Models = append(u.Models, a.Model)
+			}
+		}
 	}
 	stages, err := r.cfg.Store.Stages(ctx, run.ID)
 	if err != nil {

@@ -29,6 +29,7 @@ type tableOps interface {
 	check(ctx context.Context, f *os.File, mf *File) ([]Problem, error)
 	checkMerged(ctx context.Context, f *os.File, in *mergedFile, table string) ([]Problem, error)
 	copyRun(ctx context.Context, d *Dataset, runID string, tx *Txn) error
+	values(ctx context.Context, d *Dataset, runID string, fn func(suite string, values []any) error) error
 	merge(ctx context.Context, c *compactor, sources []source) ([]mergedFile, error)
 }
 

@@ -45,6 +45,38 @@ func Each[T schema.Row](ctx context.Context, d *Dataset, runID string, fn func([
 	return nil
 }
 
+// EachValues calls fn with every row that a committed run has in a table: the
+// suite, where the table is partitioned by it, and the values in the order of
+// [schema.Columns], as [schema.Checker.Values] has them. The slice is used again.
+func EachValues(ctx context.Context, d *Dataset, runID, table string, fn func(suite string, values []any) error) error {
+	ops, err := opsOf(table)
+	if err != nil {
+		return err
+	}
+	return ops.values(ctx, d, runID, fn)
+}
+
+func (opsFor[T]) values(ctx context.Context, d *Dataset, runID string, fn func(string, []any) error) error {
+	ck, err := schema.NewChecker[T]()
+	if err != nil {
+		return err
+	}
+	var values []any
+	return Each(ctx, d, runID, func(rows []T) error {
+		for i := range rows {
+			suite := ""
+			if s := ck.Suite(&rows[i]); s != nil {
+				suite = *s
+			}
+			values = ck.Values(values[:0], &rows[i])
+			if err := fn(suite, values); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // eachOf decodes one file of a manifest, or the part of a merged file that has
 // taken its place.
 func eachOf[T schema.Row](ctx context.Context, d *Dataset, runID string, mf *File, fn func([]T) error) (err error) {

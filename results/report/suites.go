@@ -255,22 +255,34 @@ func (r *Report) mdSuites(b *bufio.Writer) {
 	}
 }
 
-// speed says in words by which factor a candidate is faster: over all cells at
+// speed says in words by which factor each candidate is faster: over all cells at
 // equal configuration where there are several, else of the one cell.
-func (s *Suite) speed() string {
-	var best *Ratio
+func (s *Suite) speed() []string {
+	var order []string
+	best := map[string]*Ratio{}
 	for i := range s.Ratios {
-		if x := &s.Ratios[i]; x.Question == "equal_configuration" && x.Ratio > 0 && strings.HasPrefix(x.Metric, "output_tokens") && (best == nil || x.Cell == "") {
-			best = x
+		x := &s.Ratios[i]
+		if x.Question != "equal_configuration" || x.Ratio <= 0 || !strings.HasPrefix(x.Metric, "output_tokens") {
+			continue
+		}
+		if best[x.Candidate] == nil {
+			order = append(order, x.Candidate)
+		}
+		if best[x.Candidate] == nil || x.Cell == "" {
+			best[x.Candidate] = x
 		}
 	}
-	switch {
-	case best == nil:
-		return s.ID + " gives no ratio"
-	case best.Verdict == "refused":
-		return fmt.Sprintf("%s %.2f, which is no claim", s.ID, best.Ratio)
+	if len(order) == 0 {
+		return []string{s.ID + " gives no ratio"}
 	}
-	return fmt.Sprintf("%s of %s %.2f times that of %s", s.ID, best.Candidate, best.Ratio, best.Baseline)
+	out := make([]string, len(order))
+	for i, name := range order {
+		x := best[name]
+		if out[i] = fmt.Sprintf("%s of %s %.2f times that of %s", s.ID, x.Candidate, x.Ratio, x.Baseline); x.Verdict == "refused" {
+			out[i] = fmt.Sprintf("%s of %s %.2f, which is no claim", s.ID, x.Candidate, x.Ratio)
+		}
+	}
+	return out
 }
 
 // compared says in words how the comparisons came out, "" if there are none.
@@ -279,14 +291,18 @@ func (r *Report) compared() string {
 	var rest, faster []string
 	for _, s := range r.Suites {
 		if len(s.Ratios) > 0 {
-			faster = append(faster, s.speed())
+			faster = append(faster, s.speed()...)
 		}
 		for _, c := range s.Comparisons {
 			if n++; c.Verdict == "equivalent" {
 				equal++
 				continue
 			}
-			rest = append(rest, s.ID+" "+words(c.Verdict))
+			name := s.ID
+			if len(s.Comparisons) > 1 {
+				name += " of " + c.Candidate
+			}
+			rest = append(rest, name+" "+words(c.Verdict))
 		}
 	}
 	if n == 0 {

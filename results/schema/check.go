@@ -122,6 +122,52 @@ func (c *Checker[T]) AppendKey(b []byte, row *T) []byte {
 	return b
 }
 
+// Values appends the values of a row to out, in the order of [Columns]: string,
+// int64, float64, bool, [time.Time], []float64, or nil for a NULL.
+func (c *Checker[T]) Values(out []any, row *T) []any {
+	r := rowOf(row)
+	for i := range c.l.cols {
+		out = append(out, c.l.cols[i].value(r))
+	}
+	return out
+}
+
+func (c *column) value(r rows) any {
+	switch c.Type {
+	case String:
+		if s := *at[string](r, c.offset, 0); s != "" || !c.Nullable {
+			return s
+		}
+	case Timestamp:
+		if t := *at[time.Time](r, c.offset, 0); !t.IsZero() {
+			return t.UTC()
+		}
+	case Int64:
+		if !c.opt {
+			return *at[int64](r, c.offset, 0)
+		}
+		if v := *at[Opt[int64]](r, c.offset, 0); v.Valid {
+			return v.V
+		}
+	case Double:
+		if v := *at[Opt[float64]](r, c.offset, 0); v.Valid && !math.IsNaN(v.V) {
+			return v.V
+		}
+	case Boolean:
+		if !c.opt {
+			return *at[bool](r, c.offset, 0)
+		}
+		if v := *at[Opt[bool]](r, c.offset, 0); v.Valid {
+			return v.V
+		}
+	case DoubleList:
+		if list := *at[[]float64](r, c.offset, 0); list != nil {
+			return list
+		}
+	}
+	return nil
+}
+
 // AppendRow appends all values of a row to b: two rows give the same bytes if,
 // and only if, a file holds the same of them. A NaN is the NULL that it is
 // stored as.

@@ -156,6 +156,30 @@ func TestThereAndBack(t *testing.T) {
 	}
 }
 
+// TestMerged packs a run whose rows lie in files with those of others.
+func TestMerged(t *testing.T) {
+	p := plan("python a.py")
+	d := committed(t, p, "nothing")
+	tx := d.Begin("R2", created)
+	must(t, dataset.Add(tx, schema.EventRow{Common: schema.Common{RunID: "R2", Kind: schema.Measured, SchemaVersion: schema.Version}, Seq: 1, Time: created, Event: "log", Data: "of another"}))
+	_, err := tx.Commit(t.Context())
+	must(t, err)
+	_, err = d.Compact(t.Context(), dataset.CompactConfig{})
+	must(t, err)
+	left, err := filepath.Glob(filepath.Join(d.Root(), "events", "*", "*", "part-*.parquet"))
+	must(t, err)
+	if len(left) > 0 {
+		t.Fatalf("nothing was merged: %q", left)
+	}
+	body, m := write(t, d, nil)
+	b, err := open(t, body)
+	must(t, err)
+	must(t, b.Verify(t.Context()))
+	if bytes.Contains(body, []byte("of another")) || m.Part("results.json") == nil || len(m.Parts) < 10 {
+		t.Errorf("%+v", m)
+	}
+}
+
 // TestSecrets puts a token into a log, a row and the plan.
 func TestSecrets(t *testing.T) {
 	for _, c := range []struct {

@@ -62,6 +62,9 @@ func Write(ctx context.Context, w io.Writer, src Source) (*Manifest, error) {
 		return nil, fmt.Errorf("write bundle: %w", err)
 	}
 	defer os.RemoveAll(b.temp)
+	if err := b.unmerge(ctx); err != nil {
+		return nil, err
+	}
 	b.manifest = Manifest{Schema: SchemaV1, RunID: b.from.RunID, PlanHash: b.from.PlanHash, Created: b.from.Created, Tool: src.Tool}
 	if err := errors.Join(b.documents(), b.rows(ctx)); err != nil {
 		return nil, fmt.Errorf("bundle run %s: %w", src.RunID, err)
@@ -74,6 +77,23 @@ func Write(ctx context.Context, w io.Writer, src Source) (*Manifest, error) {
 		return nil, fmt.Errorf("bundle run %s: %w", src.RunID, err)
 	}
 	return &b.manifest, nil
+}
+
+// unmerge makes files of the run's own where a compaction has merged its rows with
+// those of others.
+func (b *writer) unmerge(ctx context.Context) (err error) {
+	merged := slices.ContainsFunc(b.from.Files, func(f dataset.File) bool {
+		_, err := os.Stat(filepath.Join(b.src.Data.Root(), filepath.FromSlash(f.Path)))
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	if !merged {
+		return nil
+	}
+	if b.src.Data, err = b.src.Data.Extract(ctx, b.src.RunID, filepath.Join(b.temp, "results")); err != nil {
+		return err
+	}
+	b.from, err = b.src.Data.Manifest(b.src.RunID)
+	return err
 }
 
 // document adds a text, without secrets.

@@ -252,9 +252,9 @@ func (l *line) source() (spec.Kind, string) {
 }
 
 // endings is a heap of the tasks that run.
-type endings []ending
+type endings []leaver
 
-type ending struct {
+type leaver struct {
 	at   float64
 	task int
 }
@@ -264,7 +264,7 @@ func (h endings) Less(i, j int) bool { return h[i].at < h[j].at }
 func (h endings) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 
 // Push is part of heap.Interface.
-func (h *endings) Push(x any) { *h = append(*h, x.(ending)) }
+func (h *endings) Push(x any) { *h = append(*h, x.(leaver)) }
 
 // Pop is part of heap.Interface.
 func (h *endings) Pop() any {
@@ -287,7 +287,7 @@ func (l *line) play(rng *rand.Rand, ended func(i int, start, end float64)) {
 		}
 		take(free, l.classes[t.class], 1)
 		end := max(0, course.draw(t, rng)-t.elapsed)
-		running = append(running, ending{end, i})
+		running = append(running, leaver{end, i})
 		ended(i, 0, end)
 	}
 	left := len(queue)
@@ -302,7 +302,7 @@ func (l *line) play(rng *rand.Rand, ended func(i int, start, end float64)) {
 		queue = l.admit(queue, free, func(i int) {
 			t := l.task(i)
 			end := now + course.draw(t, rng)
-			heap.Push(&running, ending{end, i})
+			heap.Push(&running, leaver{end, i})
 			if i < len(l.tasks) {
 				left--
 				ended(i, now, end)
@@ -316,7 +316,7 @@ func (l *line) play(rng *rand.Rand, ended func(i int, start, end float64)) {
 			queue = append(queue, len(l.tasks)+rng.IntN(len(l.like)))
 			continue
 		}
-		e := heap.Pop(&running).(ending)
+		e := heap.Pop(&running).(leaver)
 		now = e.at
 		take(free, l.classes[l.task(e.task).class], -1)
 	}

@@ -105,7 +105,7 @@ func (e *Executor) folder(k runner.AttemptKey) pod.Folder {
 // Submit creates the attempt's folder and its suspended Job, or adopts what is
 // there.
 func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle, error) {
-	a.Limits = fill(a.Limits, e.cfg.Limits)
+	a = e.filled(a)
 	at := e.folder(a.Key)
 	h := runner.Handle(e.cfg.Namespace + "/" + JobName(a.Key) + "/" + a.Key.Hash())
 	_, ended, err := at.Exit()
@@ -119,16 +119,10 @@ func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle,
 		}
 		return h, err
 	}
-	spec := sandbox.Spec{Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable}
-	for _, p := range a.ReadOnly {
-		if within(p, e.cfg.Root) {
-			spec.ReadOnly = append(spec.ReadOnly, p) // what is in the image cannot be looked at from here
-		}
-	}
-	if err := spec.Validate(); err != nil {
+	if err := e.runnable(a); err != nil {
 		return "", fmt.Errorf("submit %s: %w", a.Key, err)
 	}
-	job, err := e.job(at, a)
+	job, err := e.render(at, a)
 	if err != nil {
 		return "", fmt.Errorf("submit %s: %w", a.Key, err)
 	}
@@ -146,6 +140,29 @@ func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle,
 		return "", e.c.explain("submit "+a.Key.String(), err)
 	}
 	return h, nil
+}
+
+// filled is the attempt with the limits that it does not state.
+func (e *Executor) filled(a runner.Attempt) runner.Attempt {
+	if a.Shards != nil && a.Limits.Wall == 0 {
+		a.Limits.Wall = shardWall
+	}
+	a.Limits = fill(a.Limits, e.cfg.Limits)
+	return a
+}
+
+// runnable refuses a command that no pod could run.
+func (e *Executor) runnable(a runner.Attempt) error {
+	if a.Shards != nil || a.Seed != nil {
+		return nil // what it runs is ours
+	}
+	spec := sandbox.Spec{Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable}
+	for _, p := range a.ReadOnly {
+		if within(p, e.cfg.Root) {
+			spec.ReadOnly = append(spec.ReadOnly, p) // what is in the image cannot be looked at from here
+		}
+	}
+	return spec.Validate()
 }
 
 // place writes the attempt's folder and hands over what pods may write.
@@ -318,6 +335,9 @@ func (e *Executor) Look(ctx context.Context, h runner.Handle) (runner.Status, Ph
 	}
 	p := PhaseOf(o)
 	e.notePlace(at, p)
+	if st, ok, err := e.shards(at, rec); ok || err != nil {
+		return e.placed(ctx, at, name, rec.Attempt, st), p, err
+	}
 	// A pod commits before its Job knows that it has ended.
 	if st, ok, err := at.Exit(); ok || err != nil {
 		return e.placed(ctx, at, name, rec.Attempt, st), p, err

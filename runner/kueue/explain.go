@@ -71,16 +71,16 @@ type clusterQueue struct {
 
 // Explain compares what an attempt asks for with the quota of its queue.
 func (e *Executor) Explain(ctx context.Context, a runner.Attempt) (Explanation, error) {
-	a.Limits = fill(a.Limits, e.cfg.Limits)
+	a = e.filled(a)
 	x := Explanation{Queue: e.cfg.Queue, Fits: "unknown"}
-	job, err := e.job(e.folder(a.Key), a)
+	job, err := e.render(e.folder(a.Key), a)
 	if err != nil {
 		return x, err
 	}
 	if err := e.findKueue(ctx); err != nil {
 		return x, err
 	}
-	want := job.Spec.Template.Spec.Containers[0].Resources.Requests
+	want := requests(job)
 	x.Requests = map[string]string{}
 	for name, q := range want {
 		x.Requests[string(name)] = q.String()
@@ -112,6 +112,22 @@ func (e *Executor) Explain(ctx context.Context, a runner.Attempt) (Explanation, 
 	}
 	e.estimate(ctx, &x, job)
 	return x, nil
+}
+
+// requests are what a Job's pods ask for that run at a time, servers included.
+func requests(job *batchv1.Job) corev1.ResourceList {
+	out := corev1.ResourceList{}
+	pod := job.Spec.Template.Spec
+	for range *job.Spec.Parallelism {
+		for _, c := range append(slices.Clone(pod.InitContainers), pod.Containers...) {
+			for name, q := range c.Resources.Requests {
+				sum := out[name]
+				sum.Add(q)
+				out[name] = sum
+			}
+		}
+	}
+	return out
 }
 
 func firstOf(a, b string) string {

@@ -159,7 +159,7 @@ func (e *Executor) part(s Serving, client *batchv1.Job, nodes, rank int) (*repli
 		template.Annotations[annotationPreferred], template.Annotations[annotationGroup] = s.Topology, "arm"
 	}
 	pod := &template.Spec
-	server, err := serverContainer(s, pod, s.argv(client.Name, nodes, rank))
+	server, err := servingContainer(s, pod, s.argv(client.Name, nodes, rank))
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +186,7 @@ func (e *Executor) part(s Serving, client *batchv1.Job, nodes, rank int) (*repli
 	}}}, nil
 }
 
-func serverContainer(s Serving, pod *corev1.PodSpec, argv []string) (*corev1.Container, error) {
+func servingContainer(s Serving, pod *corev1.PodSpec, argv []string) (*corev1.Container, error) {
 	asks := corev1.ResourceList{gpuResource: *resource.NewQuantity(int64(s.NodeGPUs), resource.DecimalSI)}
 	for name, v := range map[corev1.ResourceName]string{corev1.ResourceCPU: first(s.CPU, "8"), corev1.ResourceMemory: first(s.Memory, "64Gi")} {
 		q, err := resource.ParseQuantity(v)

@@ -58,6 +58,17 @@ func labelValue(s string) string {
 	return strings.Trim(s[:min(len(s), 63)], "_.-")
 }
 
+// render makes the Job of an attempt of any kind.
+func (e *Executor) render(at pod.Folder, a runner.Attempt) (*batchv1.Job, error) {
+	switch {
+	case a.Shards != nil:
+		return e.suiteJob(at, a)
+	case a.Seed != nil:
+		return e.seedJob(at, a)
+	}
+	return e.job(at, a)
+}
+
 // startSlack is what a pod may take beside its command: pulling an image,
 // copying the writable folders, ending.
 const startSlack = 30 * time.Minute
@@ -253,8 +264,8 @@ func within(path, dir string) bool {
 
 // Manifest is the Job of an attempt as YAML, as it would be submitted.
 func (e *Executor) Manifest(a runner.Attempt) ([]byte, error) {
-	a.Limits = fill(a.Limits, e.cfg.Limits)
-	job, err := e.job(e.folder(a.Key), a)
+	a = e.filled(a)
+	job, err := e.render(e.folder(a.Key), a)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,8 @@ func (s *source) Identity(id string) string {
 	}
 	all := []string{manifest}
 	for _, path := range have.paths {
-		all = append(all, identity(path))
+		// Rows that were merged with those of others are found by an index beside them.
+		all = append(all, cmp.Or(identity(path), identity(filepath.Join(filepath.Dir(path), "_merged.json"))))
 	}
 	if slices.Contains(all, "") {
 		return ""

@@ -295,6 +295,11 @@ func (n *Nightly) run(ctx context.Context, slot Slot) error {
 	if err := n.save("begin"); err != nil {
 		return err
 	}
+	release, err := n.work(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = release() }()
 	n.cfg.Log("%s: begins", id)
 	v.Runs = nil
 	for r := range slot.Entry.repeats() {

@@ -150,6 +150,12 @@ func TestReaderIsAsGoodAsReading(t *testing.T) {
 	w.now = w.now.Add(24 * time.Hour)
 	w.run(t, 1)
 	same("one more", 1)
+	w.commit(t, "beside", 1, 1)
+	if rep, err := w.data.Compact(t.Context(), dataset.CompactConfig{}); err != nil || rep.Merged == 0 {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	same("merged", 1)
+	same("merged, again", 0)
 	if err := w.n.Accept("b", w.n.Nights("b")[4].Slot); err != nil {
 		t.Fatal(err)
 	}
@@ -320,6 +326,9 @@ func BenchmarkHistoryOfAYear(b *testing.B) {
 	src := nightly.FromDataset(w.data)
 	kept := nightly.NewReader(src, 0)
 	b.Run("kept", func(b *testing.B) {
+		if _, err := w.n.History(b.Context(), kept); err != nil {
+			b.Fatal(err)
+		}
 		for b.Loop() {
 			if _, err := w.n.History(b.Context(), kept); err != nil {
 				b.Fatal(err)

@@ -57,7 +57,7 @@ func CheckTemplate(how string) error {
 }
 
 // compose makes the command of an arm: how is vllm, sglang, repromill,
-// docker:IMAGE or a template.
+// docker:IMAGE, docker:IMAGE with a template of the command in it, or a template.
 func compose(how string, arm spec.Arm, at place) (*command, error) {
 	if image, ok := strings.CutPrefix(how, dockerPrefix); ok {
 		return composeImage(image, arm, at)
@@ -142,6 +142,13 @@ func arguments(engine string, arm spec.Arm, flags []string, at place) []string {
 func composeImage(image string, arm spec.Arm, at place) (*command, error) {
 	if image == "" {
 		image = arm.Image
+	}
+	if image, command, ok := strings.Cut(image, " "); ok {
+		c, err := composeTemplate(command, arm, at)
+		if err == nil {
+			c.image = image
+		}
+		return c, err
 	}
 	if image == "" {
 		return nil, &UserError{fmt.Sprintf("no image is named for arm %s", arm.Name), fmt.Sprintf("give --server %s=docker:vllm/vllm-openai:v0.11.0", arm.Name)}

@@ -124,27 +124,30 @@ func Find(name string) (Method, error) {
 
 // Result is a comparison with what it rests on.
 type Result struct {
-	Method      string   `json:"method"`
-	Verdict     Verdict  `json:"verdict"`
-	OneSided    bool     `json:"one_sided,omitzero"`
-	Margin      float64  `json:"margin"`
-	Alpha       float64  `json:"alpha"`
-	Base        float64  `json:"baseline"`  // mean score over the pairs used
-	Cand        float64  `json:"candidate"` // mean score over the pairs used
-	Diff        float64  `json:"diff"`
-	StdErr      float64  `json:"stderr"`
-	Lo          float64  `json:"ci_lo"`
-	Hi          float64  `json:"ci_hi"`
-	Level       float64  `json:"ci_level"` // 0 if the method gives no interval
-	BaseOnly    int      `json:"b"`        // pairs on which the baseline scored higher
-	CandOnly    int      `json:"c"`        // pairs on which the candidate scored higher
-	Clusters    int      `json:"clusters"`
-	PValue      *float64 `json:"p_value,omitempty"`
-	EValue      *float64 `json:"e_value,omitempty"`  // least evidence that the verdict rests on, or the most there is
-	MDE         float64  `json:"mde"`                // true difference that this many pairs show with power 0.8
-	Used        int      `json:"questions_used"`     // pairs looked at before the decision
-	Saved       int      `json:"questions_saved"`    // questions of the benchmark that were not needed
-	Total       int      `json:"questions"`          // questions of the whole benchmark
+	Method   string   `json:"method"`
+	Verdict  Verdict  `json:"verdict"`
+	OneSided bool     `json:"one_sided,omitzero"`
+	Margin   float64  `json:"margin"`
+	Alpha    float64  `json:"alpha"`
+	Base     float64  `json:"baseline"`  // mean score over the pairs used
+	Cand     float64  `json:"candidate"` // mean score over the pairs used
+	Diff     float64  `json:"diff"`
+	StdErr   float64  `json:"stderr"`
+	Lo       float64  `json:"ci_lo"`
+	Hi       float64  `json:"ci_hi"`
+	Level    float64  `json:"ci_level"` // 0 if the method gives no interval
+	BaseOnly int      `json:"b"`        // pairs on which the baseline scored higher
+	CandOnly int      `json:"c"`        // pairs on which the candidate scored higher
+	Clusters int      `json:"clusters"`
+	PValue   *float64 `json:"p_value,omitempty"`
+	EValue   *float64 `json:"e_value,omitempty"` // least evidence that the verdict rests on, or the most there is
+	MDE      float64  `json:"mde"`               // true difference that this many pairs show with power 0.8
+	Used     int      `json:"questions_used"`    // pairs looked at before the decision
+	Saved    int      `json:"questions_saved"`   // questions of the benchmark that were not needed
+	Total    int      `json:"questions"`         // questions of the whole benchmark
+	// Needed is of an undecided comparison how many questions would decide it with
+	// power 0.8, were the arms to go on differing as they did; 0 where none would.
+	Needed      int      `json:"questions_needed,omitempty"`
 	Assumptions []string `json:"assumptions"`        //
 	Looks       []Look   `json:"looks,omitempty"`    // where Options.Trace asks for them
 	Warnings    []string `json:"warnings,omitempty"` //
@@ -284,6 +287,7 @@ func describe(m Method, pairs []Pair, o Options) (Result, error) {
 func (r Result) finish() Result {
 	if r.Verdict == Undecided {
 		r.Saved = 0
+		r.undecided()
 	}
 	return r
 }

@@ -35,6 +35,15 @@ func (j *job) metadata() error {
 	if err != nil {
 		return err
 	}
+	if j.cfg.Format == BF16 {
+		delete(config, "quantization_config")
+		config["torch_dtype"] = json.RawMessage(`"bfloat16"`)
+		delete(config, "dtype") // the newer name of the same
+		if err := j.writeJSON("config.json", config); err != nil {
+			return err
+		}
+		return j.index()
+	}
 	if config["quantization_config"], err = json.Marshal(modern); err != nil {
 		return fmt.Errorf("encode metadata: %w", err)
 	}
@@ -44,6 +53,11 @@ func (j *job) metadata() error {
 	if err := j.writeJSON("hf_quant_config.json", map[string]any{"producer": producer, "quantization": legacy}); err != nil {
 		return err
 	}
+	return j.index()
+}
+
+// index writes where each tensor lies, where the checkpoint says so.
+func (j *job) index() error {
 	if j.ck.Index == nil {
 		return nil
 	}

@@ -34,9 +34,12 @@ const (
 	NVFP4 Format = "nvfp4"      // W4A16: weights alone
 	W4A4  Format = "nvfp4-w4a4" // weights and inputs
 	FP8   Format = "fp8"        // W8A8: one scale for a weight, one for its inputs
+	// BF16 is the way back: the values of a quantised checkpoint, for programs that
+	// do not read its format. What rounding took is gone; inputs are not rounded.
+	BF16 Format = "bf16"
 )
 
-// Formats lists the formats by name.
+// Formats lists the formats to which a checkpoint is quantised.
 var Formats = []Format{NVFP4, W4A4, FP8}
 
 // Algo is what Model Optimizer calls a format.
@@ -46,12 +49,14 @@ func (f Format) Algo() string {
 		return "W4A16_NVFP4"
 	case W4A4:
 		return "NVFP4"
+	case FP8:
+		return "FP8"
 	}
-	return "FP8"
+	return ""
 }
 
 // calibrated tells whether inputs have a scale.
-func (f Format) calibrated() bool { return f != NVFP4 }
+func (f Format) calibrated() bool { return f == W4A4 || f == FP8 }
 
 // Config says what to quantise. Dir, Out and Format are required.
 type Config struct {
@@ -134,8 +139,8 @@ const stateFile = "quantize.state.json"
 // Quantize writes a quantised checkpoint. Errors: [*Error], those of reading the
 // checkpoint, and those of the disk.
 func Quantize(ctx context.Context, cfg Config) (*Result, error) {
-	if !slices.Contains(Formats, cfg.Format) {
-		return nil, &Error{fmt.Sprintf("%q is no format", cfg.Format), "formats are nvfp4, nvfp4-w4a4 and fp8"}
+	if !slices.Contains(Formats, cfg.Format) && cfg.Format != BF16 {
+		return nil, &Error{fmt.Sprintf("%q is no format", cfg.Format), "formats are nvfp4, nvfp4-w4a4 and fp8, and bf16 for the values of what is quantised"}
 	}
 	out, err := filepath.Abs(cfg.Out)
 	if err != nil {
@@ -189,6 +194,9 @@ func (j *job) open(ctx context.Context) error {
 	}
 	for _, p := range j.ck.Problems {
 		return &Error{fmt.Sprintf("the checkpoint is not whole: %s: %s", p.Where, p.Message), "`repromill inspect DIR` lists what is wrong; download it again"}
+	}
+	if j.cfg.Format == BF16 {
+		return j.openQuantised()
 	}
 	if j.ck.Model.Quant != nil {
 		return &Error{fmt.Sprintf("the checkpoint is quantised already (%s)", j.ck.Model.Quant.Method), "quantise the BF16 checkpoint that it was made of"}
@@ -263,8 +271,10 @@ func (j *job) prepare(ctx context.Context) error {
 		return fmt.Errorf("make working folder: %w", err)
 	}
 	j.state = state{Source: source, Weights: map[string]float32{}, Inputs: map[string]float32{}}
-	if err := j.weigh(ctx); err != nil {
-		return err
+	if j.cfg.Format != BF16 {
+		if err := j.weigh(ctx); err != nil {
+			return err
+		}
 	}
 	if j.cfg.Format.calibrated() {
 		if err := j.calibrate(ctx); err != nil {

@@ -82,8 +82,15 @@ func (j *job) layout(shard *model.Shard) []*entry {
 	for i := range shard.Header.Tensors {
 		t := &shard.Header.Tensors[i]
 		s := byName[t.Name]
+		if s == nil && j.cfg.Format == BF16 && j.belongs(t.Name) {
+			continue
+		}
 		if s == nil {
 			out = append(out, &entry{name: t.Name, DType: t.DType, Shape: t.Shape, copied: t})
+			continue
+		}
+		if j.cfg.Format == BF16 {
+			out = append(out, &entry{name: s.Name + ".weight", DType: "BF16", Shape: s.Shape, stored: s})
 			continue
 		}
 		rows, cols := s.Shape[0], s.Shape[1]
@@ -119,8 +126,11 @@ func elementBytes(e *entry) int64 {
 	for _, d := range e.Shape {
 		n *= d
 	}
-	if e.DType == "F32" {
+	switch e.DType {
+	case "F32":
 		n *= 4
+	case "BF16":
+		n *= 2
 	}
 	return n
 }
@@ -207,7 +217,7 @@ func (w *writer) write(ctx context.Context, e *entry, rest []*entry) error {
 	case e.stored != nil && strings.HasSuffix(e.name, ".weight_scale"): // with its weight
 	case e.stored != nil:
 		scales := int64(0)
-		if w.j.cfg.Format != FP8 {
+		if w.j.cfg.Format == NVFP4 || w.j.cfg.Format == W4A4 {
 			scales = w.base + rest[1].Offsets[0]
 		}
 		if err := w.weight(ctx, e.stored, at, scales); err != nil {
@@ -286,6 +296,9 @@ func (w *writer) weight(ctx context.Context, s *model.Stored, at, scalesAt int64
 
 // round gives the codes of rows, and of NVFP4 the scales of their blocks.
 func (j *job) round(x []float32, rows, cols int, global float32) (data, scales []byte, err error) {
+	if j.cfg.Format == BF16 {
+		return bf16(x), nil, nil
+	}
 	if j.cfg.Format == FP8 {
 		data = make([]byte, len(x))
 		for i, v := range x {
@@ -341,11 +354,14 @@ func (j *job) finish(ctx context.Context) error {
 	}
 	var values, bytes int64
 	for _, s := range j.linears {
-		n := s.Shape[0] * s.Shape[1]
+		n := s.Params
 		values += n
-		if j.cfg.Format == FP8 {
+		switch j.cfg.Format {
+		case BF16:
+			bytes += 2 * n
+		case FP8:
 			bytes += n + 4
-		} else {
+		default:
 			bytes += n/2 + n/model.BlockNVFP4 + 4
 		}
 	}

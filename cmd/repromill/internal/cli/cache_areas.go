@@ -35,7 +35,7 @@ func (a *app) withCache(ctx context.Context, fn func(areas []cache.Area, notes [
 	if err != nil {
 		return err
 	}
-	areas := []cache.Area{checkouts{pl.Cloner, need}}
+	areas := []cache.Area{checkouts{pl.Cloner, need}, quantizedModels{a.quantizedDir(), need}}
 	var notes []string
 	if a.cfg.String("mirror") == "" {
 		areas = append(areas, downloads{pl.Client, need})
@@ -65,14 +65,18 @@ type needs struct {
 	preparing string            // the run that is just being prepared, if any
 	code      map[string]string // repo@commit to the run
 	image     map[string]string // id or key to the run
+	model     map[string]string // folder to the run
 }
 
 func holds(uses []runner.Uses) needs {
-	n := needs{code: map[string]string{}, image: map[string]string{}}
+	n := needs{code: map[string]string{}, image: map[string]string{}, model: map[string]string{}}
 	for _, u := range uses {
 		if u.Preparing {
 			n.preparing = u.RunID
 			n.code[u.Repo+"@"+u.Commit] = u.RunID
+		}
+		for _, dir := range u.Models {
+			n.model[dir] = u.RunID
 		}
 		if u.Image != nil {
 			n.image[u.Image.Ref], n.image[u.Image.Key] = u.RunID, u.RunID

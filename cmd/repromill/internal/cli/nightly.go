@@ -58,7 +58,7 @@ machine is told from a slow candidate.`,
 		Args: exactArgs(0, "one of its subcommands"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.nightlyRunCmd(), a.nightlyNextCmd(), a.nightlyReportCmd(), a.nightlyAcceptCmd())
+	cmd.AddCommand(a.nightlyRunCmd(), a.nightlyNextCmd(), a.nightlyReportCmd(), a.nightlyAcceptCmd(), a.nightlyBisectCmd())
 	return cmd
 }
 

@@ -19,6 +19,7 @@ import (
 // planFlags say what to plan from.
 type planFlags struct {
 	wishFlags
+	quantizeFlags
 	repo   string
 	commit string
 	from   string
@@ -28,6 +29,7 @@ func (f *planFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.repo, "repo", "", "use the code at `URL or DIR` instead of the links that are found")
 	fl.StringVar(&f.commit, "commit", "", "use this commit, branch or tag of the code")
 	f.wishFlags.add(fl)
+	f.quantizeFlags.add(fl)
 	fl.StringVar(&f.from, "from", "", "read targets from `FILE`, one a line; - is standard input")
 }
 
@@ -55,6 +57,7 @@ What the plan could not know it names with the option that supplies it: --data,
   repromill plan diff plan.json bound.json
   repromill plan nvidia/Qwen3.6-27B-NVFP4 --baseline Qwen/Qwen3.6-27B-FP8 --margin 1pt
   repromill plan ./tiny-nvfp4 --baseline ./tiny --suites synthetic-choice
+  repromill plan ./tiny --quantize fp8,nvfp4,nvfp4-w4a4 --suites synthetic-choice,throughput
   repromill plan --from papers.txt --json > plans.json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -92,8 +95,11 @@ func (f *planFlags) request(a *app, target string, w runner.Wishes) runner.PlanR
 // ask of it.
 func (a *app) makePlan(ctx context.Context, f *planFlags, target, file string) (*spec.Plan, error) {
 	var p *spec.Plan
+	target, err := a.quantized(ctx, f, target)
+	if err != nil {
+		return nil, err
+	}
 	if file != "" {
-		var err error
 		if p, err = a.readPlan(file); err != nil {
 			return nil, err
 		}
@@ -163,6 +169,9 @@ type plannedItem struct {
 }
 
 func (a *app) planBatch(ctx context.Context, f *planFlags, workers int) error {
+	if err := f.quantizeFlags.check(false); err != nil {
+		return err
+	}
 	pl, err := a.pipeline()
 	if err != nil {
 		return err

@@ -12,20 +12,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/results/dataset"
 	"github.com/repromill/repromill/results/plot"
 	"github.com/repromill/repromill/results/report"
+	"github.com/repromill/repromill/runner"
 )
 
 func (a *app) resultsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "results",
-		Short: "List, show and verify what has been committed",
+		Short: "List, show, query, verify, merge and export what has been committed",
 		Long: `Results are Parquet files that any tool reads, without this program:
 
   duckdb -c "SELECT * FROM read_parquet('~/.local/share/repromill/claims/*/**/*.parquet', hive_partitioning=true)"`,
 	}
-	cmd.AddCommand(a.resultsListCmd(), a.resultsShowCmd(), a.resultsVerifyCmd(), a.resultsCompactCmd(), a.resultsPushCmd(), a.resultsExportCmd())
+	cmd.AddCommand(a.resultsListCmd(), a.resultsShowCmd(), a.resultsVerifyCmd(), a.resultsCompactCmd(), a.resultsPushCmd(), a.resultsExportCmd(), a.resultsSQLCmd())
 	return cmd
 }
 
@@ -126,6 +128,31 @@ needs nothing else, or as JSON. --card draws the verdict as a picture for chats.
 	cmd.Flags().BoolVar(&page, "html", false, "print one HTML file that needs nothing else")
 	cmd.Flags().StringVar(&card, "card", "", "draw the verdict into `FILE`, which ends in .png or .svg")
 	return cmd
+}
+
+// writeReport writes the report of a committed run into files, where they are
+// named.
+func (s *stack) writeReport(out runner.Outcome, page, card string) error {
+	if out.Manifest == "" || page+card == "" {
+		return nil
+	}
+	rep, err := s.report(out.RunID)
+	if err != nil {
+		return err
+	}
+	if page != "" {
+		var b bytes.Buffer
+		if err := rep.HTML(&b); err != nil {
+			return err
+		}
+		if err := atomicfile.Write(page, b.Bytes(), atomicfile.Options{}); err != nil {
+			return usererrf("name a file in a folder that can be written", "cannot write the report: %v", err)
+		}
+	}
+	if card != "" {
+		return drawCard(rep, card)
+	}
+	return nil
 }
 
 // drawCard writes the picture of the verdict.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner"
@@ -39,7 +40,9 @@ type runFlags struct {
 	maxUSD      float64
 	maxWall     time.Duration
 	workers     int
+	sharding    runner.Sharding
 	again       bool
+	page, card  string // files for the report
 }
 
 func (a *app) runCmd() *cobra.Command {
@@ -64,6 +67,7 @@ what is left.`,
       --endpoint nvfp4=http://host:8001/v1 --endpoint fp8=http://host:8002/v1
   repromill run nvidia/Qwen3.6-27B-NVFP4 --baseline Qwen/Qwen3.6-27B-FP8 --server vllm
   repromill run ./tiny-nvfp4 --baseline ./tiny --suites synthetic-choice --margin 2pt
+  repromill run ./tiny --quantize fp8,nvfp4,nvfp4-w4a4 --suites synthetic-choice,throughput
   repromill run --from papers.txt --yes --max-usd 20
   repromill run --resume 01K9…`,
 		Args: cobra.MaximumNArgs(1),
@@ -80,6 +84,7 @@ what is left.`,
 	fl.StringVarP(&f.planFile, "file", "f", "", "run the plan in `PLAN` (- is standard input) instead of planning")
 	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto, local, docker, kueue, or kueue:PURPOSE for another of the queues of the configuration")
 	fl.StringVar(&f.image, "image", "", "with docker: run in the image `REF` as it is and install nothing; it is recorded")
+	f.shards(fl)
 	fl.StringVar(&f.resume, "resume", "", "take up run `ID` where it stood")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "approve in advance")
 	fl.BoolVar(&f.noSandbox, "no-sandbox", false, "run the code without isolation where none is possible; it is recorded")
@@ -90,8 +95,16 @@ what is left.`,
 	fl.Float64Var(&f.maxGPUHours, "max-gpu-hours", 0, "stop when this many GPU-hours are used")
 	fl.Float64Var(&f.maxUSD, "max-usd", 0, "stop when this much money is spent, at the prices of the configuration")
 	fl.DurationVar(&f.maxWall, "max-wall", 0, "stop after this much running time, such as 90m")
+	fl.StringVar(&f.page, "html", "", "write the report into `FILE`, one page that needs nothing else")
+	fl.StringVar(&f.card, "card", "", "draw the verdict into `FILE`, which ends in .png or .svg")
 	fl.IntVar(&f.workers, "concurrency", 0, "with --from: targets worked on at once")
 	return cmd
+}
+
+// shards adds the options of suites on a cluster.
+func (f *runFlags) shards(fl *pflag.FlagSet) {
+	fl.IntVar(&f.sharding.Of, "shards", 0, "with kueue: ask each suite in `N` blocks, which begin and end one after the other (one for some 250 questions)")
+	fl.IntVar(&f.sharding.Parallel, "parallel", 0, "with kueue: ask `N` blocks at a time, each with servers of its own (1)")
 }
 
 // defaults fills in what the configuration says, and refuses what no run can
@@ -108,6 +121,20 @@ func (f *runFlags) defaults(a *app, cmd *cobra.Command) error {
 	}
 	if f.maxGPUHours < 0 || f.maxUSD < 0 || f.maxWall < 0 {
 		return usererrf("give a positive number, or leave the cap out", "a cap cannot be negative")
+	}
+	if f.from != "" && f.page+f.card != "" {
+		return usererrf("`repromill results show RUN --html` prints one", "--html and --card are for one run")
+	}
+	for _, name := range []string{f.page, f.card} {
+		if info, err := os.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
+			return usererrf("name a file in a folder that is there", "cannot write the report to %q: %s is no folder", name, filepath.Dir(name))
+		}
+	}
+	if ext := filepath.Ext(f.card); f.card != "" && ext != ".png" && ext != ".svg" {
+		return usererrf("end its name in .png or .svg", "--card %q has no format", f.card)
+	}
+	if f.sharding.Of < 0 || f.sharding.Parallel < 0 {
+		return usererrf("give a positive number, or leave it out", "--shards and --parallel cannot be negative")
 	}
 	if f.workers == 0 {
 		v, _ := a.cfg.Float("concurrency")
@@ -126,7 +153,7 @@ func (f *runFlags) request(a *app, target string, w runner.Wishes) runner.Reques
 	return runner.Request{
 		Serving: a.serving, Target: target, Wishes: w, Repo: f.repo, Commit: f.commit, Mirror: a.cfg.String("mirror"),
 		Executor: f.executor, Image: f.image, Yes: f.yes, By: firstOf(a.env["USER"], a.env["LOGNAME"], "unknown"),
-		NoSandbox: f.noSandbox, KeepWork: f.keepWork, Key: f.key,
+		NoSandbox: f.noSandbox, KeepWork: f.keepWork, Key: f.key, Sharding: f.sharding,
 		Caps: runner.Caps{GPUHours: f.maxGPUHours, USD: f.maxUSD, Wall: f.maxWall},
 	}
 }
@@ -200,14 +227,21 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	if err := a.showOutcome(ctx, st, out); err != nil {
 		return err
 	}
+	if err := st.writeReport(out, f.page, f.card); err != nil {
+		return err
+	}
 	return failOn(f.failOn, out)
 }
 
 func (a *app) newRequest(ctx context.Context, f *runFlags, args []string) (runner.Request, error) {
 	f.preflight = true // before anything is spent
 	if f.planFile == "" {
+		name, err := a.quantized(ctx, &f.planFlags, args[0])
+		if err != nil {
+			return runner.Request{}, err
+		}
 		w, err := f.wishes(ctx, a)
-		return f.request(a, a.expand(args[0]), w), err
+		return f.request(a, a.expand(name), w), err
 	}
 	p, err := a.makePlan(ctx, &f.planFlags, "", f.planFile)
 	if err != nil {
@@ -341,6 +375,9 @@ func (a *app) expand(target string) string {
 func (a *app) runBatch(ctx context.Context, st *stack, f *runFlags) error {
 	if !f.yes {
 		return usererrf("add --yes, with --max-wall or --max-usd to bound each run", "a batch cannot ask for approval")
+	}
+	if err := f.quantizeFlags.check(false); err != nil {
+		return err
 	}
 	items, err := a.readTargets(f.from)
 	if err != nil {

@@ -60,7 +60,7 @@ func (f *suiteFlags) add(fl *pflag.FlagSet) {
 
 // wish is what the options ask for, nil if none was given.
 func (f *suiteFlags) wish() (*accuracy.Wish, error) {
-	if !slices.ContainsFunc(suiteFlagNames, f.given) {
+	if !slices.ContainsFunc(suiteFlagNames, f.given) && len(f.baselines) == 0 {
 		return nil, nil
 	}
 	w := &accuracy.Wish{Baselines: f.baselines, Suites: f.suites, Method: f.method, OneSided: f.oneSided, Repeats: f.repeats,

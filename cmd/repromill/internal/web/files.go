@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"github.com/repromill/repromill/results/plot"
 	"github.com/repromill/repromill/results/report"
 	"github.com/repromill/repromill/runner/bundle"
+	"github.com/repromill/repromill/runner/store"
 )
 
 // file answers with a document that browsers save under the name.
@@ -117,8 +119,15 @@ type parquetRow struct {
 	Query string
 }
 
+// manifest is that of the run of the path, which may be a measurement that only
+// the results know.
 func (c *call) manifest() (*dataset.Manifest, error) {
 	run, err := c.run()
+	if errors.Is(err, store.ErrNotFound) {
+		if m, bad := c.s.cfg.Data.Manifest(c.r.PathValue("id")); bad == nil {
+			return m, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -81,6 +81,7 @@ type Server struct {
 	strange  access.Limiter // of those who show no valid key
 	hub      hub
 	rendered rendered
+	loads    loads
 	counts   counts
 	metrics  metrics
 	mux      *http.ServeMux
@@ -199,6 +200,8 @@ func (s *Server) register() {
 	page("GET /runs/{id}/parquet", access.Read, s.parquetPage)
 	page("GET /runs/{id}/parquet/{n}", access.Read, s.parquetFile)
 	page("GET /compare", access.Read, s.comparePage)
+	page("GET /loads", access.Read, s.loadsPage)
+	page("GET /loads/{id}", access.Read, s.loadPage)
 	page("GET /nightly", access.Read, s.nightlyPage)
 	page("GET /skus", access.Read, s.skusPage)
 	page("GET /skus/{id}", access.Read, s.skuPage)
