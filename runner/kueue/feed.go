@@ -252,7 +252,9 @@ func asking(list []corev1.Container) (out []corev1.Container) {
 
 func slimContainers(list []corev1.ContainerStatus) (out []corev1.ContainerStatus) {
 	for _, s := range list {
-		out = append(out, corev1.ContainerStatus{Name: s.Name, Image: s.Image, State: *s.State.DeepCopy(), RestartCount: s.RestartCount})
+		out = append(out, corev1.ContainerStatus{
+			Name: s.Name, Image: s.Image, State: *s.State.DeepCopy(), LastTerminationState: *s.LastTerminationState.DeepCopy(), Started: s.Started, RestartCount: s.RestartCount,
+		})
 	}
 	return out
 }

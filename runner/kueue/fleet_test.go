@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
@@ -261,6 +264,31 @@ func TestFleetSaysWhenItIsBlind(t *testing.T) {
 			defer api.mu.Unlock()
 			if again := api.lists["jobs"] > lists; again != expired {
 				t.Errorf("read everything again: %v", again)
+			}
+		})
+	}
+}
+
+// TestNothingNeededIsCut: what a fleet keeps of the objects says the same of a Job
+// as the objects do.
+func TestNothingNeededIsCut(t *testing.T) {
+	for name, o := range transcripts(t) {
+		t.Run(name, func(t *testing.T) {
+			cut := Observed{Now: o.Now, Position: o.Position}
+			if o.Job != nil {
+				kept, _ := prune(o.Job)
+				cut.Job = kept.(*batchv1.Job)
+			}
+			if o.Workload != nil {
+				kept, _ := prune(&workloadEvent{o.Workload})
+				cut.Workload = kept.(*Workload)
+			}
+			for i := range o.Pods {
+				kept, _ := prune(&o.Pods[i])
+				cut.Pods = append(cut.Pods, *kept.(*corev1.Pod))
+			}
+			if got, want := PhaseOf(cut), PhaseOf(o); !reflect.DeepEqual(got, want) {
+				t.Errorf("%+v\nof all of it %+v", got, want)
 			}
 		})
 	}

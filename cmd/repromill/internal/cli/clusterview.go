@@ -124,7 +124,7 @@ func count(n int, what string) string {
 
 // stateOrder is how far a Job has come.
 var stateOrder = []kueue.State{
-	kueue.Running, kueue.Starting, kueue.Provisioning, kueue.Queued, kueue.Preempted, kueue.Blocked, kueue.Held, kueue.Unmanaged, kueue.Stopping,
+	kueue.Running, kueue.Starting, kueue.Provisioning, kueue.Queued, kueue.Preempted, kueue.Blocked, kueue.Unmanaged, kueue.Stopping,
 	kueue.Succeeded, kueue.Failed, kueue.Cancelled, kueue.Lost,
 }
 

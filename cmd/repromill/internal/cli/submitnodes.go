@@ -12,11 +12,14 @@ import (
 	"github.com/repromill/repromill/runner/kueue"
 )
 
-// printServings prints, for each arm that takes more GPUs than a server of its
+// printServings prints, for each arm of a chosen suite that takes more GPUs than a server of its
 // model has, what serves it over several nodes.
 func (a *app) printServings(e *kueue.Executor, p *spec.Plan) error {
 	for i := range p.Suites {
 		s := &p.Suites[i]
+		if !s.Selected {
+			continue
+		}
 		for _, arm := range s.Arms {
 			g, err := sku.Find(firstOf(arm.SKU, p.Environment.SKU))
 			if err != nil || arm.GPUs <= serving.ServerGPUs(g) {
