@@ -50,7 +50,9 @@ e2e: build ## kill the command and the runner at every durable step and resume
 e2e-docker: build ## papers, hostile programs and faults in Docker, which is installed and started where it lacks
 	@vars=$$(.ci/docker.sh up) || { code=$$?; [ $$code = 75 ] && exit 0; exit $$code; }; eval "$$vars"; \
 	  trap '.ci/docker.sh down' EXIT; \
+	  export REPROMILL_BINARY=$(CURDIR)/$(BIN); \
 	  { go test -count=1 -json -timeout 20m ./runner/docker/... ./runner/image/...; \
+	    go test -count=1 -json -timeout 10m -run Container ./runner/server; \
 	    go test -count=1 -json -tags e2e -timeout 20m -run '^TestDocker' ./cmd/repromill; } | go run ./cmd/testreport
 
 .PHONY: e2e-web
@@ -62,8 +64,15 @@ e2e-web: ## a browser from a pasted URL to the verdict; Chromium is installed wh
 e2e-cluster: build ## runs on a real Kubernetes with Kueue, which is built and started for it (Linux, root)
 	@go build -o bin/devcluster ./cmd/devcluster
 	@bin/devcluster up && trap 'bin/devcluster down' EXIT && bin/devcluster image && eval "$$(bin/devcluster env)" && export CGO_ENABLED=0 REPROMILL_BINARY=$(CURDIR)/$(BIN) && \
-	  { go test -count=1 -json -tags cluster -timeout 30m ./runner/kueue && \
-	    go test -count=1 -json -tags cluster -timeout 30m -run 'Cluster|DemoPaper|TestSubmit' ./cmd/repromill; } | go run ./cmd/testreport
+	  { go test -count=1 -json -tags cluster -timeout 30m -skip 'Scale|Simulated' ./runner/kueue && \
+	    go test -count=1 -json -tags cluster -timeout 30m -run 'Cluster|DemoPaper|TestSubmit' ./cmd/repromill && bin/devcluster kwok --nodes 20 >&2 && bin/devcluster worker --nodes 2 >&2 && eval "$$(bin/devcluster env)" && \
+	    go test -count=1 -json -tags cluster -timeout 10m -run 'Scale|Simulated' ./runner/kueue; } | go run ./cmd/testreport
+
+.PHONY: bench-cluster
+bench-cluster: ## submits and watches 5,000 Jobs on simulated nodes of a real control plane (Linux, root)
+	@go build -o bin/devcluster ./cmd/devcluster
+	@bin/devcluster up && trap 'bin/devcluster down' EXIT && bin/devcluster kwok --nodes 50 && eval "$$(bin/devcluster env)" && export CGO_ENABLED=0 && \
+	  REPROMILL_SCALE_JOBS=5000 go test -count=1 -v -tags cluster -timeout 15m -run TestScale ./runner/kueue
 
 .PHONY: bench
 bench: ## benchmarks of the hot paths

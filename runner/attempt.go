@@ -155,6 +155,9 @@ func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Statu
 			}
 			rec.Spend = d.spend(a, st, clock.seconds(st))
 			d.attempts[rec.Key] = *rec
+			if err := d.between(ctx, rec); err != nil {
+				return seen, err
+			}
 		}
 		if !stopping && d.capReached() != "" {
 			stopping = true
@@ -316,8 +319,10 @@ func (d *drive) total() (s store.Spend) {
 }
 
 // capReached says which cap is used up, empty when none is.
-func (d *drive) capReached() string {
-	s, c := d.total(), d.req.Caps
+func (d *drive) capReached() string { return d.req.Caps.reached(d.total()) }
+
+// reached says which cap a spend uses up, empty when it uses up none.
+func (c Caps) reached(s store.Spend) string {
 	switch {
 	case c.Wall > 0 && s.WallSeconds >= c.Wall.Seconds():
 		return fmt.Sprintf("the cap of %s wall time is used up", c.Wall)

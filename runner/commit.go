@@ -22,7 +22,7 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 		RunID: d.run.ID, State: store.Running, PlanHash: d.plan.Hash, Stopped: ex.Stopped,
 		Simulated: d.plan.Source.Simulated, Claims: d.judge(prep, ex, col), Metrics: col.Metrics, Missing: col.Missing,
 		Units: ex.Units, Refused: slices.Concat(prep.Refused, ex.Refused), InstallFailed: prep.InstallFailed, Deviations: prep.Deviations,
-		Executor: d.executorName(d.req), Python: prep.python(), Image: prep.Image, Started: d.run.Created, Finished: d.cfg.Now().UTC(),
+		Executor: d.executorName(d.req), Python: prep.python(), Image: prep.Image, Lock: prep.Lock, Started: d.run.Created, Finished: d.cfg.Now().UTC(),
 	}
 	out.Verdict, out.Reason = verdict.Overall(out.Claims)
 	out.Suites = suited
@@ -56,26 +56,23 @@ func (d *drive) commit(ctx context.Context, prep Prepared, ex Executed, col Coll
 			return out, "", err
 		}
 		out.Placement = st.Placement
-		name := fmt.Sprintf("%s-%s-s%d-n%d", a.Stage, safeName(a.Arm), a.Shard, a.N)
+		name := fmt.Sprintf("%s-%s-s%d-n%d", safeName(a.Stage), safeName(a.Arm), a.Shard, a.N)
 		if _, taken := rec.Logs[name+".out"]; taken { // two arms may be alike once made safe
 			name += fmt.Sprintf("-%d", len(rec.Logs))
 		}
 		rec.Logs[name+".out"], rec.Logs[name+".err"] = tail(st.Stdout, logTail), tail(st.Stderr, logTail)
 	}
 	for _, o := range suited {
+		spent := o.spend()
+		out.Spend.WallSeconds += spent.WallSeconds
+		out.Spend.GPUHours += spent.GPUHours
+		out.Spend.USD += spent.USD
 		if r := o.Throughput; r != nil {
-			out.Spend.WallSeconds += r.Seconds
-			out.Spend.GPUHours += r.GPUSeconds / 3600
 			if r.Stopped != "" {
 				out.Stopped = o.Suite + ": " + r.Stopped
 			}
 		}
 		if r := o.Result; r != nil {
-			out.Spend.WallSeconds += r.Paid.Seconds
-			out.Spend.USD += r.Paid.USD
-			for _, in := range o.Started {
-				out.Spend.GPUHours += float64(len(in.Identity.GPUUUIDs)) * (r.Paid.Seconds + in.Facts.ReadyS) / 3600
-			}
 			if r.Stopped != "" && r.Used < r.Questions && !slices.ContainsFunc(r.Comparisons, func(c harness.Compared) bool { return c.Result.Verdict != compare.Undecided }) {
 				out.Stopped = o.Suite + ": " + r.Stopped
 			}

@@ -38,6 +38,8 @@ type drive struct {
 	cause    string // why stages that were begun before are begun again
 	// inherited are the attempts of earlier drivers, by key.
 	inherited map[string]bool
+	// looks is called between observations of the attempt that runs; nil is nothing.
+	looks func(context.Context) (stop string, err error)
 	// pending are events of the current stage that are told once, with its end.
 	pending []store.Event
 	models  map[string]*located // models in folders, by path

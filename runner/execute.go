@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,12 +113,33 @@ func (d *drive) unitAttempts(u unit, n int) []Attempt {
 	}
 	main := base
 	main.Key.Arm = u.run.ID
+	main.Expected = expectedWall(d.plan, u.run.ID)
 	main.Dir = d.cwd(u.run)
 	main.Argv = d.argv(u, u.run.Argv)
 	if s := u.run.Script; s != nil {
 		main.Argv = d.argv(u, scriptArgv(s))
 	}
 	return append(out, main)
+}
+
+// expectedWall is how long a run takes by the plan's estimate for the GPU model
+// that it is meant for, nil where there is none. That of the whole job is the
+// run's where nothing else is in the job.
+func expectedWall(p *spec.Plan, run string) *spec.Interval {
+	selected := 0
+	for i := range p.Runs {
+		if p.Runs[i].Selected {
+			selected++
+		}
+	}
+	alone := selected == 1 && len(p.Suites) == 0
+	for i := range p.Estimates {
+		e := &p.Estimates[i]
+		if e.WallS != nil && e.SKU == cmp.Or(p.Environment.SKU, "cpu") && (e.Scope == "run/"+run || e.Scope == "" && alone) {
+			return e.WallS
+		}
+	}
+	return nil
 }
 
 func (d *drive) cwd(r *spec.Run) string { return filepath.Join(d.work(), filepath.FromSlash(r.Cwd)) }

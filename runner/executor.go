@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/repromill/repromill/planner/spec"
 )
 
 // Executor runs attempts somewhere. There is no blocking Run: after a crash
@@ -85,6 +87,9 @@ type Attempt struct {
 	Network Network
 	Limits  Limits
 	GPUs    int
+	// Expected is how many seconds the command takes by the plan's estimate, for
+	// those who have to wait for it; nil is unknown.
+	Expected *spec.Interval `json:",omitempty"`
 	// SKU is the GPU model that the attempt is meant for, an id of
 	// estimators/sku; empty is any. What ran on another one is void.
 	SKU string `json:",omitempty"`
@@ -94,6 +99,12 @@ type Attempt struct {
 	// Alias gives paths of Writable or ReadOnly a further name inside of the
 	// image, which is the map's key.
 	Alias map[string]string
+	// Shards makes the attempt one of several pods, each with model servers; nil is
+	// one command. Executors that are no [Sharder] refuse it.
+	Shards *Shards `json:",omitempty"`
+	// Seed makes the attempt one of this program's own, which fills a cache and
+	// reaches the hub for that; nil is a command.
+	Seed *Seed `json:",omitempty"`
 	// NoSandbox runs untrusted code without isolation; the caller has recorded
 	// that the user asked for it.
 	NoSandbox bool

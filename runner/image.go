@@ -27,6 +27,7 @@ type ImageRequest struct {
 	// Source is the checkout with the patches that every run carries. It is
 	// only read.
 	Source string
+	Lock   string // versions that installing is held to; see Request.Lock
 	// Progress is told what is being done, in words; it may be nil.
 	Progress func(what string)
 }
@@ -60,7 +61,7 @@ func (d *drive) images() Images { return d.cfg.Images[d.executorName(d.req)] }
 func (d *drive) environment(ctx context.Context, out *Prepared) error {
 	var told error
 	began := d.cfg.Now()
-	img, err := d.images().Image(ctx, ImageRequest{RunID: d.run.ID, Plan: d.plan, Given: d.req.Image, Source: d.tree(), Progress: func(what string) {
+	img, err := d.images().Image(ctx, ImageRequest{RunID: d.run.ID, Plan: d.plan, Given: d.req.Image, Source: d.tree(), Lock: d.req.Lock, Progress: func(what string) {
 		told = errors.Join(told, d.cfg.Store.Append(ctx, d.run.ID, event(StagePrepare, Progress, map[string]any{"message": what})))
 	}})
 	if err = errors.Join(err, told); err != nil {

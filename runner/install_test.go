@@ -81,16 +81,18 @@ except OSError:
 		want    verdict.Verdict
 		metrics int
 		reason  string
+		lock    string
 	}{
-		"a package":           {[]string{"tinypkg==1.0"}, []string{"python", "main.py"}, verdict.Aligned, 1, ""},
-		"a file":              {[]string{"-r requirements.txt"}, []string{"tinycmd"}, verdict.Aligned, 1, ""},
-		"no such version":     {[]string{"tinypkg==2.0"}, nil, verdict.Inconclusive, 0, "tinypkg==2.0"},
-		"an option":           {[]string{"--index-url http://x"}, nil, verdict.Inconclusive, 0, "an option that is not allowed"},
-		"outside":             {[]string{"-r ../../etc/passwd"}, nil, verdict.Inconclusive, 0, "leaves the checkout"},
-		"an index of its own": {[]string{"-r elsewhere.txt"}, nil, verdict.Inconclusive, 0, "installation failed"},
-		"a pin that moves":    {[]string{"-r pinned.txt"}, []string{"python", "main.py"}, verdict.Aligned, 1, ""},
+		"a package":           {[]string{"tinypkg==1.0"}, []string{"python", "main.py"}, verdict.Aligned, 1, "", ""},
+		"another lock":        {[]string{"tinypkg"}, nil, verdict.Inconclusive, 0, "conflicting dependencies", "tinypkg==0.7\n"},
+		"a file":              {[]string{"-r requirements.txt"}, []string{"tinycmd"}, verdict.Aligned, 1, "", ""},
+		"no such version":     {[]string{"tinypkg==2.0"}, nil, verdict.Inconclusive, 0, "tinypkg==2.0", ""},
+		"an option":           {[]string{"--index-url http://x"}, nil, verdict.Inconclusive, 0, "an option that is not allowed", ""},
+		"outside":             {[]string{"-r ../../etc/passwd"}, nil, verdict.Inconclusive, 0, "leaves the checkout", ""},
+		"an index of its own": {[]string{"-r elsewhere.txt"}, nil, verdict.Inconclusive, 0, "installation failed", ""},
+		"a pin that moves":    {[]string{"-r pinned.txt"}, []string{"python", "main.py"}, verdict.Aligned, 1, "", ""},
 		// The patch changes the module that the editable install points at.
-		"the checkout itself": {[]string{"-e ."}, []string{"python", "-c", "import own; print('acc=%g' % own.value)"}, verdict.Aligned, 1, ""},
+		"the checkout itself": {[]string{"-e ."}, []string{"python", "-c", "import own; print('acc=%g' % own.value)"}, verdict.Aligned, 1, "", ""},
 	} {
 		if testing.Short() && name != "a package" && name != "an option" {
 			continue
@@ -109,12 +111,15 @@ except OSError:
 				must(t, os.MkdirAll(filepath.Join(dir, "src", filepath.Dir(f)), 0o755))
 				must(t, os.WriteFile(filepath.Join(dir, "src", f), []byte(body), 0o644))
 			}
-			out := install(t, dir, srv.URL+"/simple", c.reqs, c.argv)
+			out := install(t, dir, srv.URL+"/simple", c.reqs, c.argv, c.lock)
 			if moved := slices.ContainsFunc(out.Deviations, func(d spec.Deviation) bool { return d.What == "tinypkg" && d.Used == "1.0" }); moved != (name == "a pin that moves") {
 				t.Errorf("deviations %+v", out.Deviations)
 			}
 			if out.Verdict != c.want || len(out.Claims) != 1 || out.Verdict == verdict.Aligned != (c.metrics > 0) || !strings.Contains(out.Claims[0].Reason, c.reason) {
 				t.Errorf("%s: %s; %s", out.Verdict, out.Claims[0].Reason, out.InstallFailed)
+			}
+			if strings.Contains(out.Packages(), "tinypkg==1.0\n") != (c.metrics > 0 && name != "the checkout itself") {
+				t.Errorf("installed %q", out.Packages())
 			}
 			noTrace(t, dir)
 		})
@@ -134,7 +139,7 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
     return name
 `
 
-func install(t *testing.T, dir, url string, reqs, argv []string) runner.Outcome {
+func install(t *testing.T, dir, url string, reqs, argv []string, lock string) runner.Outcome {
 	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
@@ -184,7 +189,7 @@ func install(t *testing.T, dir, url string, reqs, argv []string) runner.Outcome 
 		p.Environment.Requirements = append(p.Environment.Requirements, spec.Requirement{Spec: q})
 	}
 	p.Seal()
-	run, _, err := r.Create(t.Context(), runner.Request{Plan: p, Yes: true, NoSandbox: ex.Capabilities().Layer == sandbox.None})
+	run, _, err := r.Create(t.Context(), runner.Request{Plan: p, Yes: true, Lock: lock, NoSandbox: ex.Capabilities().Layer == sandbox.None})
 	must(t, err)
 	out, err := r.Drive(t.Context(), run.ID)
 	must(t, err)

@@ -41,8 +41,18 @@ type Outcome struct {
 	Executor      string           `json:"executor,omitempty"`
 	Python        string           `json:"python,omitempty"`   // version used, "3.11"
 	Image         *Image           `json:"image,omitempty"`    // that the commands ran in
+	Lock          string           `json:"lock,omitempty"`     // what was installed where there was no image, one "name==version" a line
 	Manifest      string           `json:"manifest,omitempty"` // where the committed results are listed
 	WorkDir       string           `json:"work_dir,omitempty"` // with Request.KeepWork
+}
+
+// Packages is what was installed for the commands, in the image or beside it;
+// empty where nothing was.
+func (o *Outcome) Packages() string {
+	if o.Image != nil {
+		return o.Image.Lock
+	}
+	return o.Lock
 }
 
 // Unit is one execution: one run of the plan with one seed.
@@ -91,6 +101,7 @@ type Prepared struct {
 	InstallFailed string           `json:"install_failed,omitempty"` // why no run could be started
 	Inputs        []Input          `json:"inputs,omitempty"`         // where what is bound lies
 	Shared        []spec.Patch     `json:"shared_patches,omitempty"` // applied to the source itself
+	Lock          string           `json:"lock,omitempty"`           // what was installed without an image, one "name==version" a line
 }
 
 // python is the version of Python that the commands had.

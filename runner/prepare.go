@@ -256,7 +256,8 @@ func (d *drive) install(ctx context.Context, out *Prepared) error {
 			return nil
 		}
 	}
-	return nil
+	out.Lock, err = installed(d.venv())
+	return err
 }
 
 // installStep runs one step of the installation, again when it is lost.

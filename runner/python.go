@@ -158,6 +158,13 @@ func (d *drive) installSteps(py Interpreter, args []string, m *moves) ([]Attempt
 				Reason: "pip cannot leave out newer releases; uv, which can, was not found"})
 		}
 	}
+	if pins := pip.Pins(d.req.Lock); len(pins) > 0 {
+		file := filepath.Join(d.cache(), "lock.txt")
+		if err := os.WriteFile(file, []byte(strings.Join(pins, "\n")+"\n"), 0o644); err != nil {
+			return nil, nil, fmt.Errorf("write lock: %w", err)
+		}
+		install = append(install, "--constraint", file)
+	}
 	for _, f := range find {
 		install = append(install, "--find-links", f)
 	}
@@ -192,6 +199,25 @@ func (d *drive) installSteps(py Interpreter, args []string, m *moves) ([]Attempt
 	first.Key.Arm, first.Argv = "venv", create
 	second.Key.Arm, second.Argv, second.Network = "install", install, Network{Hosts: hosts}
 	return []Attempt{first, second}, devs, nil
+}
+
+var installedRE = regexp.MustCompile(`^([A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?)-([0-9][A-Za-z0-9._+!]*)\.dist-info$`)
+
+// installed lists what lies in a virtual environment, one "name==version" a
+// line, by the names of the folders that installers leave: nothing in it is read.
+func installed(venv string) (string, error) {
+	var list []string
+	dirs, err := filepath.Glob(filepath.Join(venv, "lib", "python*", "site-packages", "*.dist-info"))
+	if err != nil {
+		return "", fmt.Errorf("list installed packages: %w", err)
+	}
+	for _, dir := range dirs {
+		if m := installedRE.FindStringSubmatch(filepath.Base(dir)); m != nil {
+			list = append(list, pip.Normalise(m[1])+"=="+m[2]+"\n")
+		}
+	}
+	slices.Sort(list)
+	return strings.Join(slices.Compact(list), ""), nil
 }
 
 // readOnly are the places outside the run's folder that Python needs.

@@ -74,12 +74,17 @@ type Request struct {
 	// Answers are folders of shards by suite, whose answers are taken instead of
 	// asking. Where it is set, suites without any are not attempted.
 	Answers map[string][]string `json:"answers,omitempty"`
-	Wishes  Wishes              `json:"wishes,omitzero"` // of a target that is planned; a plan that is given holds them already
+	// Sharding says how suites are cut where the executor asks them in pods.
+	Sharding Sharding `json:"sharding,omitzero"`
+	Wishes   Wishes   `json:"wishes,omitzero"` // of a target that is planned; a plan that is given holds them already
 
-	Executor  string `json:"executor,omitempty"`    // a name of Config.Executors; empty means the default
-	Yes       bool   `json:"yes,omitempty"`         // approved in advance
-	By        string `json:"by,omitempty"`          // who asks, for the record
-	Image     string `json:"image,omitempty"`       // run in this image as it is, and install nothing
+	Executor string `json:"executor,omitempty"` // a name of Config.Executors; empty means the default
+	Yes      bool   `json:"yes,omitempty"`      // approved in advance
+	By       string `json:"by,omitempty"`       // who asks, for the record
+	Image    string `json:"image,omitempty"`    // run in this image as it is, and install nothing
+	// Lock holds installing to the versions of an earlier run, one "name==version"
+	// a line as in [Outcome.Packages].
+	Lock      string `json:"lock,omitempty"`
 	NoSandbox bool   `json:"no_sandbox,omitempty"`  // run untrusted code without isolation; recorded as a deviation
 	KeepWork  bool   `json:"keep_work,omitempty"`   // leave the working folders
 	Caps      Caps   `json:"caps,omitzero"`         // of the whole run, over all its attempts
@@ -126,6 +131,9 @@ type Config struct {
 	Results   Results
 	Assets    Assets // nil: what is bound by URL is not fetched
 	Suites    Suites // nil: no suite is carried out
+	// Seeds fills the cache of a cluster from this machine, for what a mirror holds;
+	// nil: pods do it in any case.
+	Seeds Seeds
 	// Throughput carries out throughput suites; nil: none is.
 	Throughput Throughput
 	Serving    accuracy.Serving // goes over what a request says

@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/store"
 	"github.com/repromill/repromill/runner/verdict"
 	"github.com/repromill/repromill/suites/accuracy"
 	"github.com/repromill/repromill/suites/compare"
+	"github.com/repromill/repromill/suites/data"
 	"github.com/repromill/repromill/suites/harness"
 	"github.com/repromill/repromill/suites/servers"
 	"github.com/repromill/repromill/suites/throughput"
@@ -28,6 +30,8 @@ type Suites interface {
 	Refusal(s spec.Suite, at accuracy.Serving) string
 	// Run asks what is left to ask, and may be called again after any error.
 	Run(ctx context.Context, j accuracy.Job) (harness.Result, error)
+	// Files are those of data sets that a suite reads.
+	Files(s spec.Suite) ([]data.File, error)
 	// Answers calls f for every answer that a result rests on.
 	Answers(ctx context.Context, j accuracy.Job, res harness.Result, f func(harness.Answer) error) error
 }
@@ -49,6 +53,8 @@ type SuiteOutcome struct {
 	Result  *harness.Result `json:"result,omitempty"`
 	// Throughput is what came of a throughput suite, which has no Result.
 	Throughput *throughput.Result `json:"throughput,omitempty"`
+	// Shards is in how many blocks pods asked it, 0 where this program did.
+	Shards int `json:"shards,omitempty"`
 	// Started are the servers that this program started for it.
 	Started []servers.Instance `json:"started,omitempty"`
 }
@@ -81,6 +87,9 @@ func (d *drive) serving() accuracy.Serving {
 	s.Servers = merged(s.Servers, more.Servers)
 	if more.Judge != "" {
 		s.Judge, s.JudgeModel = more.Judge, more.JudgeModel
+	}
+	if _, ok := d.exec.(Sharder); ok {
+		s = defaultServing(s)
 	}
 	return d.embedded(s)
 }
@@ -117,6 +126,9 @@ func (d *drive) suiteRefusal(s spec.Suite) string {
 		return "this program carries out no suites"
 	}
 	at := d.serving()
+	if d.sharded(s) {
+		at.Judge = "" // pods have no network
+	}
 	if d.req.Answers != nil {
 		if len(d.req.Answers[s.ID]) == 0 {
 			return "none of the folders that are merged holds answers to it"
@@ -173,7 +185,10 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, 
 		return out, out.Refused, nil
 	}
 	if s.Kind == "throughput" {
-		return d.throughput(ctx, s, j.Wall, f)
+		return d.throughput(ctx, s, before, f)
+	}
+	if d.sharded(s) {
+		return d.suiteInPods(ctx, s)
 	}
 	var told time.Time
 	begun := d.cfg.Now()
@@ -193,45 +208,91 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, 
 	if err != nil {
 		return out, "", errors.Join(f.ended(ctx), err)
 	}
-	out.Result = &res
-	for _, c := range res.Comparisons {
-		c.Result.Looks = nil // rows of their own
-		d.pending = append(d.pending, event(StageSuite(s.ID), VerdictGiven, c))
-	}
-	if res.Paid.USD > 0 {
-		d.pending = append(d.pending, event(StageSuite(s.ID), CostSeen, res.Paid))
-	}
+	d.conclude(&out, res)
 	return out, "", nil
 }
 
+// suiteInPods has a suite asked by pods.
+func (d *drive) suiteInPods(ctx context.Context, s spec.Suite) (out SuiteOutcome, skipped string, err error) {
+	out.Suite = s.ID
+	res, of, err := d.askShards(ctx, s)
+	out.Shards = of
+	var void *voidSuite
+	if errors.As(err, &void) {
+		out.Refused = void.Error()
+		return out, out.Refused, nil
+	}
+	if err != nil {
+		return out, "", err
+	}
+	d.conclude(&out, res)
+	return out, "", nil
+}
+
+// conclude tells what came of a suite.
+func (d *drive) conclude(out *SuiteOutcome, res harness.Result) {
+	out.Result = &res
+	for _, c := range res.Comparisons {
+		c.Result.Looks = nil // rows of their own
+		d.pending = append(d.pending, event(StageSuite(out.Suite), VerdictGiven, c))
+	}
+	if res.Paid.USD > 0 {
+		d.pending = append(d.pending, event(StageSuite(out.Suite), CostSeen, res.Paid))
+	}
+}
+
 func (d *drive) job(s spec.Suite) accuracy.Job {
-	return accuracy.Job{Suite: s, Serving: d.serving(), Dir: filepath.Join(d.answers(), safeName(s.ID)), From: d.req.Answers[s.ID]}
+	j := accuracy.Job{Suite: s, Serving: d.serving(), Dir: filepath.Join(d.answers(), safeName(s.ID)), From: d.req.Answers[s.ID]}
+	if j.From == nil {
+		j.From = d.asked(s)
+	}
+	return j
 }
 
 // answers is the folder of what the models answered.
 func (d *drive) answers() string { return filepath.Join(d.dir, "answers") }
 
-// allowance sets the bounds of a suite to what the caps of the run leave.
-func (d *drive) allowance(j *accuracy.Job, before []SuiteOutcome) (refused string) {
+// spent is what the run has used with the suites before.
+func (d *drive) spent(before []SuiteOutcome) store.Spend {
 	spent := d.total()
 	for _, b := range before {
-		if b.Throughput != nil {
-			spent.WallSeconds += b.Throughput.Seconds
+		one := b.spend()
+		spent.WallSeconds += one.WallSeconds
+		spent.GPUHours += one.GPUHours
+		spent.USD += one.USD
+	}
+	return spent
+}
+
+// spend is what a suite has used: of servers of our own the time of their GPUs, of
+// others what they ask for their tokens.
+func (o SuiteOutcome) spend() (s store.Spend) {
+	if r := o.Throughput; r != nil {
+		return store.Spend{WallSeconds: r.Seconds, GPUHours: r.GPUSeconds / 3600, USD: r.USD}
+	}
+	if r := o.Result; r != nil {
+		s.USD = r.Paid.USD
+		if o.Shards == 0 { // else it is its attempts'
+			s.WallSeconds = r.Paid.Seconds
 		}
-		if b.Result != nil {
-			spent.USD += b.Result.Paid.USD
-			spent.WallSeconds += b.Result.Paid.Seconds
+		for _, in := range o.Started {
+			s.GPUHours += float64(len(in.Identity.GPUUUIDs)) * (r.Paid.Seconds + in.Facts.ReadyS) / 3600
 		}
 	}
-	if c := d.req.Caps.USD; c > 0 {
-		if j.USD = c - spent.USD; j.USD <= 0 {
-			return fmt.Sprintf("the cap of %g USD is used up", c)
-		}
+	return s
+}
+
+// allowance sets the bounds of a suite to what the caps of the run leave.
+func (d *drive) allowance(j *accuracy.Job, before []SuiteOutcome) (refused string) {
+	spent, c := d.spent(before), d.req.Caps
+	if refused := c.reached(spent); refused != "" {
+		return refused
 	}
-	if c := d.req.Caps.Wall; c > 0 {
-		if j.Wall = c - time.Duration(spent.WallSeconds*float64(time.Second)); j.Wall <= 0 {
-			return fmt.Sprintf("the cap of %s wall time is used up", c)
-		}
+	if c.USD > 0 {
+		j.USD = c.USD - spent.USD
+	}
+	if c.Wall > 0 {
+		j.Wall = c.Wall - time.Duration(spent.WallSeconds*float64(time.Second))
 	}
 	return ""
 }

@@ -21,6 +21,7 @@ type versions struct {
 	Kueue      string `json:"kueue"`
 	Etcd       string `json:"etcd"`
 	Objects    string `json:"objects"` // versitygw, the S3 server
+	Kwok       string `json:"kwok"`    // what plays the kubelets of simulated nodes
 	Bin        string `json:"bin"`     // where the programs lie
 }
 
@@ -46,12 +47,17 @@ func pinned(src, cache string) (versions, error) {
 		Kubernetes: required(mods["controlplane/go.mod"], "k8s.io/kubernetes"), Kueue: required(mods["kueue/go.mod"], "sigs.k8s.io/kueue"),
 		Etcd: required(mods["controlplane/go.mod"], "go.etcd.io/etcd/server/v3"),
 	}
-	b, err := os.ReadFile(filepath.Join(src, "objectstore", "go.mod"))
-	if err != nil {
-		return v, fmt.Errorf("read the modules of the cluster: %w", err)
+	for _, m := range []struct {
+		module, path string
+		version      *string
+	}{{"objectstore", "github.com/versity/versitygw", &v.Objects}, {"kwok", "sigs.k8s.io/kwok", &v.Kwok}} {
+		b, err := os.ReadFile(filepath.Join(src, m.module, "go.mod"))
+		if err != nil {
+			return v, fmt.Errorf("read the modules of the cluster: %w", err)
+		}
+		*m.version = required(string(b), m.path)
 	}
-	v.Objects = required(string(b), "github.com/versity/versitygw")
-	if v.Kubernetes == "" || v.Kueue == "" || v.Etcd == "" || v.Objects == "" {
+	if v.Kubernetes == "" || v.Kueue == "" || v.Etcd == "" || v.Objects == "" || v.Kwok == "" {
 		return v, errors.New("the modules of the cluster do not name their versions")
 	}
 	v.Bin = filepath.Join(cache, "bin", fmt.Sprintf("k8s-%s_kueue-%s_%s", v.Kubernetes, v.Kueue, hex.EncodeToString(sum.Sum(nil)[:4])))
@@ -75,6 +81,12 @@ type target struct{ name, module, pkg, ldflags string }
 // objectStore is the S3 server's program: its version is not in the folder's name.
 func (v versions) objectStore() string { return "versitygw-" + v.Objects }
 
+// simulator is what plays the kubelets of simulated nodes: built when it is
+// first asked for, its version in its own name.
+func (v versions) simulator() target {
+	return target{"kwok-" + v.Kwok, "kwok", "sigs.k8s.io/kwok/cmd/kwok", "-s -w"}
+}
+
 func (v versions) targets() []target {
 	const strip = "-s -w"
 	kube := strip
@@ -95,10 +107,10 @@ func (v versions) targets() []target {
 	return out
 }
 
-// build makes the programs that are not in the cache yet.
-func (c *cluster) build(ctx context.Context, src string) error {
+// build makes those programs that are not in the cache yet.
+func (c *cluster) build(ctx context.Context, src string, all []target) error {
 	var todo []target
-	for _, t := range c.Versions.targets() {
+	for _, t := range all {
 		if _, err := os.Stat(filepath.Join(c.Versions.binDir(), t.name)); err != nil {
 			todo = append(todo, t)
 		}

@@ -8,7 +8,7 @@ import (
 	"text/template"
 )
 
-//go:embed manifests
+//go:embed manifests stages
 var manifests embed.FS
 
 // render fills a template of the manifests folder with what is known of the
@@ -43,20 +43,20 @@ const (
 
 func (c *cluster) apiURL() string { return fmt.Sprintf("https://127.0.0.1:%d", c.Ports["apiserver"]) }
 
-func kubeconfig(url string, ca []byte, token string) []byte {
+func kubeconfig(name, url string, ca []byte, token string) []byte {
 	return fmt.Appendf(nil, `apiVersion: v1
 kind: Config
-current-context: devcluster
+current-context: %[1]s
 contexts:
-- name: devcluster
-  context: {cluster: devcluster, user: devcluster, namespace: repromill}
+- name: %[1]s
+  context: {cluster: %[1]s, user: %[1]s, namespace: repromill}
 clusters:
-- name: devcluster
-  cluster: {server: %q, certificate-authority-data: %s}
+- name: %[1]s
+  cluster: {server: %[2]q, certificate-authority-data: %[3]s}
 users:
-- name: devcluster
-  user: {token: %q}
-`, url, base64.StdEncoding.EncodeToString(ca), token)
+- name: %[1]s
+  user: {token: %[4]q}
+`, name, url, base64.StdEncoding.EncodeToString(ca), token)
 }
 
 // writeConfigs writes the configuration files of all programs.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -11,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 func TestLacking(t *testing.T) {
@@ -46,7 +50,7 @@ func TestPinnedVersionsAreRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range []string{v.Kubernetes, v.Kueue, v.Etcd} {
+	for _, s := range []string{v.Kubernetes, v.Kueue, v.Etcd, v.Kwok} {
 		if !strings.HasPrefix(s, "v") {
 			t.Errorf("version %q", s)
 		}
@@ -204,5 +208,44 @@ func TestCommands(t *testing.T) {
 func TestUnescape(t *testing.T) {
 	if got := unescape(`/a\040b\134c`); got != `/a b\c` {
 		t.Error(got)
+	}
+}
+
+// TestStagesLeaveNoPodHanging: whatever a pod does, a stage applies to it, and
+// none takes the finalizer by which its Job counts it.
+func TestStagesLeaveNoPodHanging(t *testing.T) {
+	b, err := manifests.ReadFile("stages/pods.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	seen := map[string]bool{}
+	for {
+		var s struct {
+			Kind     string
+			Metadata struct{ Name string }
+			Spec     struct {
+				ResourceRef struct{ Kind string } `yaml:"resourceRef"`
+				Next        struct {
+					Delete         bool
+					Finalizers     any
+					StatusTemplate string `yaml:"statusTemplate"`
+				}
+			}
+		}
+		if err := dec.Decode(&s); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if s.Kind != "Stage" || s.Spec.ResourceRef.Kind != "Pod" || s.Spec.Next.Delete == (s.Spec.Next.StatusTemplate != "") || s.Spec.Next.Finalizers != nil {
+			t.Errorf("stage %+v", s)
+		}
+		seen[s.Metadata.Name] = true
+	}
+	for _, name := range []string{"pod-ready", "pod-complete", "pod-fail", "pod-stop", "pod-delete"} {
+		if !seen[name] {
+			t.Errorf("there is no stage %s", name)
+		}
 	}
 }

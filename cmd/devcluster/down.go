@@ -18,9 +18,12 @@ func (c *cluster) down(ctx context.Context) error {
 		c.say("no cluster")
 		return nil
 	}
+	if err := c.stopWorker(ctx); err != nil {
+		return err
+	}
 	c.Ready = false
 	c.emptyNode(ctx)
-	for _, name := range []string{"kueue", "kubelet", "kube-scheduler", "kube-controller-manager"} {
+	for _, name := range []string{"kueue", "kwok", "kubelet", "kube-scheduler", "kube-controller-manager"} {
 		if err := c.stop(name, 10*time.Second); err != nil {
 			return err
 		}
@@ -62,9 +65,15 @@ func (c *cluster) emptyNode(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
 	c.stop("kueue", 5*time.Second)
+	c.stop("kwok", 5*time.Second)
 	c.stop("kube-scheduler", 5*time.Second)
 	c.stop("kube-controller-manager", 5*time.Second)
 	c.kubectl(ctx, nil, "delete", "validatingwebhookconfigurations,mutatingwebhookconfigurations", "--all", "--wait=false")
+	// Nobody ends the pods of simulated nodes any more, and nothing is left of them.
+	c.kubectl(ctx, nil, "delete", "nodes", "-l", simulatedLabel+"=kwok", "--wait=false")
+	if pods, err := c.kubectl(ctx, nil, "get", "pods", "-A", "-o", `jsonpath={range .items[?(@.spec.nodeName=="`+c.Node+`")]}{.metadata.name}{end}`); err == nil && pods == "" {
+		return
+	}
 	c.kubectl(ctx, nil, "delete", "pods", "--all", "-A", "--grace-period=1", "--timeout=30s")
 }
 

@@ -5,6 +5,8 @@
 // an S3 server.
 //
 //	devcluster up       build what is missing, start, wait until all is ready
+//	devcluster kwok     simulate --nodes nodes more, which run nothing
+//	devcluster worker   start a second control plane, for MultiKueue
 //	devcluster status   what runs
 //	devcluster image    push a Debian with Python to the cluster's registry
 //	devcluster env      shell lines that point kubectl and repromill at it
@@ -15,7 +17,8 @@
 // pin their versions) and are kept in the user's cache folder. The cluster
 // needs root on Linux and a few Debian packages, which `up` names when they are
 // missing. Nothing but the GPUs is simulated: they are an extended resource
-// and a label on the node.
+// and a label on the node. Nodes of kwok are the exception, for tests of scale:
+// real objects whose pods end after the time that their annotations say.
 package main
 
 import (
@@ -28,6 +31,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -39,10 +43,12 @@ func main() {
 	os.Exit(code)
 }
 
-const usage = `usage: devcluster up|down|status|image|env|outage [--dir DIR] [--json] [--for TIME]
+const usage = `usage: devcluster up|down|kwok|worker|status|image|env|outage [--dir DIR] [--json] [--for TIME] [--nodes N]
 
   up      build what is missing, start the cluster, wait until it is ready
   down    stop the cluster and leave nothing behind
+  kwok    simulate --nodes nodes more (50), whose pods end by themselves
+  worker  a second control plane with --nodes simulated nodes, for MultiKueue
   status  what runs, and since when
   image   push a Debian with Python to the cluster's registry, for pods to run
   env     shell lines: eval "$(devcluster env)"
@@ -64,12 +70,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	dir := fl.String("dir", "", "the cluster's state folder (default: devcluster/cluster in the user's cache folder)")
 	asJSON := fl.Bool("json", false, "print JSON")
 	pause := fl.Duration("for", time.Minute, "how long an outage lasts")
+	nodes := fl.Int("nodes", 50, "how many nodes kwok simulates")
 	if err := fl.Parse(args[1:]); err != nil {
 		return 2
 	}
 	c, err := open(*dir, stderr)
 	if err == nil {
-		err = c.command(ctx, args[0], *asJSON, *pause, stdout)
+		err = c.command(ctx, args[0], *asJSON, *pause, *nodes, stdout)
 	}
 	var need *needError
 	switch {
@@ -84,12 +91,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 }
 
-func (c *cluster) command(ctx context.Context, name string, asJSON bool, pause time.Duration, stdout io.Writer) error {
+func (c *cluster) command(ctx context.Context, name string, asJSON bool, pause time.Duration, nodes int, stdout io.Writer) error {
 	switch name {
 	case "up":
 		return c.up(ctx)
 	case "down":
 		return c.down(ctx)
+	case "kwok":
+		return c.simulate(ctx, nodes)
+	case "worker":
+		return c.startWorker(ctx, nodes)
 	case "status":
 		return c.status(ctx, asJSON, stdout)
 	case "image":
@@ -107,7 +118,7 @@ func (c *cluster) command(ctx context.Context, name string, asJSON bool, pause t
 		_, err := io.WriteString(stdout, c.env())
 		return err
 	}
-	return &needError{fmt.Sprintf("%q is no command", name), "use up, down, status, image, env or outage"}
+	return &needError{fmt.Sprintf("%q is no command", name), "use up, down, kwok, worker, status, image, env or outage"}
 }
 
 // needError is something the user has to do first.
@@ -120,6 +131,7 @@ type cluster struct {
 	dir string
 	log io.Writer
 
+	Name     string         `json:"name,omitempty"` // "worker" for the second one; empty for the first
 	Node     string         `json:"node"`
 	NodeIP   string         `json:"node_ip"`
 	Ports    map[string]int `json:"ports"`
@@ -193,6 +205,15 @@ func (c *cluster) say(format string, args ...any) { fmt.Fprintf(c.log, format+"\
 
 func (c *cluster) kubeconfig() string { return c.path("admin.kubeconfig") }
 
+// kubeconfigs are those of this cluster and, after it, of its worker.
+func (c *cluster) kubeconfigs() []string {
+	out := []string{c.kubeconfig()}
+	if worker := c.path(workerName, "admin.kubeconfig"); found(worker) {
+		out = append(out, worker)
+	}
+	return out
+}
+
 // volume is the folder that stands for shared storage: the persistent volume
 // of the examples' claim lies there. Pods see it under its own name, so that no
 // image may keep anybody from entering a folder of that name, as images do
@@ -204,7 +225,7 @@ func (c *cluster) registry() string { return fmt.Sprintf("127.0.0.1:%d", c.Ports
 // env are the lines of `devcluster env`.
 func (c *cluster) env() string {
 	out := fmt.Sprintf("export KUBECONFIG=%q\nexport PATH=%q:\"$PATH\"\nexport REPROMILL_DEVCLUSTER_REGISTRY=%q\nexport REPROMILL_CLUSTER_VOLUME=%q\nexport REPROMILL_DEVCLUSTER=%q\n",
-		c.kubeconfig(), c.Versions.binDir(), c.registry(), c.volume(), c.path("run", "devcluster"))
+		strings.Join(c.kubeconfigs(), ":"), c.Versions.binDir(), c.registry(), c.volume(), c.path("run", "devcluster"))
 	url, key, secret := c.bucket()
 	out += fmt.Sprintf("export REPROMILL_DEVCLUSTER_BUCKET=%q\nexport REPROMILL_DEVCLUSTER_BUCKET_KEY=%q\nexport REPROMILL_DEVCLUSTER_BUCKET_SECRET=%q\n", url, key, secret)
 	if c.Image != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -145,7 +146,7 @@ func (c *cluster) secrets() error {
 	} {
 		t := token()
 		tokens += fmt.Sprintf("%s,%s,%s,%s\n", t, u.user, u.user, u.groups)
-		if err := writeFile(c.path(u.file+".kubeconfig"), kubeconfig(c.apiURL(), ca.pem, t), 0o600); err != nil {
+		if err := writeFile(c.path(u.file+".kubeconfig"), kubeconfig(cmp.Or(c.Name, "devcluster"), c.apiURL(), ca.pem, t), 0o600); err != nil {
 			return err
 		}
 	}

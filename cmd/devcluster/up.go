@@ -86,13 +86,13 @@ func (c *cluster) up(ctx context.Context) error {
 		}
 	}
 	c.Versions, c.Started, c.Ready = want, time.Now().UTC().Truncate(time.Second), false
-	if err := c.build(ctx, src); err != nil {
+	if err := c.build(ctx, src, c.Versions.targets()); err != nil {
 		return err
 	}
 	if err := c.prepare(); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{c.startControlPlane, c.startObjectStore, c.startNode, func(ctx context.Context) error { return c.startKueue(ctx, src) }, c.furnish} {
+	for _, step := range []func(context.Context) error{c.startControlPlane, c.startRegistry, c.startObjectStore, c.startNode, func(ctx context.Context) error { return c.startKueue(ctx, src) }, c.furnish} {
 		if err := step(ctx); err != nil {
 			return fmt.Errorf("%w\n(what has started goes on; `devcluster down` stops it)", err)
 		}
@@ -114,10 +114,9 @@ func (c *cluster) prepare() (err error) {
 	if c.NodeIP, err = address(); err != nil {
 		return err
 	}
-	for _, name := range []string{"etcd", "etcdPeer", "apiserver", "controllerManager", "scheduler", "kubelet", "registry", "objects", "kueueHealth", "kueueMetrics", "kueueWebhook", "kueueVisibility"} {
-		if c.Ports[name], err = freePort(); err != nil {
-			return err
-		}
+	c.Ports = map[string]int{}
+	if err := c.ports("etcd", "etcdPeer", "apiserver", "controllerManager", "scheduler", "kubelet", "registry", "objects", "kueueHealth", "kueueMetrics", "kueueWebhook", "kueueVisibility"); err != nil {
+		return err
 	}
 	for _, dir := range []string{"etcd", "run", "kubelet/volume-plugins", "registry"} {
 		if err := os.MkdirAll(c.path(dir), 0o755); err != nil {
@@ -141,6 +140,18 @@ func (c *cluster) prepare() (err error) {
 		return err
 	}
 	return c.writeConfigs()
+}
+
+// ports chooses ports for those programs that have none yet.
+func (c *cluster) ports(names ...string) (err error) {
+	for _, name := range names {
+		if c.Ports[name] == 0 {
+			if c.Ports[name], err = freePort(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // address is an address of this machine that is not a loopback one.
@@ -177,18 +188,6 @@ func (c *cluster) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
-	}
-	// `go run` removes its program when it ends; the registry goes on.
-	own := c.path("run", "devcluster")
-	if out, err := exec.CommandContext(ctx, "cp", "-f", exe, own).CombinedOutput(); err != nil {
-		return fmt.Errorf("copy this program: %w: %s", err, out)
-	}
-	if err := c.start("registry", own, registryEntry, c.registry(), c.path("registry")); err != nil {
-		return err
-	}
 	if err := c.startAPIServer(ctx); err != nil {
 		return err
 	}
@@ -201,6 +200,20 @@ func (c *cluster) startControlPlane(ctx context.Context) error {
 	}
 	return c.start("kube-scheduler", c.bin("kube-scheduler"), "--kubeconfig="+c.path("kube-scheduler.kubeconfig"), "--leader-elect=false", "--bind-address=127.0.0.1",
 		fmt.Sprintf("--secure-port=%d", c.Ports["scheduler"]), "--cert-dir="+c.path("run", "scheduler"))
+}
+
+// startRegistry starts the registry that the node pulls from.
+func (c *cluster) startRegistry(ctx context.Context) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	// `go run` removes its program when it ends; the registry goes on.
+	own := c.path("run", "devcluster")
+	if out, err := exec.CommandContext(ctx, "cp", "-f", exe, own).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy this program: %w: %s", err, out)
+	}
+	return c.start("registry", own, registryEntry, c.registry(), c.path("registry"))
 }
 
 // startAPIServer starts the API server and waits until it answers.
@@ -274,10 +287,15 @@ func answers(url string) error {
 }
 
 // managerFolders are where Kueue's manager looks for certificates, whatever
-// its configuration says.
-func managerFolders() []string { return []string{"/visibility", "/etc/kueue/metrics/certs"} }
+// its configuration says. A worker's finds those of the first cluster there.
+func (c *cluster) managerFolders() []string {
+	if c.Name == workerName {
+		return nil
+	}
+	return []string{"/visibility", "/etc/kueue/metrics/certs"}
+}
 
-func (c *cluster) startKueue(ctx context.Context, src string) error {
+func (c *cluster) startKueue(ctx context.Context, src string, args ...string) error {
 	mod, err := moduleDir(ctx, src, "kueue", "sigs.k8s.io/kueue")
 	if err != nil {
 		return err
@@ -285,7 +303,12 @@ func (c *cluster) startKueue(ctx context.Context, src string) error {
 	if _, err := c.kubectl(ctx, []byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: kueue-system}\n"), "apply", "-f", "-"); err != nil {
 		return err
 	}
-	if _, err := c.kubectl(ctx, nil, "apply", "--server-side", "-f", filepath.Join(mod, "config/components/crd/bases")); err != nil {
+	// Nothing acts on JobSets here; they are checked, and Kueue reads the type.
+	sets, err := moduleDir(ctx, src, "kueue", "sigs.k8s.io/jobset")
+	if err != nil {
+		return err
+	}
+	if _, err := c.kubectl(ctx, nil, "apply", "--server-side", "-f", filepath.Join(mod, "config/components/crd/bases"), "-f", filepath.Join(sets, "config/components/crd/bases")); err != nil {
 		return err
 	}
 	// The manager ends at once when a type it watches is not served yet.
@@ -297,7 +320,7 @@ func (c *cluster) startKueue(ctx context.Context, src string) error {
 	if err != nil {
 		return err
 	}
-	for _, dir := range managerFolders() {
+	for _, dir := range c.managerFolders() {
 		if err := c.outside(dir); err != nil {
 			return err
 		}
@@ -311,7 +334,8 @@ func (c *cluster) startKueue(ctx context.Context, src string) error {
 			}
 		}
 	}
-	if err := c.start("kueue", c.bin("kueue"), "--config="+c.path("etc/kueue.yaml"), "--kubeconfig="+c.path("kueue.kubeconfig"), "--zap-log-level=2"); err != nil {
+	args = append([]string{"--config=" + c.path("etc/kueue.yaml"), "--kubeconfig=" + c.path("kueue.kubeconfig"), "--zap-log-level=2"}, args...)
+	if err := c.start("kueue", c.bin("kueue"), args...); err != nil {
 		return err
 	}
 	if err := c.await(ctx, "kueue", "Kueue is ready", 2*time.Minute, func() error { return answers(fmt.Sprintf("http://127.0.0.1:%d/readyz", c.Ports["kueueHealth"])) }); err != nil {

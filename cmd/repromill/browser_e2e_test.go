@@ -107,6 +107,28 @@ func (b *browser) shoot(t *testing.T, dir, page string, l look) {
 	}
 }
 
+// measure puts a measurement of a simulated server into the results.
+func (s *served) measure() {
+	s.t.Helper()
+	address := filepath.Join(s.dir, "load-server")
+	server := s.command(nil, "load", "server", "--port", "0", "--step", "2ms", "--address-file", address)
+	if err := server.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = server.Process.Kill(); _ = server.Wait() }()
+	deadline := time.Now().Add(time.Minute)
+	for {
+		if at, err := os.ReadFile(address); err == nil && len(at) > 0 {
+			s.output("load", "--url", strings.TrimSpace(string(at)), "--concurrency", "1,4,16", "--isl", "32", "--osl", "6", "--requests", "32", "--no-self-check")
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatal("the simulated server does not start")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
 var windows = []look{{"desktop", 1280, false}, {"narrow", 390, false}, {"dark", 1280, true}}
 
 // TestBrowser goes the way of a person: paste, look at the plan, approve, watch,
@@ -148,6 +170,15 @@ func TestBrowser(t *testing.T) {
 	}
 	b.do(t, "with scripts", emulation.SetScriptExecutionDisabled(false), chromedp.Navigate(s.url()+"/abs/2604.08075v1"), chromedp.WaitVisible(".verdict-card"))
 	all("paper")
+	s.measure()
+	var cells, drawn string
+	b.do(t, "a measurement", chromedp.Navigate(s.url()+"/loads"), chromedp.WaitVisible("table.runs"))
+	all("loads")
+	b.do(t, "its frontier", chromedp.Click("table.runs a"), chromedp.WaitVisible("figure svg"), chromedp.Text("figure", &drawn), chromedp.Text("main", &cells))
+	if !strings.Contains(drawn, "TTFT") || !strings.Contains(cells, "simulated") || strings.Count(cells, "closed-c") < 3 {
+		t.Errorf("drawn %q, cells %.600q", drawn, cells)
+	}
+	all("load")
 	for page, path := range map[string]string{"runs": "/runs", "skus": "/skus", "sku": "/skus/h200", "api": "/api", "nightly": "/nightly", "compare": "/compare", "model": "/nvidia/Qwen3.6-27B-NVFP4"} {
 		b.do(t, page, chromedp.Navigate(s.url()+path), chromedp.WaitVisible("main"))
 		all(page)

@@ -143,33 +143,7 @@ func TestDemoPaperPreempted(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitPod(t, "app.kubernetes.io/managed-by=repromill")
-	other := `apiVersion: batch/v1
-kind: Job
-metadata:
-  name: first
-  namespace: repromill
-  labels: {kueue.x-k8s.io/queue-name: repromill-small, kueue.x-k8s.io/priority-class: repromill-interactive}
-spec:
-  suspend: true
-  template:
-    spec:
-      restartPolicy: Never
-      automountServiceAccountToken: false
-      securityContext: {runAsNonRoot: true, runAsUser: 65532, seccompProfile: {type: RuntimeDefault}}
-      containers:
-      - name: c
-        image: ` + os.Getenv("REPROMILL_CLUSTER_IMAGE") + `
-        command: [sleep, "600"]
-        resources: {requests: {cpu: 1500m, memory: 64Mi}, limits: {cpu: 1500m, memory: 64Mi}}
-        securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
-`
-	apply := exec.Command("kubectl", "apply", "-f", "-")
-	apply.Stdin = strings.NewReader(other)
-	if o, err := apply.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, o)
-	}
-	waitPod(t, "job-name=first")
-	kubectl(t, "delete", "job", "first", "-n", "repromill", "--cascade=foreground")
+	preempt(t)
 	if err := run.Wait(); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
@@ -235,7 +209,7 @@ func waitPod(t *testing.T, selector string) {
 			return
 		}
 	}
-	t.Fatalf("no pod with %s runs", selector)
+	t.Fatalf("no pod with %s runs\n%s\n%s", selector, kubectl(t, "get", "pods,jobs,workloads", "-n", "repromill", "-o", "wide"), kubectl(t, "get", "events", "-n", "repromill", "--sort-by=.lastTimestamp"))
 }
 
 // TestSubmit: submit returns when the run is queued, and the run ends by itself.
@@ -263,6 +237,18 @@ func TestSubmit(t *testing.T) {
 		ID string `json:"run_id"`
 	}
 	s.json(t, &run, append([]string{"submit", "--yes"}, target...)...)
+	var counted struct {
+		Jobs   int
+		Queues []struct{ Queue string }
+	}
+	for end := time.Now().Add(time.Minute); counted.Jobs == 0; time.Sleep(200 * time.Millisecond) {
+		if s.json(t, &counted, "status", "--cluster"); time.Now().After(end) {
+			t.Fatalf("the cluster's Jobs: %+v", counted)
+		}
+	}
+	if len(counted.Queues) == 0 || counted.Queues[0].Queue != "repromill-small" {
+		t.Errorf("the cluster's Jobs: %+v", counted)
+	}
 	if out, err := s.command("watch", run.ID).CombinedOutput(); err != nil {
 		t.Errorf("watch: %v\n%s", err, out)
 	}

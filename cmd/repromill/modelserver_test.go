@@ -4,12 +4,17 @@ import (
 	"archive/zip"
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"hash/fnv"
+	"net"
+	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/repromill/repromill/results/schema/schematest"
@@ -38,7 +43,46 @@ func share(parts ...any) float64 {
 // modelServer speaks the protocol of a model server that is right on a share of
 // the questions of modelMirror.
 func modelServer(model, salt string, right float64, slots int, delay time.Duration) *endpointtest.Server {
-	return endpointtest.New(endpointtest.Config{Model: model, Version: "0.14.0", Started: time.Unix(1_790_000_000, 0), KVDtype: "fp8", MaxLen: 32768, Slots: slots,
+	return endpointtest.New(modelConfig(model, salt, right, slots, delay))
+}
+
+// modelEntry makes the test binary such a server, for containers.
+const modelEntry = "__model-server"
+
+// modelMain serves until it is killed, or until --die: then it dies once in the
+// life of its /tmp, in the middle of that request.
+func modelMain(args []string) int {
+	fl := flag.NewFlagSet(modelEntry, flag.ContinueOnError)
+	model, salt, host := fl.String("model", "m", ""), fl.String("salt", "", ""), fl.String("host", "127.0.0.1", "")
+	right, port, delay, die := fl.Float64("right", 1, ""), fl.Int("port", 0, ""), fl.Duration("delay", 0, ""), fl.Int("die", 0, "")
+	if err := fl.Parse(args); err != nil {
+		return 2
+	}
+	c := modelConfig(*model, *salt, *right, 8, *delay)
+	c.Started = time.Now()
+	if _, err := os.Stat("/tmp/died"); *die > 0 && err != nil {
+		c.Fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+			if n >= *die {
+				_ = os.WriteFile("/tmp/died", nil, 0o600)
+				os.Exit(137)
+			}
+			return false
+		}
+	}
+	var err error
+	if c.Listener, err = net.Listen("tcp", net.JoinHostPort(*host, fmt.Sprint(*port))); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	endpointtest.New(c)
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM)
+	<-end
+	return 0
+}
+
+func modelConfig(model, salt string, right float64, slots int, delay time.Duration) endpointtest.Config {
+	return endpointtest.Config{Model: model, Version: "0.14.0", Started: time.Unix(1_790_000_000, 0), KVDtype: "fp8", MaxLen: 32768, Slots: slots,
 		Answer: func(a endpointtest.Asked) endpointtest.Reply {
 			r := endpointtest.Reply{Delay: delay}
 			var seed int64
@@ -102,7 +146,7 @@ func modelServer(model, salt string, right float64, slots int, delay time.Durati
 				r.Text = fmt.Sprintf(" The answer is (%s).\n\n", letter)
 			}
 			return r
-		}})
+		}}
 }
 
 // modelMirror makes a mirror with the models org/tiny-NVFP4 and org/tiny-FP8, and

@@ -28,6 +28,9 @@ const noRaceSleep = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
 	// The program starts itself again for its workers; so must the test binary.
+	if len(os.Args) > 1 && os.Args[1] == modelEntry {
+		os.Exit(modelMain(os.Args[2:]))
+	}
 	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "__") {
 		main()
 	}

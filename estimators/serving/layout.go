@@ -14,9 +14,9 @@ const (
 	fastNetwork = 12.5
 )
 
-// serverGPUs is the number of GPUs of one server, or of one domain where servers
+// ServerGPUs is the number of GPUs of one server, or of one domain where servers
 // form a larger one: eight, and what the fabric joins where that is less.
-func serverGPUs(g *sku.SKU) int {
+func ServerGPUs(g *sku.SKU) int {
 	n := 1
 	for n*2 <= min(8, max(1, g.Domain)) {
 		n *= 2
@@ -33,7 +33,7 @@ func domains(g *sku.SKU, gpus int) int {
 // overNodes is a pipeline with a stage on each server, tensor parallelism inside
 // them: what passes between servers is then least.
 func overNodes(s *Shape, g *sku.SKU, w Workload, gpus int) Fit {
-	tp := serverGPUs(g)
+	tp := ServerGPUs(g)
 	for tp > 1 && s.Heads > 0 && s.Heads%tp != 0 {
 		tp /= 2
 	}

@@ -43,7 +43,7 @@ func FitMemory(s *Shape, g *sku.SKU, w Workload, gpus int) Fit {
 		}
 	}
 	for nodes := 2; nodes <= maxNodes && g.Network.Value >= fastNetwork; nodes *= 2 {
-		if f := overNodes(s, g, w, nodes*serverGPUs(g)); f.Fits {
+		if f := overNodes(s, g, w, nodes*ServerGPUs(g)); f.Fits {
 			return f
 		}
 	}
@@ -66,8 +66,8 @@ func impossible(s *Shape, g *sku.SKU, w Workload, gpus int) (Fit, bool) {
 		f.Why = fmt.Sprintf("%d tokens in and %d out are more than the model's context of %d", w.ISL, w.OSL, s.Context)
 	case gpus > 0 && gpus <= g.Domain && s.Heads > 0 && s.Heads%gpus != 0:
 		f.Why = fmt.Sprintf("%d attention heads cannot be split over %d GPUs", s.Heads, gpus)
-	case gpus > g.Domain && gpus%serverGPUs(g) != 0:
-		f.Why = fmt.Sprintf("one %s joins %d GPUs; more than that come in servers of %d", g.Fabric, g.Domain, serverGPUs(g))
+	case gpus > g.Domain && gpus%ServerGPUs(g) != 0:
+		f.Why = fmt.Sprintf("one %s joins %d GPUs; more than that come in servers of %d", g.Fabric, g.Domain, ServerGPUs(g))
 	default:
 		return f, true
 	}

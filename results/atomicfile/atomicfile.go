@@ -152,3 +152,22 @@ func MkdirAll(dir string, perm fs.FileMode) error {
 	}
 	return SyncDir(parent)
 }
+
+// Once writes a file that nobody has written yet, as a whole; its error wraps
+// [fs.ErrExist] when somebody has. link(2) is atomic over NFS too, where O_EXCL
+// and locks are not everywhere.
+func Once(path string, data []byte, perm fs.FileMode) error {
+	f, err := create(path, "", perm)
+	if err != nil {
+		return fmt.Errorf("create temporary file for %s: %w", path, err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Link(f.Name(), path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return SyncDir(filepath.Dir(path))
+}

@@ -126,6 +126,34 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// TestPushMerged: runs whose rows share files go to the store in files of their
+// own, and one that was there before stays as it is.
+func TestPushMerged(t *testing.T) {
+	for name, store := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			b := store(Config{})
+			d := committed(t, "run1", day)
+			commit(t, d, "run2", day, 10)
+			if _, err := b.Push(t.Context(), d, "run1", false); err != nil {
+				t.Fatal(err)
+			}
+			if rep, err := d.Compact(t.Context(), dataset.CompactConfig{}); err != nil || rep.Merged != 1 {
+				t.Fatalf("%+v, %v", rep, err)
+			}
+			for id, there := range map[string]bool{"run1": true, "run2": false} {
+				p, err := b.Push(t.Context(), d, id, false)
+				if err != nil || p.Already != there || p.Other {
+					t.Errorf("%s: %+v, %v", id, p, err)
+				}
+				if p, err = b.Push(t.Context(), d, id, false); err != nil || !p.Already || p.Other {
+					t.Errorf("%s again: %+v, %v", id, p, err)
+				}
+			}
+			whole(t, b, 2)
+		})
+	}
+}
+
 // killed is what a hook does in place of kill -9: nothing after it happens.
 type killed struct{}
 

@@ -56,11 +56,25 @@ func (b *Bucket) Push(ctx context.Context, d *dataset.Dataset, runID string, tak
 	if err != nil {
 		return out, err
 	}
+	if d.Merged(m) {
+		// Merged files hold rows of other runs, which are pushed by themselves.
+		dir, err := os.MkdirTemp("", "repromill-push-")
+		if err != nil {
+			return out, fmt.Errorf("push run %s: %w", runID, err)
+		}
+		defer os.RemoveAll(dir)
+		if d, err = d.Extract(ctx, runID, dir); err == nil {
+			m, err = d.Manifest(runID)
+		}
+		if err != nil {
+			return out, fmt.Errorf("push run %s: %w", runID, err)
+		}
+	}
 	doc, err := os.ReadFile(filepath.Join(d.Root(), filepath.FromSlash(manifestKey(runID))))
 	if err != nil {
 		return out, fmt.Errorf("push run %s: %w", runID, err)
 	}
-	if done, err := b.committed(ctx, &out, doc); done || err != nil {
+	if done, err := b.committed(ctx, &out, m); done || err != nil {
 		return out, err
 	}
 	if err := b.intend(ctx, runID, doc, takeOver); err != nil {
@@ -68,7 +82,7 @@ func (b *Bucket) Push(ctx context.Context, d *dataset.Dataset, runID string, tak
 	}
 	// Whoever committed the run between the two looks has removed its intent
 	// after that, so it shows now.
-	if done, err := b.committed(ctx, &out, doc); done || err != nil {
+	if done, err := b.committed(ctx, &out, m); done || err != nil {
 		return out, err
 	}
 	if err := b.send(ctx, d, m, &out); err != nil {
@@ -85,15 +99,16 @@ func (b *Bucket) Push(ctx context.Context, d *dataset.Dataset, runID string, tak
 }
 
 // committed looks whether the run is there, and tidies up after it if so.
-func (b *Bucket) committed(ctx context.Context, out *Pushed, doc []byte) (bool, error) {
+func (b *Bucket) committed(ctx context.Context, out *Pushed, m *dataset.Manifest) (bool, error) {
 	there, err := b.read(ctx, manifestKey(out.RunID))
 	if err != nil || there == nil {
 		return false, err
 	}
-	if _, err := dataset.ParseManifest(there); err != nil {
+	have, err := dataset.ParseManifest(there)
+	if err != nil {
 		return false, &dataset.CorruptError{Path: out.Manifest, Reason: err.Error() + "; remove it and push the run again"}
 	}
-	out.Already, out.Other = true, !sameDocument(there, doc)
+	out.Already, out.Other = true, !have.SameCommit(m)
 	return true, b.clear(ctx, out.RunID)
 }
 

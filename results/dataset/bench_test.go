@@ -110,3 +110,62 @@ func BenchmarkList(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkMillionRows makes a store of a million answers in 250 runs and
+// measures verify, compact, verify after it, and reading one run; each once.
+// Peak memory is that of the process up to then.
+func BenchmarkMillionRows(b *testing.B) {
+	if testing.Short() {
+		b.Skip("takes a minute")
+	}
+	const runs, each = 250, 4000
+	d := open(b, b.TempDir(), Config{})
+	batch := make([]schema.SampleRow, each)
+	for i := range batch {
+		batch[i] = sample("mmlu-pro", i)
+		batch[i].OutputTokens, batch[i].LatencyS, batch[i].PromptSHA = schema.Int(300+i%900), schema.Float(float64(i%977)/100), fmt.Sprintf("%064x", i*7919)
+	}
+	for r := range runs {
+		tx := d.Begin(fmt.Sprintf("RUN%04d", r), created)
+		if err := Add(tx, batch...); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := tx.Commit(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	report := func(b *testing.B, cpu float64) {
+		var u syscall.Rusage
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+		b.ReportMetric(cpuSeconds()-cpu, "cpu-s")
+		b.ReportMetric(float64(u.Maxrss)/1024, "peak-MiB")
+	}
+	verify := func(b *testing.B) {
+		cpu := cpuSeconds()
+		rep, err := d.Verify(context.Background(), false)
+		if err != nil || !rep.OK() || rep.Rows != runs*each {
+			b.Fatalf("%+v, %v", rep, err)
+		}
+		report(b, cpu)
+	}
+	read := func(b *testing.B) {
+		cpu, n := cpuSeconds(), 0
+		err := Each(context.Background(), d, "RUN0125", func(rows []schema.SampleRow) error { n += len(rows); return nil })
+		if err != nil || n != each {
+			b.Fatalf("%d rows, %v", n, err)
+		}
+		report(b, cpu)
+	}
+	b.Run("verify", verify)
+	b.Run("read", read)
+	b.Run("compact", func(b *testing.B) {
+		cpu := cpuSeconds()
+		rep, err := d.Compact(context.Background(), CompactConfig{})
+		if err != nil || len(rep.Problems) > 0 {
+			b.Fatalf("%+v, %v", rep, err)
+		}
+		report(b, cpu)
+	})
+	b.Run("verify-merged", verify)
+	b.Run("read-merged", read)
+}

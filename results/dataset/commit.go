@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/results/schema"
 )
@@ -34,7 +36,7 @@ func (tx *Txn) Commit(ctx context.Context) (*Manifest, error) {
 	m, err := tx.build(ctx)
 	committed := false
 	if err == nil {
-		committed, err = tx.d.publish(m)
+		committed, err = tx.d.publish(ctx, m)
 	}
 	switch {
 	case committed && err != nil:
@@ -65,6 +67,7 @@ func (tx *Txn) build(ctx context.Context) (*Manifest, error) {
 			m.Files = append(m.Files, files...)
 		}
 	}
+	tx.inherit(m.Files)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -83,7 +86,12 @@ func (tx *Txn) build(ctx context.Context) (*Manifest, error) {
 // publish renames the files of m into place and writes the manifest last. It
 // may be repeated: what is in place already is left there. Committed is true
 // once the manifest is visible, also beside an error.
-func (d *Dataset) publish(m *Manifest) (committed bool, err error) {
+func (d *Dataset) publish(ctx context.Context, m *Manifest) (committed bool, err error) {
+	release, err := d.lockLayout(ctx, unix.LOCK_SH)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	staging := d.stagingDir(m.RunID)
 	for _, f := range m.Files {
 		if err := d.writeSchema(f.Table, f.SchemaVersion, staging); err != nil {

@@ -15,6 +15,12 @@
 // committed runs only. After a crash at any point [Dataset.Verify] finishes or
 // removes the half commit, and committing the run again does the same.
 //
+// Compact merges the files of many runs, by partition:
+//
+//	<root>/<table>/<version>/date=YYYY-MM-DD/merged-<hash>-<n>.parquet
+//	<root>/<table>/<version>/date=YYYY-MM-DD/_merged.json   whose rows they hold
+//	<root>/_staging/.compact/…                              while it is at work
+//
 // The date is the UTC date on which the run was created. Partition columns are
 // in the path and not in the files.
 package dataset
@@ -48,6 +54,8 @@ type Config struct {
 	BufferBytes int64
 	// Tool names the program and its version in manifests.
 	Tool string
+
+	swap func(a, b string) error // exchanges two folders; nil means swapFolders
 }
 
 // Dataset is a results folder. It is safe for concurrent use, also by several
@@ -78,6 +86,9 @@ func Open(root string, cfg Config) (*Dataset, error) {
 	}
 	if cfg.BufferBytes == 0 {
 		cfg.BufferBytes = 64 << 20
+	}
+	if cfg.swap == nil {
+		cfg.swap = swapFolders
 	}
 	return &Dataset{root: abs, cfg: cfg}, nil
 }

@@ -107,13 +107,13 @@ func TestCommitLayout(t *testing.T) {
 		"_runs/" + testRun + "/logs/execute.txt",
 		"_runs/" + testRun + "/manifest.json",
 		"_runs/" + testRun + "/plan.json",
-		"metrics/v1-draft/_schema.json",
-		"metrics/v1-draft/date=2026-11-22/part-" + testRun + "-0.parquet",
-		"runs/v1-draft/_schema.json",
-		"runs/v1-draft/date=2026-11-22/part-" + testRun + "-0.parquet",
-		"samples/v1-draft/_schema.json",
-		"samples/v1-draft/date=2026-11-22/suite=aime2024/part-" + testRun + "-0.parquet",
-		"samples/v1-draft/date=2026-11-22/suite=mmlu-pro/part-" + testRun + "-0.parquet",
+		"metrics/v1/_schema.json",
+		"metrics/v1/date=2026-11-22/part-" + testRun + "-0.parquet",
+		"runs/v1/_schema.json",
+		"runs/v1/date=2026-11-22/part-" + testRun + "-0.parquet",
+		"samples/v1/_schema.json",
+		"samples/v1/date=2026-11-22/suite=aime2024/part-" + testRun + "-0.parquet",
+		"samples/v1/date=2026-11-22/suite=mmlu-pro/part-" + testRun + "-0.parquet",
 	}
 	if diff := cmp.Diff(want, tree(t, d.Root())); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)

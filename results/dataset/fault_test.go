@@ -24,11 +24,12 @@ import (
 // that folder and ends, by the ways that the other variables name.
 const (
 	childEnv   = "DATASET_TEST_ROOT"
-	strikeEnv  = "DATASET_TEST_STRIKE" // kill the process at this hook call, counted from 1
-	limitEnv   = "DATASET_TEST_FSIZE"  // largest file in bytes
-	tmpfsEnv   = "DATASET_TEST_TMPFS"  // mount a tmpfs of this size at the folder first
-	readOnly   = "DATASET_TEST_RDONLY" // remount it read-only before the commit
-	crossDev   = "DATASET_TEST_XDEV"   // mount another filesystem where samples go
+	strikeEnv  = "DATASET_TEST_STRIKE"  // kill the process at this hook call, counted from 1
+	limitEnv   = "DATASET_TEST_FSIZE"   // largest file in bytes
+	tmpfsEnv   = "DATASET_TEST_TMPFS"   // mount a tmpfs of this size at the folder first
+	readOnly   = "DATASET_TEST_RDONLY"  // remount it read-only before the commit
+	compactEnv = "DATASET_TEST_COMPACT" // compact the folder instead; "replace": where folders cannot be exchanged
+	crossDev   = "DATASET_TEST_XDEV"    // mount another filesystem where samples go
 	childError = "commit failed: "
 )
 
@@ -56,6 +57,13 @@ func child(root string) error {
 		}
 	}})
 	if err != nil {
+		return err
+	}
+	if how := os.Getenv(compactEnv); how != "" {
+		if how == "replace" {
+			d.cfg.swap = cannotSwap
+		}
+		_, err := d.Compact(context.Background(), CompactConfig{})
 		return err
 	}
 	if size := os.Getenv(tmpfsEnv); size != "" {
@@ -168,8 +176,8 @@ func wantWhole(t *testing.T, d *Dataset, when string) {
 	part := "/part-" + testRun + "-0.parquet"
 	want := []string{
 		"_runs/" + testRun + "/manifest.json", "_runs/" + testRun + "/plan.json",
-		"runs/v1-draft/_schema.json", "runs/v1-draft/date=2026-11-22" + part,
-		"samples/v1-draft/_schema.json", "samples/v1-draft/date=2026-11-22/suite=a" + part,
+		"runs/v1/_schema.json", "runs/v1/date=2026-11-22" + part,
+		"samples/v1/_schema.json", "samples/v1/date=2026-11-22/suite=a" + part,
 	}
 	if got := tree(t, d.Root()); !slices.Equal(got, want) {
 		t.Errorf("%s: files are\n%s\nwant\n%s", when, strings.Join(got, "\n"), strings.Join(want, "\n"))

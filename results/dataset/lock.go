@@ -42,7 +42,7 @@ func (d *Dataset) tryLock(runID string) (*runLock, error) {
 		if err != nil {
 			return nil, fmt.Errorf("lock run %s: %w", runID, err)
 		}
-		if err := flock(f); err != nil {
+		if err := flock(f, unix.LOCK_EX); err != nil {
 			err = errors.Join(err, f.Close())
 			if errors.Is(err, unix.EWOULDBLOCK) {
 				return nil, errLocked
@@ -59,9 +59,9 @@ func (d *Dataset) tryLock(runID string) (*runLock, error) {
 	}
 }
 
-func flock(f *os.File) error {
+func flock(f *os.File, how int) error {
 	for {
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EINTR) {
+		if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
@@ -102,7 +102,7 @@ func (d *Dataset) inProgress(runID string) bool {
 		return false
 	}
 	defer f.Close()
-	return errors.Is(flock(f), unix.EWOULDBLOCK)
+	return errors.Is(flock(f, unix.LOCK_EX), unix.EWOULDBLOCK)
 }
 
 // release gives the lock back. The file goes first, while nobody else can hold

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"regexp"
@@ -86,6 +87,15 @@ func (m *Manifest) Bytes() (n int64) {
 	return n
 }
 
+// SameCommit reports whether another manifest is of the same commit, although
+// the bytes of its files may differ, as they do after [Dataset.Extract].
+func (m *Manifest) SameCommit(o *Manifest) bool {
+	return m.RunID == o.RunID && m.PlanHash == o.PlanHash && m.Created.Equal(o.Created) && m.Committed.Equal(o.Committed) &&
+		slices.EqualFunc(m.Files, o.Files, func(a, b File) bool {
+			return a.Table == b.Table && a.Rows == b.Rows && maps.Equal(a.Partition, b.Partition)
+		}) && slices.Equal(m.Attachments, o.Attachments)
+}
+
 // CorruptError says that a file of the dataset is damaged.
 type CorruptError struct {
 	Path   string
@@ -122,11 +132,16 @@ func (m *Manifest) encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
-	b = append(b, '\n')
-	m.Checksum, _ = checksum(b)
+	b, m.Checksum = seal(append(b, '\n'))
+	return b, nil
+}
+
+// seal puts the checksum into a document that has an empty one.
+func seal(b []byte) (doc []byte, sum string) {
+	sum, _ = checksum(b)
 	all := checksumRE.FindAllIndex(b, -1)
 	at := all[len(all)-1]
-	return slices.Concat(b[:at[0]], fmt.Appendf(nil, "%q: %q", "checksum", m.Checksum), b[at[1]:]), nil
+	return slices.Concat(b[:at[0]], fmt.Appendf(nil, "%q: %q", "checksum", sum), b[at[1]:]), sum
 }
 
 // readManifest reads and checks a manifest or an intent.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/repromill/repromill/results/atomicfile"
@@ -36,7 +37,7 @@ func (v *verifier) half(ctx context.Context, id string) error {
 		return nil
 	}
 	if intent != nil && intent.RunID == id && d.complete(intent) {
-		if _, err := d.publish(intent); err != nil {
+		if _, err := d.publish(ctx, intent); err != nil {
 			return fmt.Errorf("finish commit of run %s: %w", id, err)
 		}
 		if err := d.clean(id); err != nil {
@@ -109,7 +110,7 @@ func (v *verifier) leftovers(id string) error {
 }
 
 // strays walks the tables for files that no manifest names.
-func (v *verifier) strays() error {
+func (v *verifier) strays(ctx context.Context) error {
 	entries, err := os.ReadDir(v.d.root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -126,8 +127,7 @@ func (v *verifier) strays() error {
 				v.add(Problem{Kind: Unreadable, Path: v.rel(path), Message: err.Error()})
 				return nil
 			}
-			v.stray(path, e)
-			return nil
+			return v.stray(ctx, path, e)
 		})
 		if err != nil {
 			return err
@@ -136,17 +136,29 @@ func (v *verifier) strays() error {
 	return nil
 }
 
-func (v *verifier) stray(path string, e fs.DirEntry) {
+func (v *verifier) stray(ctx context.Context, path string, e fs.DirEntry) error {
 	rel := v.rel(path)
+	if mergedRE.MatchString(e.Name()) && !v.owned[rel] {
+		if err := v.strayMerged(ctx, path); err != nil {
+			return err
+		}
+	}
 	switch {
 	case e.IsDir() || v.owned[rel]:
 	case strings.HasSuffix(path, partSuffix):
-		id := strings.TrimSuffix(strings.TrimPrefix(e.Name(), "part-"), "-0"+partSuffix)
-		if v.busy[id] {
-			return
+		if id, ok := runOfPart(e.Name()); ok && (v.busy[id] || v.d.inProgress(id) || v.since(id, rel)) {
+			return nil
 		}
 		v.add(Problem{Kind: OrphanFile, Path: rel, Message: "readers see it and no manifest names it", Fix: "remove it, or commit its run again"})
 	case strings.HasSuffix(path, tempSuffix):
 		v.add(Problem{Kind: Incomplete, Path: rel, Message: "temporary files do not belong here", Fix: "remove it"})
 	}
+	return nil
+}
+
+// since reports whether a run names a file that was committed while verify was
+// looking elsewhere.
+func (v *verifier) since(id, rel string) bool {
+	m, err := v.d.Manifest(id)
+	return err == nil && slices.ContainsFunc(m.Files, func(f File) bool { return f.Path == rel })
 }

@@ -31,6 +31,7 @@ type Txn struct {
 	planHash string
 	lock     *runLock
 	existing *Manifest // the run was committed before
+	from     *Manifest // of the commit that this one copies, if any
 	tables   []tableSink
 	attached []Attachment
 	seed     [2]maphash.Seed
@@ -102,6 +103,11 @@ func (tx *Txn) open() error {
 		return nil
 	case errors.As(err, &corrupt):
 		path := tx.d.manifestPath(tx.runID)
+		if dirs, err := tx.d.mergedParts(tx.runID, tx.created.Format("2006-01-02")); err != nil {
+			return err
+		} else if len(dirs) > 0 {
+			return &UserError{Message: corrupt.Error() + "; its rows are merged with those of other runs and would be there twice", Fix: "put the manifest back from a backup"}
+		}
 		parts, err := tx.d.partsOf(tx.runID)
 		if err != nil {
 			return err

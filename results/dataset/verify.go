@@ -92,7 +92,10 @@ const (
 // whole, else removed, and stale staged files are removed. Committed runs and
 // files of unknown origin are never touched.
 func (d *Dataset) Verify(ctx context.Context, repair bool) (*VerifyReport, error) {
-	v := &verifier{d: d, repair: repair, rep: &VerifyReport{Problems: []Problem{}}, owned: map[string]bool{}, busy: map[string]bool{}}
+	v := &verifier{d: d, repair: repair, rep: &VerifyReport{Problems: []Problem{}}, owned: map[string]bool{}, busy: map[string]bool{}, leaves: map[string]*mergedLeaf{}}
+	if err := v.compaction(); err != nil {
+		return nil, err
+	}
 	ids, err := d.runIDs()
 	if err != nil {
 		return nil, err
@@ -105,7 +108,7 @@ func (d *Dataset) Verify(ctx context.Context, repair bool) (*VerifyReport, error
 			return nil, err
 		}
 	}
-	if err := v.strays(); err != nil {
+	if err := errors.Join(v.strays(ctx), v.unclaimed(ctx)); err != nil {
 		return nil, err
 	}
 	return v.rep, nil
@@ -117,6 +120,7 @@ type verifier struct {
 	rep    *VerifyReport
 	owned  map[string]bool // paths that manifests name, relative
 	busy   map[string]bool // runs in progress
+	leaves map[string]*mergedLeaf
 }
 
 func (v *verifier) add(p Problem) { v.rep.Problems = append(v.rep.Problems, p) }
@@ -197,9 +201,7 @@ func (v *verifier) committed(ctx context.Context, m *Manifest) error {
 	for i := range m.Files {
 		f := &m.Files[i]
 		v.owned[f.Path] = true
-		v.rep.Files++
 		v.rep.Rows += f.Rows
-		v.rep.Bytes += f.Bytes
 		if err := v.file(ctx, m.RunID, f); err != nil {
 			return err
 		}
@@ -229,6 +231,13 @@ func (d *Dataset) attachmentProblem(a *Attachment) string {
 func (v *verifier) file(ctx context.Context, id string, mf *File) error {
 	problem := Problem{RunID: id, Path: mf.Path}
 	f, err := os.Open(v.d.abs(mf.Path))
+	if errors.Is(err, fs.ErrNotExist) {
+		if found, err := v.inMerged(ctx, id, mf); found || err != nil {
+			return err
+		}
+	}
+	v.rep.Files++
+	v.rep.Bytes += mf.Bytes
 	if err != nil {
 		problem.Kind, problem.Message = Unreadable, err.Error()
 		if errors.Is(err, fs.ErrNotExist) {
@@ -241,6 +250,9 @@ func (v *verifier) file(ctx context.Context, id string, mf *File) error {
 	if reason := intact(f, mf.Bytes, mf.SHA256); reason != "" {
 		v.damaged(f, mf, problem, reason)
 		return nil
+	}
+	if !schema.Readable(mf.SchemaVersion) {
+		return nil // another release's: that its bytes are those committed is what can be said
 	}
 	// Its bytes are those that were committed: decoding them is safe.
 	return v.content(ctx, f, mf, problem)
@@ -268,7 +280,11 @@ func (v *verifier) damaged(f *os.File, mf *File, p Problem, reason string) {
 
 // content decodes a whole file and checks its rows.
 func (v *verifier) content(ctx context.Context, f *os.File, mf *File, p Problem) error {
-	problems, err := checkContent(ctx, f, mf)
+	ops, err := opsOf(mf.Table)
+	if err != nil {
+		return fmt.Errorf("verify %s: %w", mf.Path, err)
+	}
+	problems, err := ops.check(ctx, f, mf)
 	for _, q := range problems {
 		q.RunID, q.Path = p.RunID, p.Path
 		v.add(q)
@@ -276,36 +292,8 @@ func (v *verifier) content(ctx context.Context, f *os.File, mf *File, p Problem)
 	return err
 }
 
-// checkContent dispatches on the table's row type.
-func checkContent(ctx context.Context, f *os.File, mf *File) ([]Problem, error) {
-	switch mf.Table {
-	case schema.Runs:
-		return checkRows[schema.RunRow](ctx, f, mf)
-	case schema.Claims:
-		return checkRows[schema.ClaimRow](ctx, f, mf)
-	case schema.Metrics:
-		return checkRows[schema.MetricRow](ctx, f, mf)
-	case schema.Samples:
-		return checkRows[schema.SampleRow](ctx, f, mf)
-	case schema.Requests:
-		return checkRows[schema.RequestRow](ctx, f, mf)
-	case schema.Estimates:
-		return checkRows[schema.EstimateRow](ctx, f, mf)
-	case schema.Events:
-		return checkRows[schema.EventRow](ctx, f, mf)
-	case schema.Comparisons:
-		return checkRows[schema.ComparisonRow](ctx, f, mf)
-	case schema.Verdicts:
-		return checkRows[schema.VerdictRow](ctx, f, mf)
-	case schema.Layers:
-		return checkRows[schema.LayerRow](ctx, f, mf)
-	case schema.Servers:
-		return checkRows[schema.ServerRow](ctx, f, mf)
-	}
-	return nil, fmt.Errorf("verify %s: table %q is not known", mf.Path, mf.Table)
-}
-
-func checkRows[T schema.Row](ctx context.Context, f *os.File, mf *File) (out []Problem, err error) {
+// check decodes a whole file and checks its rows.
+func (opsFor[T]) check(ctx context.Context, f *os.File, mf *File) (out []Problem, err error) {
 	r, err := schema.NewReader[T](f)
 	if err != nil {
 		return []Problem{{Kind: SchemaDiffers, Message: err.Error()}}, nil

@@ -62,7 +62,7 @@ func TestVerifyNamesTheDamage(t *testing.T) {
 		do   func(t *testing.T, d *Dataset, m *Manifest)
 		want string // kind, path, row group
 	}
-	part := "requests/v1-draft/date=2026-11-22/suite=load/part-" + testRun + "-0.parquet"
+	part := "requests/v1/date=2026-11-22/suite=load/part-" + testRun + "-0.parquet"
 	group := func(n int) func(*testing.T, *Dataset, *Manifest) {
 		return func(t *testing.T, d *Dataset, m *Manifest) {
 			g := m.Files[0].RowGroups[n]
@@ -88,11 +88,11 @@ func TestVerifyNamesTheDamage(t *testing.T) {
 		{"manifest", func(t *testing.T, d *Dataset, _ *Manifest) { flip(t, d.manifestPath(testRun), 200) }, "manifest_damaged _runs/" + testRun + "/manifest.json"},
 		{"manifest removed", edit("_runs/"+testRun+"/manifest.json", os.Remove), "orphan_file " + part},
 		{"orphan", edit("", func(root string) error {
-			return os.WriteFile(filepath.Join(root, "requests/v1-draft/date=2026-11-22/x.parquet"), nil, 0o644)
-		}), "orphan_file requests/v1-draft/date=2026-11-22/x.parquet"},
+			return os.WriteFile(filepath.Join(root, "requests/v1/date=2026-11-22/x.parquet"), nil, 0o644)
+		}), "orphan_file requests/v1/date=2026-11-22/x.parquet"},
 		{"temporary file", edit("", func(root string) error {
-			return os.WriteFile(filepath.Join(root, "requests/v1-draft/y.parquet.tmp"), nil, 0o644)
-		}), "incomplete_file requests/v1-draft/y.parquet.tmp"},
+			return os.WriteFile(filepath.Join(root, "requests/v1/y.parquet.tmp"), nil, 0o644)
+		}), "incomplete_file requests/v1/y.parquet.tmp"},
 		{"stale staging", edit("", func(root string) error {
 			return os.MkdirAll(filepath.Join(root, "_staging/OTHER"), 0o755)
 		}), "stale_staging _staging/OTHER"},

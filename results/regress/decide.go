@@ -9,7 +9,7 @@ import (
 // decide turns a finding into the night's verdict. holds says that its p-value
 // stands among the night's others.
 func (t *tracker) decide(f *finding, holds bool) Verdict {
-	v := Verdict{Key: t.series.Key, Slot: f.night.Slot.UTC(), Run: f.night.Run, P: f.p, Segment: f.night.Segment, NewSegment: f.fresh}
+	v := Verdict{Key: t.series.Key, Slot: f.night.Slot.UTC(), Run: f.night.Run, P: f.p, Segment: f.night.Segment, NewSegment: f.fresh, Simulated: f.night.Simulated}
 	if math.IsNaN(v.P) {
 		v.P = 1
 	}

@@ -64,7 +64,8 @@ type Night struct {
 	Paired    *Paired   `json:"paired,omitempty"`
 	Missing   string    `json:"missing,omitzero"` // why there is no result
 	// Segment is what the night ran on: driver, exact engine version, image digest.
-	Segment string `json:"segment,omitzero"`
+	Segment   string `json:"segment,omitzero"`
+	Simulated bool   `json:"simulated,omitzero"` // the numbers are of a simulation
 }
 
 // Series is the history of one key.
@@ -157,11 +158,17 @@ type Verdict struct {
 	Segment  string    `json:"segment,omitzero"`
 	// NewSegment is set in the first night of a segment.
 	NewSegment bool `json:"new_segment,omitzero"`
+	Simulated  bool `json:"simulated,omitzero"`
 }
 
-// Evaluate replays the histories night by night and returns the verdicts of every
-// series, in the order of series, each in the order of slots. A slot that some
-// series have and another lacks is missing there from its first night on.
+// family is how far back the tests lie that count as those of one night: series
+// that begin at different hours are looked at by the same people.
+const family = 12 * time.Hour
+
+// Evaluate replays the histories slot by slot and returns the verdicts of every
+// series, in the order of series, each in the order of its slots. Series may have
+// different slots; that one is missing is what its [Night] says. False discoveries
+// are bounded over all tests of the last twelve hours.
 //
 // It is deterministic: the verdict of a night depends on that night and those
 // before it alone, so that yesterday's report can be recomputed tomorrow.
@@ -186,9 +193,10 @@ func Evaluate(series []Series, p Policy) ([][]Verdict, error) {
 	slices.SortFunc(slots, time.Time.Compare)
 	slots = slices.CompactFunc(slots, time.Time.Equal)
 	out := make([][]Verdict, len(series))
-	var tonight []finding
+	var tonight []finding // those of the slot last
 	for _, slot := range slots {
-		tonight = tonight[:0]
+		tonight = slices.DeleteFunc(tonight, func(f finding) bool { return slot.Sub(f.night.Slot) >= family })
+		earlier := len(tonight)
 		for i, t := range trackers {
 			if f, ok := t.look(slot); ok {
 				f.series = i
@@ -196,7 +204,7 @@ func Evaluate(series []Series, p Policy) ([][]Verdict, error) {
 			}
 		}
 		holds := benjaminiHochberg(tonight, p.FDR)
-		for j := range tonight {
+		for j := earlier; j < len(tonight); j++ {
 			f := &tonight[j]
 			out[f.series] = append(out[f.series], trackers[f.series].decide(f, holds[j] && f.p <= p.Alpha))
 		}

@@ -296,6 +296,39 @@ func TestFalseDiscoveryControl(t *testing.T) {
 	}
 }
 
+// TestDifferentHours: series that begin at different hours are not missing in each
+// other's slots, and share one family of tests and one night of alarms.
+func TestDifferentHours(t *testing.T) {
+	early, late := exact(1, 1, 1, 1, 1, 1, 1, 1, .9, .9), exact(1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+	for i := range late.Nights {
+		late.Nights[i].Slot = late.Nights[i].Slot.Add(90 * time.Minute)
+	}
+	got := evaluate(t, early, late)
+	if statuses(got[0]) != "?????...sR" || statuses(got[1]) != "?????....." {
+		t.Errorf("%s and %s", statuses(got[0]), statuses(got[1]))
+	}
+	r, err := regress.NewReport("x", []regress.Series{early, late}, regress.Policy{})
+	if err != nil || r.Alarms != 1 || !r.Night.Equal(late.Nights[9].Slot) || r.Counts[regress.Missing] != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	// A borderline finding among many tests of an hour before is none.
+	borderline := paired(-.02, -.02)
+	for i := range borderline.Nights {
+		borderline.Nights[i].Paired.P = 4e-4
+	}
+	all := []regress.Series{borderline}
+	for range 499 {
+		s := paired(0, 0)
+		for i := range s.Nights {
+			s.Nights[i].Slot = s.Nights[i].Slot.Add(-time.Hour)
+		}
+		all = append(all, s)
+	}
+	if got := statuses(evaluate(t, all...)[0]); got != "ss" {
+		t.Errorf("among 500 of the hour before: %s", got)
+	}
+}
+
 // TestYesterdayStands: verdicts of a night do not depend on later nights.
 func TestYesterdayStands(t *testing.T) {
 	s := world{.03, .01, slower(.05, 30)}.series(4, 60)

@@ -38,6 +38,11 @@ func NewReport(schedule string, series []Series, p Policy) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	return Summarise(schedule, series, all, p), nil
+}
+
+// Summarise sums up what [Evaluate] gave.
+func Summarise(schedule string, series []Series, all [][]Verdict, p Policy) *Report {
 	r := &Report{Schedule: schedule, Counts: map[Status]int{}, Policy: p.WithDefaults(), Lines: []Line{}}
 	for i, verdicts := range all {
 		if len(verdicts) == 0 {
@@ -57,15 +62,19 @@ func NewReport(schedule string, series []Series, p Policy) (*Report, error) {
 	}
 	for _, l := range r.Lines {
 		r.Counts[l.Status]++
-		if l.Alarm && l.Slot.Equal(r.Night) {
+		if r.tonight(l) {
 			r.Alarms++
 		}
 	}
 	slices.SortStableFunc(r.Lines, func(a, b Line) int {
 		return cmp.Or(cmp.Compare(rank(a.Verdict), rank(b.Verdict)), cmp.Compare(a.Name, b.Name))
 	})
-	return r, nil
+	return r
 }
+
+// tonight reports whether a line is an alarm of the newest night: series that begin
+// at different hours belong to the same.
+func (r *Report) tonight(l Line) bool { return l.Alarm && r.Night.Sub(l.Slot) < family }
 
 var order = []Status{Regression, Suspicious, Missing, Improvement, InsufficientData, NoChange}
 
@@ -277,12 +286,15 @@ func (l Line) Spark() *plot.Figure {
 	return plot.Sparkline(nights, "history of "+l.Name)
 }
 
-// AlarmText is what a webhook says, one line an alarm; empty without alarms.
-func (r *Report) AlarmText() string {
+// AlarmText is what a webhook says of the alarms in the slots that news is told of,
+// one line each; empty without any.
+func (r *Report) AlarmText(news func(slot time.Time) bool) string {
 	var b strings.Builder
 	for _, l := range r.Lines {
-		if l.Alarm && l.Slot.Equal(r.Night) {
-			fmt.Fprintf(&b, "%s: %s (%s), run %s\n", l.Name, l.Reason, l.Amount(), l.Run)
+		for _, v := range l.Changes {
+			if v.Alarm && news(v.Slot) {
+				fmt.Fprintf(&b, "%s: %s (%s), run %s\n", l.Name, v.Reason, v.Amount(), v.Run)
+			}
 		}
 	}
 	return strings.TrimSpace(b.String())

@@ -38,7 +38,6 @@ type tracker struct {
 	series Series
 	policy Policy
 	nights map[int64]Night
-	first  time.Time
 	unit   float64             // 1 where more is better, −1 where less is
 	t975   map[float64]float64 // quantiles of Student's t by degrees of freedom, shared; they cost more than all else
 
@@ -65,9 +64,6 @@ func newTracker(s Series, p Policy, t975 map[float64]float64) (*tracker, error) 
 			}
 		}
 		t.nights[key] = n
-		if t.first.IsZero() || n.Slot.Before(t.first) {
-			t.first = n.Slot
-		}
 	}
 	return t, nil
 }
@@ -87,14 +83,11 @@ func (n Night) check() error {
 	return nil
 }
 
-// look tests the series in a slot; false before its first night.
+// look tests the series in a slot; false in one that is not its own.
 func (t *tracker) look(slot time.Time) (finding, bool) {
-	if slot.Before(t.first) {
-		return finding{}, false
-	}
 	n, ok := t.nights[slot.UTC().UnixNano()]
 	if !ok {
-		n = Night{Slot: slot, Missing: "no run was made"}
+		return finding{}, false
 	}
 	f := finding{night: n, p: math.NaN()}
 	if n.Missing != "" {

@@ -52,7 +52,7 @@ func demo() *Report {
 		Deviations: []Deviation{{What: "python", Declared: "3.9", Used: "3.13.1", Reason: "3.9 is not installed here"}},
 		Warnings:   []Warning{{Code: "no_lockfile", Message: "The repository pins no dependency."}},
 		Results:    Results{Root: root, Manifest: root + "/_runs/01JD7Q3V6Y8T2R4W5X9Z0A1B2C/manifest.json", Tables: []TableCount{{"runs", 1}, {"claims", 3}, {"metrics", 42}, {"events", 12032}}},
-		Look:       []Hint{{Shows: "every number of this run", Command: DuckDB(root, "v1-draft", "metrics", "01JD7Q3V6Y8T2R4W5X9Z0A1B2C", "metric, value, unit, ci_lo, ci_hi")}},
+		Look:       []Hint{{Shows: "every number of this run", Command: DuckDB(root, "v1", "metrics", "01JD7Q3V6Y8T2R4W5X9Z0A1B2C", "metric, value, unit, ci_lo, ci_hi")}},
 		Rerun:      "repromill run --mirror examples/mirror https://autoarxiv.org/abs/2604.08075 --yes",
 	}
 }

@@ -122,6 +122,115 @@ func (c *Checker[T]) AppendKey(b []byte, row *T) []byte {
 	return b
 }
 
+// Values appends the values of a row to out, in the order of [Columns]: string,
+// int64, float64, bool, [time.Time], []float64, or nil for a NULL.
+func (c *Checker[T]) Values(out []any, row *T) []any {
+	r := rowOf(row)
+	for i := range c.l.cols {
+		out = append(out, c.l.cols[i].value(r))
+	}
+	return out
+}
+
+func (c *column) value(r rows) any {
+	switch c.Type {
+	case String:
+		if s := *at[string](r, c.offset, 0); s != "" || !c.Nullable {
+			return s
+		}
+	case Timestamp:
+		if t := *at[time.Time](r, c.offset, 0); !t.IsZero() {
+			return t.UTC()
+		}
+	case Int64:
+		if !c.opt {
+			return *at[int64](r, c.offset, 0)
+		}
+		if v := *at[Opt[int64]](r, c.offset, 0); v.Valid {
+			return v.V
+		}
+	case Double:
+		if v := *at[Opt[float64]](r, c.offset, 0); v.Valid && !math.IsNaN(v.V) {
+			return v.V
+		}
+	case Boolean:
+		if !c.opt {
+			return *at[bool](r, c.offset, 0)
+		}
+		if v := *at[Opt[bool]](r, c.offset, 0); v.Valid {
+			return v.V
+		}
+	case DoubleList:
+		if list := *at[[]float64](r, c.offset, 0); list != nil {
+			return list
+		}
+	}
+	return nil
+}
+
+// AppendRow appends all values of a row to b: two rows give the same bytes if,
+// and only if, a file holds the same of them. A NaN is the NULL that it is
+// stored as.
+func (c *Checker[T]) AppendRow(b []byte, row *T) []byte {
+	r := rowOf(row)
+	for i := range c.l.cols {
+		b = c.l.cols[i].appendValue(b, r)
+	}
+	if c.l.suite != nil {
+		b = c.l.suite.appendValue(b, r)
+	}
+	return b
+}
+
+func (c *column) appendValue(b []byte, r rows) []byte {
+	text := func(s string) []byte { return append(binary.AppendUvarint(b, uint64(len(s))), s...) }
+	number := func(valid bool, bits uint64) []byte {
+		if !valid {
+			return append(b, 0)
+		}
+		return binary.LittleEndian.AppendUint64(append(b, 1), bits)
+	}
+	switch c.Type {
+	case String:
+		return text(*at[string](r, c.offset, 0))
+	case Timestamp:
+		t := *at[time.Time](r, c.offset, 0)
+		return number(!t.IsZero(), uint64(t.UnixMicro()))
+	case Int64:
+		if !c.opt {
+			return number(true, uint64(*at[int64](r, c.offset, 0)))
+		}
+		v := *at[Opt[int64]](r, c.offset, 0)
+		return number(v.Valid, uint64(v.V))
+	case Double:
+		v := *at[Opt[float64]](r, c.offset, 0)
+		return number(v.Valid && !math.IsNaN(v.V), math.Float64bits(v.V))
+	case Boolean:
+		v := Opt[bool]{Valid: true}
+		if c.opt {
+			v = *at[Opt[bool]](r, c.offset, 0)
+		} else {
+			v.V = *at[bool](r, c.offset, 0)
+		}
+		if !v.Valid {
+			return append(b, 0)
+		}
+		if v.V {
+			return append(b, 2)
+		}
+		return append(b, 1)
+	}
+	list := *at[[]float64](r, c.offset, 0)
+	if list == nil {
+		return append(b, 0)
+	}
+	b = binary.AppendUvarint(b, uint64(len(list))+1)
+	for _, v := range list {
+		b = number(!math.IsNaN(v), math.Float64bits(v))
+	}
+	return b
+}
+
 // Lists returns pointers to the list fields of row, so that a caller that
 // keeps the row can copy them.
 func (c *Checker[T]) Lists(row *T) []*[]float64 {

@@ -17,7 +17,7 @@ const readBatch = 8192
 
 // Reader decodes a Parquet file of one table, a row group at a time. Columns
 // that the file lacks are NULL (or zero), columns it has beyond the table's are
-// left out, so that files of neighbouring drafts can be read.
+// left out, so that files of drafts can be read, and those of other programs.
 //
 // A damaged file gives an error that names the row group, never a panic.
 type Reader[T Row] struct {
@@ -37,7 +37,8 @@ type Source interface {
 	io.Seeker
 }
 
-// NewReader reads the footer of the Parquet file in src.
+// NewReader reads the footer of the Parquet file in src. A file that says it is
+// of a version that is not [Readable] is a [*VersionError].
 func NewReader[T Row](src Source) (_ *Reader[T], err error) {
 	useCodec()
 	defer guard("read parquet footer", &err)
@@ -55,6 +56,9 @@ func NewReader[T Row](src Source) (_ *Reader[T], err error) {
 		return nil, fmt.Errorf("read parquet footer: %w", err)
 	}
 	r := &Reader[T]{l: l, f: f, size: size, columns: map[string]int{}, intern: map[string]string{}}
+	if v := r.Meta(MetaVersion); v != "" && !Readable(v) {
+		return nil, &VersionError{l.table, v}
+	}
 	sc := f.MetaData().Schema
 	for i := range sc.NumColumns() {
 		name := sc.Column(i).ColumnPath()[0]
@@ -155,6 +159,9 @@ func (r *Reader[T]) sawNaN(c *column, v float64) {
 		r.nan = c.Name
 	}
 }
+
+// Seek makes the row group with a number, from 0, the next one.
+func (r *Reader[T]) Seek(group int) { r.next = max(group, 0) }
 
 // Next returns the rows of the next row group, and [io.EOF] after the last. An
 // error names the row group; the one after it may still be read.

@@ -19,9 +19,31 @@ import (
 )
 
 // Version is the version of every table's schema and a folder name in the
-// dataset. While it ends in "-draft" columns may change in place; a frozen
-// version never changes, its successor lives in a folder of its own.
-const Version = "v1-draft"
+// dataset. It is frozen: notebooks and other programs read these files for
+// years, and a reader that meets two shapes in one folder drops columns or
+// fails. A change of any column, type, unit or meaning is a new version, whose
+// files live in a folder of their own (<table>/v2/…) beside the old ones.
+const Version = "v1"
+
+// draft is the version of files from before v1 was frozen. Their columns are
+// among those of v1, so they are read as v1 with what they lack as NULL.
+const draft = "v1-draft"
+
+// Readable reports whether this program reads files of a version.
+func Readable(version string) bool { return version == Version || version == draft }
+
+// VersionError says that a file is of a version that this program does not
+// read.
+type VersionError struct{ Table, Have string }
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("a file of table %s has the schema version %q and this program reads %q: %s", e.Table, e.Have, Version, e.UserError())
+}
+
+// UserError returns the fix.
+func (e *VersionError) UserError() string {
+	return "read it with the release that wrote it, or as plain Parquet with DuckDB, Polars or pandas"
+}
 
 // The tables.
 const (

@@ -2,12 +2,14 @@ package schema
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -18,12 +20,14 @@ import (
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow/ipc"
+	pqschema "github.com/apache/arrow/go/v17/parquet/schema"
 	"github.com/google/go-cmp/cmp"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
-// dump renders all tables as text, one line a column.
+// dump renders all tables as text: a line for each column as Arrow has it, and
+// the schema as Parquet stores it.
 func dump(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
@@ -47,23 +51,87 @@ func dump(t *testing.T) string {
 			}
 			b.WriteByte('\n')
 		}
+		l, err := layoutOf(table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := l.parquet()
+		if err != nil {
+			t.Fatal(err)
+		}
+		pqschema.PrintSchema(root, &b, 2)
 	}
 	return b.String()
 }
 
-func TestGolden(t *testing.T) {
-	got, path := dump(t), filepath.Join("testdata", "schema.golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+// frozen are the SHA-256 sums of the golden files of published versions. An
+// entry is added with a version and never changed.
+var frozen = map[string]string{
+	"v1": "ee23e7add7a8f01f6481bc8a86adfbae9a3b9a13bdc26ebc2676f7859c0bf1f7",
+}
+
+const howToChange = `The tables of version %[1]s are frozen: files in users' folders have this shape and stay there.
+To change a column, type, unit or meaning, make the next version instead:
+  1. set Version in schema.go to the next one (its files get a folder of their own, <table>/v2/…);
+  2. run "go test ./results/schema -run TestFrozen -update", which writes testdata/<version>.golden once;
+  3. add the sum that the test then names to the table "frozen" in this file;
+  4. keep %[1]s readable where the program reads old runs, and say in ARCHITECTURE.md why.
+testdata/%[1]s.golden is never edited.
+`
+
+// TestFrozen holds every table to the version it says it is. The -update flag
+// writes the golden file of a version that has none, and never changes one.
+func TestFrozen(t *testing.T) {
+	got, path := dump(t), filepath.Join("testdata", Version+".golden")
 	want, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && *update {
+		want, err = []byte(got), os.WriteFile(path, []byte(got), 0o644)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("the schemas differ from %s (-want +got); run with -update when that is meant:\n%s", path, d)
+		t.Errorf("the schemas differ from %s (-frozen +code):\n%s\n"+howToChange, path, d, Version)
+	}
+}
+
+// TestFrozenFilesAreWhole catches an edit of a golden file of a published version.
+func TestFrozenFilesAreWhole(t *testing.T) {
+	if frozen[Version] == "" {
+		t.Errorf("version %s has no sum in the table frozen", Version)
+	}
+	for version, want := range frozen {
+		b, err := os.ReadFile(filepath.Join("testdata", version+".golden"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%x", sha256.Sum256(b)); got != want {
+			t.Errorf("testdata/%s.golden has the sum %s, it was published with %s\n"+howToChange, version, got, want, version)
+		}
+	}
+}
+
+func TestOtherVersions(t *testing.T) {
+	good := encode(t, fill[MetricRow](3))
+	for _, c := range []struct {
+		version string
+		refused bool
+	}{{"v1", false}, {"v2", true}, {"v0", true}} {
+		b := bytes.ReplaceAll(good, []byte("schema_version\x18\x02v1"), []byte("schema_version\x18\x02"+c.version))
+		if bytes.Equal(b, good) != (c.version == "v1") {
+			t.Fatal("the file's metadata is not where this test changes it")
+		}
+		_, err := decode[MetricRow](b)
+		var other *VersionError
+		if errors.As(err, &other) != c.refused {
+			t.Errorf("%s: %v", c.version, err)
+		}
+		if c.refused && (other.Have != c.version || !strings.Contains(err.Error(), `"v1"`) || !strings.Contains(err.Error(), "DuckDB")) {
+			t.Errorf("%s: %v, want both versions and what to do", c.version, err)
+		}
+	}
+	if !Readable("v1-draft") {
+		t.Error("files from before v1 was frozen cannot be read")
 	}
 }
 

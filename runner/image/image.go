@@ -26,6 +26,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ import (
 	"github.com/repromill/repromill/runner/docker/engine"
 	"github.com/repromill/repromill/runner/image/layer"
 	"github.com/repromill/repromill/runner/image/registry"
+	"github.com/repromill/repromill/runner/pip"
 )
 
 // Where things lie in an image.
@@ -228,6 +230,7 @@ type EnvRequest struct {
 	Source      string           // the checkout, only read
 	SKU         string           // an id of estimators/sku; empty for a CPU
 	Base        string           // this base image instead of the configured ones
+	Pins        []string         // "name==version" of packages, wherever they come in
 }
 
 // Environment is an environment image.
@@ -279,6 +282,22 @@ func (f *Failure) String() string {
 // Environment returns the image of an environment: the one that was made
 // before from the same inputs, here or in the repository, else a new one.
 func (b *Builder) Environment(ctx context.Context, req EnvRequest) (*Environment, error) {
+	if len(req.Pins) > 0 {
+		// The environment that the pins were read from may still be here.
+		free := req
+		free.Pins = nil
+		if r, fail, err := b.recipe(ctx, free); err != nil {
+			return nil, err
+		} else if fail == nil {
+			env, err := b.find(ctx, r.key)
+			if err != nil {
+				return nil, err
+			}
+			if env != nil && slices.Equal(pip.Pins(env.Lock), req.Pins) {
+				return env, nil
+			}
+		}
+	}
 	r, fail, err := b.recipe(ctx, req)
 	if err != nil {
 		return nil, err

@@ -76,6 +76,10 @@ func (b *Builder) recipe(ctx context.Context, req EnvRequest) (*recipe, *Failure
 	if err != nil {
 		return nil, nil, fmt.Errorf("read requirements: %w", err)
 	}
+	for _, pin := range req.Pins {
+		name, _, _ := strings.Cut(pin, "==")
+		r.inputs.Constraints = append(r.inputs.Constraints, pip.Line{Text: pin, Name: pip.Normalise(name)})
+	}
 	r.devs = slices.Clone(r.inputs.Deviations)
 	for _, p := range env.SystemPackages {
 		if !packageRE.MatchString(p) {

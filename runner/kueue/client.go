@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"path/filepath"
 	"strings"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -35,12 +38,14 @@ type client struct {
 	namespace string
 }
 
-// connect reads a kubeconfig as kubectl does: the named file, else KUBECONFIG,
+// connect reads a kubeconfig as kubectl does: the named files, else KUBECONFIG,
 // else ~/.kube/config, else the service account of the pod it runs in. The
 // namespace is the context's where none is given.
 func connect(kubeconfig, kubeContext, namespace string) (*client, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	if kubeconfig != "" {
+	if files := filepath.SplitList(kubeconfig); len(files) > 1 {
+		rules.Precedence = files
+	} else if kubeconfig != "" {
 		rules.ExplicitPath = kubeconfig
 	}
 	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: kubeContext})
@@ -53,12 +58,16 @@ func connect(kubeconfig, kubeContext, namespace string) (*client, error) {
 			return nil, fmt.Errorf("read the kubeconfig's namespace: %w", err)
 		}
 	}
-	cfg.QPS = -1 // the server protects itself by priority and fairness
-	cfg.UserAgent = "repromill"
 	return newClient(cfg, namespace)
 }
 
 func newClient(cfg *rest.Config, namespace string) (*client, error) {
+	cfg = rest.CopyConfig(cfg)
+	cfg.QPS = -1 // the server protects itself by priority and fairness; see pace
+	cfg.UserAgent = "repromill"
+	cfg.ContentType = "application/vnd.kubernetes.protobuf"
+	cfg.AcceptContentTypes = cfg.ContentType + ",application/json"
+	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper { return newPace(rt, time.Now) })
 	kube, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)
@@ -68,7 +77,7 @@ func newClient(cfg *rest.Config, namespace string) (*client, error) {
 
 // raw reads an object of an API whose types are not this package's.
 func (c *client) raw(ctx context.Context, into any, path string, query ...string) error {
-	req := c.kube.Discovery().RESTClient().Get().AbsPath(path)
+	req := c.kube.Discovery().RESTClient().Get().AbsPath(path).SetHeader("Accept", "application/json")
 	for i := 0; i+1 < len(query); i += 2 {
 		req = req.Param(query[i], query[i+1])
 	}
@@ -107,9 +116,9 @@ func (c *client) pods(ctx context.Context, job string) ([]corev1.Pod, error) {
 	return list.Items, nil
 }
 
-// position is a Workload's place in its LocalQueue from 0 on; nil where the
-// visibility API is not installed, not allowed, or does not answer.
-func (c *client) position(ctx context.Context, queue, workload string) *int {
+// positions are the places of Workloads in a LocalQueue from 0 on, by name; nil
+// where the visibility API is not installed, not allowed, or does not answer.
+func (c *client) positions(ctx context.Context, queue string) map[string]int {
 	var list struct {
 		Items []struct {
 			Metadata struct {
@@ -119,13 +128,20 @@ func (c *client) position(ctx context.Context, queue, workload string) *int {
 		} `json:"items"`
 	}
 	path := "/apis/visibility.kueue.x-k8s.io/v1beta2/namespaces/" + c.namespace + "/localqueues/" + queue + "/pendingworkloads"
-	if c.raw(ctx, &list, path) != nil {
+	if c.raw(ctx, &list, path, "limit", "100000") != nil {
 		return nil
 	}
+	out := make(map[string]int, len(list.Items))
 	for _, it := range list.Items {
-		if it.Metadata.Name == workload {
-			return &it.PositionInLocalQueue
-		}
+		out[it.Metadata.Name] = it.PositionInLocalQueue
+	}
+	return out
+}
+
+// at is a place in a queue, where it is known.
+func at(positions map[string]int, workload string) *int {
+	if p, ok := positions[workload]; ok {
+		return &p
 	}
 	return nil
 }
@@ -186,8 +202,6 @@ func (c *client) explain(what string, err error) error {
 		return nil
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "violates PodSecurity"):
 		return &UserError{what + ": the namespace's Pod Security refuses the pod: " + err.Error(), "report this: the pod is meant to pass the restricted standard"}
-	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
-		return &UserError{what + ": " + err.Error(), "have the namespace's ResourceQuota raised, or ask for less"}
 	case apierrors.IsForbidden(err):
 		return &UserError{what + ": the cluster does not allow it: " + err.Error(), "have an administrator apply examples/cluster/submitter.yaml to namespace " + c.namespace}
 	case apierrors.IsUnauthorized(err):

@@ -29,8 +29,24 @@ type Config struct {
 	// of one run on a node, and what an attempt may write is handed over to it.
 	UID, GID int
 
-	CPU          string            // of a pod; empty is "1"
+	// Images are those of model servers by the engine's name, for arms that name
+	// none; an engine that is not in it is run in Image. Cache is the folder below
+	// Root with weights and data sets, which pods see read-only.
+	Images map[string]string
+	Cache  string
+	// HubEndpoint is where seeds find the hub, empty is the hub itself; HubSecret is
+	// a Secret of the namespace whose key HF_TOKEN they get, empty is none.
+	HubEndpoint, HubSecret string
+	// ServerCPU and ServerMemory are what each model server asks for; empty is "8"
+	// and "64Gi" with a GPU, "500m" and "1Gi" without.
+	ServerCPU, ServerMemory string
+	// StartPatience is how long shards may wait for their image or their servers
+	// once they have a node; 0 is an hour.
+	StartPatience time.Duration
+
+	CPU          string            // of a pod, or of a client beside model servers; empty is "1"
 	NodeSelector map[string]string // for every pod
+	Annotations  map[string]string // of every pod
 	Product      string            // label nvidia.com/gpu.product of nodes for attempts with GPUs; empty is any
 	// SKUOf turns such a label into an id of estimators/sku, "" for one that it
 	// does not know; nil knows none.
@@ -67,6 +83,9 @@ func (c *Config) fill() {
 	}
 	if c.MaxEvictions == 0 {
 		c.MaxEvictions = 5
+	}
+	if c.StartPatience == 0 {
+		c.StartPatience = time.Hour
 	}
 	if c.SKUOf == nil {
 		c.SKUOf = func(string) string { return "" }

@@ -23,7 +23,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -47,6 +46,10 @@ type Executor struct {
 	found   bool            // Kueue is there
 	cluster string          // see client.identity
 	valid   map[string]bool // shapes of Jobs that the server has validated
+
+	shared  shared
+	gate    gate
+	workers workers
 }
 
 var (
@@ -102,7 +105,7 @@ func (e *Executor) folder(k runner.AttemptKey) pod.Folder {
 // Submit creates the attempt's folder and its suspended Job, or adopts what is
 // there.
 func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle, error) {
-	a.Limits = fill(a.Limits, e.cfg.Limits)
+	a = e.filled(a)
 	at := e.folder(a.Key)
 	h := runner.Handle(e.cfg.Namespace + "/" + JobName(a.Key) + "/" + a.Key.Hash())
 	_, ended, err := at.Exit()
@@ -116,16 +119,10 @@ func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle,
 		}
 		return h, err
 	}
-	spec := sandbox.Spec{Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable}
-	for _, p := range a.ReadOnly {
-		if within(p, e.cfg.Root) {
-			spec.ReadOnly = append(spec.ReadOnly, p) // what is in the image cannot be looked at from here
-		}
-	}
-	if err := spec.Validate(); err != nil {
+	if err := e.runnable(a); err != nil {
 		return "", fmt.Errorf("submit %s: %w", a.Key, err)
 	}
-	job, err := e.job(at, a)
+	job, err := e.render(at, a)
 	if err != nil {
 		return "", fmt.Errorf("submit %s: %w", a.Key, err)
 	}
@@ -136,10 +133,36 @@ func (e *Executor) Submit(ctx context.Context, a runner.Attempt) (runner.Handle,
 		return "", fmt.Errorf("submit %s: %w", a.Key, err)
 	}
 	err = e.patiently(ctx, func() error { return e.create(ctx, at, job) })
+	if why := overQuota(err); why != "" {
+		return h, e.hold(at, why)
+	}
 	if err != nil {
 		return "", e.c.explain("submit "+a.Key.String(), err)
 	}
 	return h, nil
+}
+
+// filled is the attempt with the limits that it does not state.
+func (e *Executor) filled(a runner.Attempt) runner.Attempt {
+	if a.Shards != nil && a.Limits.Wall == 0 {
+		a.Limits.Wall = shardWall
+	}
+	a.Limits = fill(a.Limits, e.cfg.Limits)
+	return a
+}
+
+// runnable refuses a command that no pod could run.
+func (e *Executor) runnable(a runner.Attempt) error {
+	if a.Shards != nil || a.Seed != nil {
+		return nil // what it runs is ours
+	}
+	spec := sandbox.Spec{Argv: a.Argv, Dir: a.Dir, Env: a.Env, Writable: a.Writable}
+	for _, p := range a.ReadOnly {
+		if within(p, e.cfg.Root) {
+			spec.ReadOnly = append(spec.ReadOnly, p) // what is in the image cannot be looked at from here
+		}
+	}
+	return spec.Validate()
 }
 
 // place writes the attempt's folder and hands over what pods may write.
@@ -204,6 +227,9 @@ func (e *Executor) Check(ctx context.Context, job *batchv1.Job) error {
 		return nil
 	}
 	_, err = e.c.kube.BatchV1().Jobs(e.cfg.Namespace).Create(ctx, job, metav1.CreateOptions{FieldManager: managedBy, DryRun: []string{metav1.DryRunAll}})
+	if overQuota(err) != "" {
+		return nil // said before the Job was looked at; it is looked at when it is made
+	}
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return e.c.explain("validate the Job", err)
 	}
@@ -287,7 +313,14 @@ func (e *Executor) Look(ctx context.Context, h runner.Handle) (runner.Status, Ph
 	}
 	b, err := os.ReadFile(filepath.Join(string(at), fileMade))
 	if errors.Is(err, fs.ErrNotExist) {
-		return runner.Status{Phase: runner.Pending, Since: rec.Submitted, Message: "its submission was interrupted before the Job was made; submit it again"}, Phase{State: Queued}, nil
+		if _, ok := heldAt(at); !ok {
+			return runner.Status{Phase: runner.Pending, Since: rec.Submitted, Message: "its submission was interrupted before the Job was made; submit it again"}, Phase{State: Queued}, nil
+		}
+		st, ok, e := e.release(ctx, at, rec)
+		if !ok || e != nil {
+			return st, Phase{State: Held, Message: st.Message, Since: st.Since}, e
+		}
+		b, err = os.ReadFile(filepath.Join(string(at), fileMade))
 	}
 	var m made
 	if err == nil {
@@ -296,12 +329,15 @@ func (e *Executor) Look(ctx context.Context, h runner.Handle) (runner.Status, Ph
 	if err != nil {
 		return runner.Status{}, Phase{}, fmt.Errorf("observe %s: %w", rec.Key, err)
 	}
-	o, err := e.observe(ctx, name, m)
+	o, err := e.glance(ctx, name, m)
 	if err != nil {
 		return runner.Status{}, Phase{}, e.c.explain("observe "+rec.Key, err)
 	}
 	p := PhaseOf(o)
 	e.notePlace(at, p)
+	if st, ok, err := e.shards(at, rec); ok || err != nil {
+		return e.placed(ctx, at, name, rec.Attempt, st), p, err
+	}
 	// A pod commits before its Job knows that it has ended.
 	if st, ok, err := at.Exit(); ok || err != nil {
 		return e.placed(ctx, at, name, rec.Attempt, st), p, err
@@ -334,8 +370,13 @@ func (e *Executor) observe(ctx context.Context, name string, m made) (Observed, 
 	if o.Workload, err = e.c.workload(ctx, string(job.UID)); err != nil || o.Workload == nil {
 		return o, err
 	}
+	if c := e.elsewhere(o.Workload); c != nil {
+		if pods, err := c.pods(ctx, name); err == nil {
+			o.Pods = pods
+		}
+	}
 	if o.Workload.is("QuotaReserved") == nil && o.Workload.is("Finished") == nil {
-		o.Position = e.c.position(ctx, e.cfg.Queue, o.Workload.Metadata.Name)
+		o.Position = at(e.c.positions(ctx, e.cfg.Queue), o.Workload.Metadata.Name)
 	}
 	return o, nil
 }
@@ -394,8 +435,8 @@ func (e *Executor) ended(phase runner.Phase, why runner.Reason, message string) 
 
 // Logs returns what the pod that has the attempt has written to the volume. A
 // pod that begins anew begins a new output.
-func (e *Executor) Logs(_ context.Context, h runner.Handle, fromByte int64) (io.ReadCloser, error) {
-	at, _, rec, err := e.open(h)
+func (e *Executor) Logs(ctx context.Context, h runner.Handle, fromByte int64) (io.ReadCloser, error) {
+	at, job, rec, err := e.open(h)
 	if err != nil {
 		return nil, err
 	}
@@ -404,7 +445,7 @@ func (e *Executor) Logs(_ context.Context, h runner.Handle, fromByte int64) (io.
 	}
 	name := at.Output()
 	if name == "" {
-		return io.NopCloser(strings.NewReader("")), nil
+		return e.early(ctx, at, job, fromByte), nil
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -421,6 +462,9 @@ func (e *Executor) Logs(_ context.Context, h runner.Handle, fromByte int64) (io.
 }
 
 var handleRE = regexp.MustCompile(`^([a-z0-9.-]+)/(rm-[a-z0-9-]+)/([0-9a-f]{16})$`)
+
+// IsHandle reports whether a handle is one of this package's.
+func IsHandle(h string) bool { return handleRE.MatchString(h) }
 
 // UnknownHandleError is a handle that names no attempt on this volume.
 type UnknownHandleError struct{ Handle runner.Handle }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -24,10 +24,8 @@ type Explanation struct {
 	Reason   string            `json:"reason"`
 	Fix      string            `json:"fix,omitempty"`
 	Pending  int               `json:"pending"` // Workloads that wait in the queue now
-	// WaitSeconds is an estimate: what waits, times how long the Workloads that
-	// ended here took (median). Absent where nothing is known.
-	WaitSeconds *float64 `json:"wait_seconds_estimated,omitempty"`
-	Basis       string   `json:"basis,omitempty"` // of the estimate
+	// Wait is until it is admitted. Absent where nothing is known.
+	Wait *Wait `json:"wait,omitempty"`
 }
 
 // localQueue and clusterQueue are what is read of Kueue's objects of these
@@ -57,30 +55,32 @@ type flavorQuota struct {
 
 type clusterQueue struct {
 	Spec struct {
-		CohortName     string `json:"cohortName"`
-		StopPolicy     string `json:"stopPolicy"`
-		ResourceGroups []struct {
+		CohortName       string `json:"cohortName"`
+		QueueingStrategy string `json:"queueingStrategy"`
+		StopPolicy       string `json:"stopPolicy"`
+		ResourceGroups   []struct {
 			CoveredResources []string      `json:"coveredResources"`
 			Flavors          []flavorQuota `json:"flavors"`
 		} `json:"resourceGroups"`
 	} `json:"spec"`
 	Status struct {
+		PendingWorkloads   int           `json:"pendingWorkloads"`
 		FlavorsReservation []flavorQuota `json:"flavorsReservation"`
 	} `json:"status"`
 }
 
 // Explain compares what an attempt asks for with the quota of its queue.
 func (e *Executor) Explain(ctx context.Context, a runner.Attempt) (Explanation, error) {
-	a.Limits = fill(a.Limits, e.cfg.Limits)
+	a = e.filled(a)
 	x := Explanation{Queue: e.cfg.Queue, Fits: "unknown"}
-	job, err := e.job(e.folder(a.Key), a)
+	job, err := e.render(e.folder(a.Key), a)
 	if err != nil {
 		return x, err
 	}
 	if err := e.findKueue(ctx); err != nil {
 		return x, err
 	}
-	want := job.Spec.Template.Spec.Containers[0].Resources.Requests
+	want := requests(job)
 	x.Requests = map[string]string{}
 	for name, q := range want {
 		x.Requests[string(name)] = q.String()
@@ -110,8 +110,24 @@ func (e *Executor) Explain(ctx context.Context, a runner.Attempt) (Explanation, 
 	if p := firstOf(lq.Spec.StopPolicy, cq.Spec.StopPolicy); p != "" && p != "None" && x.Fits != "never" {
 		x.Fits, x.Reason, x.Fix = "later", "its queue is stopped ("+p+")", "ask an administrator to start the queue, or use another queue"
 	}
-	e.estimate(ctx, &x)
+	e.estimate(ctx, &x, job)
 	return x, nil
+}
+
+// requests are what a Job's pods ask for that run at a time, servers included.
+func requests(job *batchv1.Job) corev1.ResourceList {
+	out := corev1.ResourceList{}
+	pod := job.Spec.Template.Spec
+	for range *job.Spec.Parallelism {
+		for _, c := range append(slices.Clone(pod.InitContainers), pod.Containers...) {
+			for name, q := range c.Resources.Requests {
+				sum := out[name]
+				sum.Add(q)
+				out[name] = sum
+			}
+		}
+	}
+	return out
 }
 
 func firstOf(a, b string) string {
@@ -178,29 +194,18 @@ func fits(f flavorQuota, used []flavorQuota, want corev1.ResourceList) (now, eve
 	return now, ever, ""
 }
 
-// estimate says how long the wait may be, from what ended in this namespace.
-func (e *Executor) estimate(ctx context.Context, x *Explanation) {
+// estimate says how long the wait may be: the queue as it stands, with the
+// attempt at its end.
+func (e *Executor) estimate(ctx context.Context, x *Explanation, job *batchv1.Job) {
 	if x.Fits != "later" {
 		return
 	}
-	var list struct{ Items []Workload }
-	if e.c.raw(ctx, &list, e.c.kueue("workloads")) != nil {
-		return
+	f, err := (&View{e.c, e.cfg.Now}).snapshot(ctx)
+	if err != nil {
+		return // a wait that is not known is left out
 	}
-	var took []float64
-	for i := range list.Items {
-		w := &list.Items[i]
-		begin, end := w.is("Admitted"), w.is("Finished")
-		if w.Spec.QueueName == e.cfg.Queue && begin != nil && end != nil {
-			took = append(took, end.LastTransitionTime.Sub(begin.LastTransitionTime).Seconds())
-		}
+	t := task{name: "this", need: jobRequests(job), expected: expectedOf(job), limit: float64(*job.Spec.ActiveDeadlineSeconds)}
+	if w, ok := foresee(f.line(ctx, e.cfg.Queue, &t), 1).start[t.name]; ok {
+		x.Wait = &w
 	}
-	if len(took) == 0 {
-		return
-	}
-	slices.Sort(took)
-	median := took[len(took)/2]
-	wait := median * float64(x.Pending+1)
-	x.WaitSeconds = &wait
-	x.Basis = fmt.Sprintf("estimate: %d before it, %s each (median of %d that ended in this queue)", x.Pending+1, time.Duration(median*float64(time.Second)).Round(time.Second), len(took))
 }

@@ -40,6 +40,8 @@ func TestMain(m *testing.M) {
 			syscall.Exit(pod.ProbeMain(args))
 		case "__program":
 			syscall.Exit(executortest.Main(args))
+		case "__watch":
+			syscall.Exit(watchMain(args))
 		case "worker":
 			exe, _ := os.Executable()
 			syscall.Exit(pod.Main(args, exe))

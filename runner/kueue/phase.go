@@ -40,6 +40,7 @@ type Phase struct {
 	Node      string `json:"node,omitempty"`
 	Product   string `json:"product,omitempty"` // label nvidia.com/gpu.product that its node has to have
 	Evictions int    `json:"evictions,omitempty"`
+	Cluster   string `json:"cluster,omitempty"` // the worker cluster, by MultiKueue's name
 }
 
 // Observed is one look at a Job. Everything but Now may be missing.
@@ -67,7 +68,10 @@ func PhaseOf(o Observed) Phase {
 	}
 	p := phaseOf(o)
 	p.Flavor, p.Evictions = o.Workload.flavor(), o.Workload.evictions()
-	if pod := newest(o.Pods); pod != nil {
+	if o.Workload != nil {
+		p.Cluster = o.Workload.Status.ClusterName
+	}
+	if pod := foremost(o.Pods); pod != nil {
 		p.Node = pod.Spec.NodeName
 		// Kueue adds the labels of the flavour's nodes when it admits a Job, and
 		// the scheduler holds to them.
@@ -247,6 +251,9 @@ func provisioning(w *Workload, reserved *Condition) Phase {
 			break
 		}
 	}
+	if names := w.Status.NominatedClusterNames; len(names) > 0 && w.Status.ClusterName == "" {
+		p.Message += "; asked: " + strings.Join(names, ", ")
+	}
 	return p
 }
 
@@ -290,7 +297,10 @@ func waiting(w *Workload, o Observed) Phase {
 func admitted(w *Workload, o Observed) Phase {
 	at := w.is("Admitted")
 	p := Phase{State: Starting, Reason: "Admitted", Message: "admitted; its pod is about to be made", Since: at.LastTransitionTime}
-	pod := newest(o.Pods)
+	pod := foremost(o.Pods)
+	if pod == nil && w.Status.ClusterName != "" {
+		return dispatched(p, o)
+	}
 	if pod == nil {
 		return p
 	}
@@ -299,22 +309,15 @@ func admitted(w *Workload, o Observed) Phase {
 		return p
 	}
 	p.Message = "its pod " + pod.Name + " is starting"
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			p.Reason, p.Since = c.Reason, c.LastTransitionTime.Time
-			p.Message = "admitted, but no node takes its pod yet: " + sentence(c.Message)
-			p.Fix = "nothing for a minute, while what was preempted still ends; after that the queue's quota promises more than the nodes have"
-			return p
-		}
-	}
-	for _, s := range append(append([]corev1.ContainerStatus{}, pod.Status.InitContainerStatuses...), pod.Status.ContainerStatuses...) {
-		if s.State.Waiting != nil {
-			return waitingContainer(p, pod, s)
-		}
+	if q := starting(p, pod); q.Reason != p.Reason {
+		return q
 	}
 	switch pod.Status.Phase {
 	case corev1.PodRunning:
 		p.State, p.Reason, p.Message = Running, "", "runs on "+pod.Spec.NodeName
+		if c := w.Status.ClusterName; c != "" {
+			p.Message += " of the worker cluster " + c
+		}
 		for _, s := range pod.Status.ContainerStatuses {
 			if s.State.Running != nil {
 				p.Since = s.State.Running.StartedAt.Time
@@ -324,6 +327,28 @@ func admitted(w *Workload, o Observed) Phase {
 		p.State, p.Reason, p.Message = Running, string(pod.Status.Phase), "its pod has ended; the Job is about to say how"
 		if why := terminated(pod); why != "" {
 			p.Message = "its pod " + why + "; the Job tries again or gives up"
+		}
+	}
+	return p
+}
+
+// starting says what a pod that has not begun waits for.
+func starting(p Phase, pod *corev1.Pod) Phase {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			p.Reason, p.Since = c.Reason, c.LastTransitionTime.Time
+			p.Message = "admitted, but no node takes its pod yet: " + sentence(c.Message)
+			p.Fix = "nothing for a minute, while what was preempted still ends; after that the queue's quota promises more than the nodes have"
+			return p
+		}
+	}
+	if what := loading(pod); what != "" {
+		p.Reason, p.Message = "Loading", what
+		return p
+	}
+	for _, s := range append(append([]corev1.ContainerStatus{}, pod.Status.InitContainerStatuses...), pod.Status.ContainerStatuses...) {
+		if s.State.Waiting != nil {
+			return waitingContainer(p, pod, s)
 		}
 	}
 	return p
@@ -339,7 +364,10 @@ func waitingContainer(p Phase, pod *corev1.Pod, s corev1.ContainerStatus) Phase 
 	case "InvalidImageName", "ErrImageNeverPull":
 		p.Message, p.Fix = "the image "+s.Image+" cannot be used: "+sentence(wait.Message), "correct the image's name"
 	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff":
-		p.Message = "its container cannot be started: " + sentence(wait.Message)
+		p.Message = "its container " + s.Name + " cannot be started: " + sentence(wait.Message)
+		if t := s.LastTerminationState.Terminated; t != nil {
+			p.Message += "; it " + ending(t)
+		}
 		p.Fix = "correct what the message names; submit it again"
 	case "ContainerCreating", "PodInitializing":
 		p.Message = "its pod " + pod.Name + " is starting on " + pod.Spec.NodeName + ": pulling the image or mounting volumes"

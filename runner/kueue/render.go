@@ -29,6 +29,8 @@ const (
 	labelNetwork  = "repromill.dev/network" // "none" or "listed"
 	annotationKey = "repromill.dev/attempt-key"
 	annotationAt  = "repromill.dev/volume-path"
+	// annotationExpected is how long it is expected to run: quantiles in seconds.
+	annotationExpected = "repromill.dev/expected-duration"
 
 	labelQueue    = "kueue.x-k8s.io/queue-name"
 	labelPriority = "kueue.x-k8s.io/priority-class"
@@ -56,6 +58,17 @@ func labelValue(s string) string {
 	return strings.Trim(s[:min(len(s), 63)], "_.-")
 }
 
+// render makes the Job of an attempt of any kind.
+func (e *Executor) render(at pod.Folder, a runner.Attempt) (*batchv1.Job, error) {
+	switch {
+	case a.Shards != nil:
+		return e.suiteJob(at, a)
+	case a.Seed != nil:
+		return e.seedJob(at, a)
+	}
+	return e.job(at, a)
+}
+
 // startSlack is what a pod may take beside its command: pulling an image,
 // copying the writable folders, ending.
 const startSlack = 30 * time.Minute
@@ -76,6 +89,13 @@ func (e *Executor) job(at pod.Folder, a runner.Attempt) (*batchv1.Job, error) {
 	}
 	for k, v := range labels {
 		meta.Labels[k] = v
+	}
+	if x := a.Expected; x != nil {
+		b, err := json.Marshal(x)
+		if err != nil {
+			return nil, fmt.Errorf("encode the expected duration: %w", err)
+		}
+		meta.Annotations[annotationExpected] = string(b)
 	}
 	if c.Priority != "" {
 		meta.Labels[labelPriority] = c.Priority
@@ -99,7 +119,7 @@ func (e *Executor) job(at pod.Folder, a runner.Attempt) (*batchv1.Job, error) {
 				{Action: batchv1.PodFailurePolicyActionFailJob, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
 					ContainerName: ptr(container), Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{pod.ExitRefused}}},
 			}},
-			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: *spec},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: c.Annotations}, Spec: *spec},
 		},
 	}, nil
 }
@@ -244,8 +264,8 @@ func within(path, dir string) bool {
 
 // Manifest is the Job of an attempt as YAML, as it would be submitted.
 func (e *Executor) Manifest(a runner.Attempt) ([]byte, error) {
-	a.Limits = fill(a.Limits, e.cfg.Limits)
-	job, err := e.job(e.folder(a.Key), a)
+	a = e.filled(a)
+	job, err := e.render(e.folder(a.Key), a)
 	if err != nil {
 		return nil, err
 	}

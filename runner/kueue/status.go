@@ -14,6 +14,7 @@ import (
 	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/pod"
+	"github.com/repromill/repromill/runner/shard"
 )
 
 // The reasons of an attempt that waits are its [State]; this one is final.
@@ -29,7 +30,12 @@ func (e *Executor) status(ctx context.Context, at pod.Folder, rec pod.Record, o 
 	if p.Fix != "" {
 		st.Message += "; " + p.Fix
 	}
-	if p.Evictions >= e.cfg.MaxEvictions && !slices.Contains([]State{Running, Succeeded, Failed, Lost}, p.State) {
+	if rec.Attempt.Shards != nil {
+		if st, settled, err := e.ofShards(ctx, at, rec, o, p); settled || err != nil {
+			return st, err
+		}
+	}
+	if p.Evictions >= e.patience(rec) && !slices.Contains([]State{Running, Succeeded, Failed, Lost}, p.State) {
 		return e.giveUp(ctx, at, o, p)
 	}
 	switch p.State {
@@ -38,7 +44,7 @@ func (e *Executor) status(ctx context.Context, at pod.Folder, rec pod.Record, o 
 		if seen, ok := at.Running(); ok && !seen.Phase.Final() {
 			st.Started, st.Placement.Sandbox, st.Placement.Missing = seen.Started, seen.Placement.Sandbox, seen.Placement.Missing
 		}
-		if p.State == Running && st.Started.IsZero() {
+		if p.State == Running && st.Started.IsZero() && rec.Attempt.Shards == nil {
 			st.Phase, st.Reason, st.Message = runner.Pending, runner.Reason(Starting), p.Message+"; its worker prepares"
 		}
 		return st, nil
@@ -64,6 +70,18 @@ func (e *Executor) status(ctx context.Context, at pod.Folder, rec pod.Record, o 
 		return e.settle(at, runner.Failed, runner.ReasonLost, p.Message+"; trying again is safe", p)
 	}
 	return st, nil
+}
+
+// patience is how often an attempt may be evicted: shards that were completed
+// since are worth as much each.
+func (e *Executor) patience(rec pod.Record) int {
+	n := e.cfg.MaxEvictions
+	if s := rec.Attempt.Shards; s != nil {
+		if ends, err := shard.Folder(rec.Attempt.Dir).Ends(s.Of); err == nil {
+			n *= 1 + len(ends)
+		}
+	}
+	return n
 }
 
 // showTime is how long a volume may take to show a file that a pod has written.

@@ -1,15 +1,21 @@
 package kueue
 
-import "time"
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+)
 
 // Workload is what this package reads of Kueue's Workload
 // (kueue.x-k8s.io/v1beta2, sigs.k8s.io/kueue apis/kueue/v1beta2): its own Go
 // package is no module of its own and would bring all of Kueue along.
 type Workload struct {
 	Metadata struct {
-		Name              string    `json:"name"`
-		UID               string    `json:"uid"`
-		CreationTimestamp time.Time `json:"creationTimestamp"`
+		Name              string            `json:"name"`
+		UID               string            `json:"uid"`
+		ResourceVersion   string            `json:"resourceVersion,omitempty"`
+		Labels            map[string]string `json:"labels,omitempty"`
+		CreationTimestamp time.Time         `json:"creationTimestamp"`
 	} `json:"metadata"`
 	Spec struct {
 		QueueName         string `json:"queueName,omitempty"`
@@ -23,6 +29,14 @@ type Workload struct {
 		AdmissionChecks []AdmissionCheck `json:"admissionChecks,omitempty"`
 		RequeueState    *RequeueState    `json:"requeueState,omitempty"`
 		SchedulingStats *SchedulingStats `json:"schedulingStats,omitempty"`
+		// ResourceRequests are what it asks for, while it has not been admitted.
+		ResourceRequests []struct {
+			Resources map[string]resource.Quantity `json:"resources,omitempty"`
+		} `json:"resourceRequests,omitempty"`
+		// ClusterName is the worker cluster that has it, by MultiKueue's name for
+		// it, and NominatedClusterNames are those that may get it.
+		ClusterName           string   `json:"clusterName,omitempty"`
+		NominatedClusterNames []string `json:"nominatedClusterNames,omitempty"`
 	} `json:"status"`
 }
 
@@ -39,8 +53,9 @@ type Condition struct {
 type Admission struct {
 	ClusterQueue      string `json:"clusterQueue"`
 	PodSetAssignments []struct {
-		Name    string            `json:"name"`
-		Flavors map[string]string `json:"flavors,omitempty"` // by resource
+		Name          string                       `json:"name"`
+		Flavors       map[string]string            `json:"flavors,omitempty"` // by resource
+		ResourceUsage map[string]resource.Quantity `json:"resourceUsage,omitempty"`
 	} `json:"podSetAssignments,omitempty"`
 }
 
@@ -114,4 +129,24 @@ func (w *Workload) evictions() (n int) {
 		n += e.Count
 	}
 	return n
+}
+
+// requests is what it takes of its queue's quota, by resource.
+func (w *Workload) requests() map[string]float64 {
+	out := map[string]float64{}
+	add := func(list map[string]resource.Quantity) {
+		for name, q := range list {
+			out[name] += q.AsApproximateFloat64()
+		}
+	}
+	if a := w.Status.Admission; a != nil {
+		for _, p := range a.PodSetAssignments {
+			add(p.ResourceUsage)
+		}
+		return out
+	}
+	for _, p := range w.Status.ResourceRequests {
+		add(p.Resources)
+	}
+	return out
 }

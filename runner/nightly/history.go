@@ -3,13 +3,18 @@ package nightly
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/repromill/repromill/results/dataset"
@@ -22,6 +27,8 @@ import (
 // that wraps [fs.ErrNotExist].
 type Source interface {
 	Rows(ctx context.Context, runID string) (Rows, error)
+	// Identity changes whenever the rows may have; empty where that is not known.
+	Identity(runID string) string
 }
 
 // Rows is what of a run's results a history is made of.
@@ -32,14 +39,76 @@ type Rows struct {
 	// Scores are those of every arm by item, for pairing with another night: suite
 	// and arm first.
 	Scores map[[2]string]map[string]float64
+	// Simulated are the arms, by suite and arm, whose scores are of a simulation.
+	Simulated map[[2]string]bool
 }
 
 // FromDataset is a [Source] over committed results.
-func FromDataset(d *dataset.Dataset) Source { return source{d} }
+func FromDataset(d *dataset.Dataset) Source {
+	return &source{data: d, files: map[string]manifestFiles{}}
+}
 
-type source struct{ data *dataset.Dataset }
+type source struct {
+	data  *dataset.Dataset
+	mu    sync.Mutex
+	files map[string]manifestFiles // by run
+}
 
-func (s source) Rows(ctx context.Context, id string) (r Rows, err error) {
+// manifestFiles are the files that a manifest names, as long as it is the same file.
+type manifestFiles struct {
+	manifest string
+	paths    []string
+}
+
+// Identity is of the manifest and of the files that are read: a committed run is
+// not changed, but it may be repaired, compacted or replaced.
+func (s *source) Identity(id string) string {
+	manifest := identity(filepath.Join(s.data.Root(), "_runs", id, "manifest.json"))
+	s.mu.Lock()
+	have, ok := s.files[id]
+	s.mu.Unlock()
+	if !ok || have.manifest != manifest {
+		m, err := s.data.Manifest(id)
+		if err != nil {
+			return ""
+		}
+		have = manifestFiles{manifest: manifest}
+		for _, f := range m.Files {
+			switch f.Table {
+			case schema.Metrics, schema.Comparisons, schema.Servers, schema.Samples:
+				have.paths = append(have.paths, filepath.Join(s.data.Root(), filepath.FromSlash(f.Path)))
+			}
+		}
+		s.mu.Lock()
+		s.files[id] = have
+		s.mu.Unlock()
+	}
+	all := []string{manifest}
+	for _, path := range have.paths {
+		// Rows that were merged with those of others are found by an index beside them.
+		all = append(all, cmp.Or(identity(path), identity(filepath.Join(filepath.Dir(path), "_merged.json"))))
+	}
+	if slices.Contains(all, "") {
+		return ""
+	}
+	return strings.Join(all, " ")
+}
+
+// identity tells one content of a file from another, as far as the file system
+// does; empty where there is no file.
+func identity(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	var inode uint64
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		inode = st.Ino
+	}
+	return fmt.Sprintf("%d-%d-%d", info.Size(), info.ModTime().UnixNano(), inode)
+}
+
+func (s *source) Rows(ctx context.Context, id string) (r Rows, err error) {
 	if _, err := s.data.Manifest(id); err != nil {
 		return r, err
 	}
@@ -52,7 +121,7 @@ func (s source) Rows(ctx context.Context, id string) (r Rows, err error) {
 	if r.Servers, err = dataset.Read[schema.ServerRow](ctx, s.data, id); err != nil {
 		return r, err
 	}
-	r.Scores = map[[2]string]map[string]float64{}
+	r.Scores, r.Simulated = map[[2]string]map[string]float64{}, map[[2]string]bool{}
 	err = dataset.Each(ctx, s.data, id, func(rows []schema.SampleRow) error {
 		for _, row := range rows {
 			if !row.Score.Valid {
@@ -61,6 +130,9 @@ func (s source) Rows(ctx context.Context, id string) (r Rows, err error) {
 			key := [2]string{row.Suite, row.Arm}
 			if r.Scores[key] == nil {
 				r.Scores[key] = map[string]float64{}
+			}
+			if row.Simulated {
+				r.Simulated[key] = true
 			}
 			r.Scores[key][fmt.Sprint(row.ItemID, "#", row.Repeat)] = row.Score.V
 		}
@@ -71,7 +143,7 @@ func (s source) Rows(ctx context.Context, id string) (r Rows, err error) {
 
 // History makes the series of a schedule out of what its nights committed. A
 // slot without a result, or that nobody ran, is a night that is missing.
-func (n *Nightly) History(ctx context.Context, src Source) ([]regress.Series, error) {
+func (n *Nightly) History(ctx context.Context, r *Reader) ([]regress.Series, error) {
 	accepted, err := n.Accepted()
 	if err != nil {
 		return nil, err
@@ -79,7 +151,7 @@ func (n *Nightly) History(ctx context.Context, src Source) ([]regress.Series, er
 	var out []regress.Series
 	for i := range n.cfg.Schedule.Series {
 		e := &n.cfg.Schedule.Series[i]
-		list, err := n.historyOf(ctx, src, e)
+		list, err := n.historyOf(ctx, r, e)
 		if err != nil {
 			return nil, err
 		}
@@ -91,8 +163,8 @@ func (n *Nightly) History(ctx context.Context, src Source) ([]regress.Series, er
 	return out, nil
 }
 
-func (n *Nightly) historyOf(ctx context.Context, src Source, e *Entry) ([]regress.Series, error) {
-	b := &builder{entry: e, at: map[regress.Key]int{}, first: map[[2]string]reference{}}
+func (n *Nightly) historyOf(ctx context.Context, r *Reader, e *Entry) ([]regress.Series, error) {
+	b := &builder{entry: e, from: r, at: map[regress.Key]int{}, first: map[[2]string]reference{}}
 	nights := n.Nights(e.Name)
 	if len(nights) == 0 {
 		return nil, nil
@@ -111,14 +183,11 @@ func (n *Nightly) historyOf(ctx context.Context, src Source, e *Entry) ([]regres
 	}
 	slices.SortFunc(slots, time.Time.Compare)
 	slots = slices.CompactFunc(slots, time.Time.Equal)
-	running := map[int64]bool{}
-	for _, d := range n.Due() {
-		running[d.At.Unix()] = d.Entry == e
-	}
+	running := n.running(e)
 	for _, at := range slots {
 		v, ok := known[at.Unix()]
 		switch {
-		case running[at.Unix()], !ok && n.cfg.Now().Sub(at) < 2*time.Minute+time.Duration(n.cfg.Schedule.Jitter):
+		case running[at.Unix()], !ok && n.early(at):
 			continue // it is not over
 		case !ok:
 			b.missing(at, "nobody ran it")
@@ -127,7 +196,7 @@ func (n *Nightly) historyOf(ctx context.Context, src Source, e *Entry) ([]regres
 		case !v.over():
 			b.missing(at, "it was begun and never came to an end")
 		default:
-			if err := b.night(ctx, src, v); err != nil {
+			if err := b.night(ctx, v); err != nil {
 				return nil, err
 			}
 		}
@@ -135,19 +204,55 @@ func (n *Nightly) historyOf(ctx context.Context, src Source, e *Entry) ([]regres
 	return b.series, nil
 }
 
+// Fingerprint changes whenever the report of a schedule may: with its state, with
+// what was accepted, with the rows of any run, and every minute, since slots pass.
+func (n *Nightly) Fingerprint(src Source) (string, error) {
+	accepted, err := n.Accepted()
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	// Maps are encoded in the order of their keys.
+	if err := json.NewEncoder(h).Encode([]any{n.state, accepted, n.cfg.Schedule, n.cfg.Now().Unix() / 60}); err != nil {
+		return "", fmt.Errorf("encode nightly state: %w", err)
+	}
+	for _, e := range n.cfg.Schedule.Series {
+		for _, v := range n.Nights(e.Name) {
+			for _, r := range v.Runs {
+				fmt.Fprintln(h, r.ID, src.Identity(r.ID))
+			}
+		}
+	}
+	return string(h.Sum(nil)), nil
+}
+
+// running are the slots of an entry that are still to be run.
+func (n *Nightly) running(e *Entry) map[int64]bool {
+	out := map[int64]bool{}
+	for _, d := range n.Due() {
+		if d.Entry == e {
+			out[d.At.Unix()] = true
+		}
+	}
+	return out
+}
+
+// early reports whether a slot that nobody has begun may still be begun in time.
+func (n *Nightly) early(at time.Time) bool {
+	return n.cfg.Now().Sub(at) < 2*time.Minute+time.Duration(n.cfg.Schedule.Jitter)
+}
+
 // builder collects the series of one entry.
 type builder struct {
 	entry  *Entry
+	from   *Reader
 	series []regress.Series
 	at     map[regress.Key]int
 	first  map[[2]string]reference
 }
 
 // reference is the night that later ones are paired with.
-type reference struct {
-	segment string
-	scores  map[string]float64
-}
+type reference struct{ segment, run string }
 
 func (b *builder) missing(at time.Time, why string) {
 	for i := range b.series {
@@ -171,7 +276,7 @@ func (b *builder) to(k regress.Key, lower bool, at time.Time, run, segment strin
 }
 
 // night adds the results of a slot. Series that gave nothing tonight are missing.
-func (b *builder) night(ctx context.Context, src Source, v Night) error {
+func (b *builder) night(ctx context.Context, v Night) error {
 	var failed []string
 	for _, role := range []string{"candidate", "canary"} {
 		for _, r := range v.Runs {
@@ -182,20 +287,20 @@ func (b *builder) night(ctx context.Context, src Source, v Night) error {
 				failed = append(failed, r.Failed)
 				continue
 			}
-			rows, err := src.Rows(ctx, r.ID)
-			if errors.Is(err, fs.ErrNotExist) {
-				failed = append(failed, "run "+r.ID+" committed no results")
-				continue
+			d, err := b.from.digest(ctx, r.ID)
+			if err == nil && role == "canary" {
+				b.canary(d, v.Slot)
+			} else if err == nil {
+				err = b.candidate(ctx, d, v.Slot, r.ID)
 			}
-			if err != nil {
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case errors.Is(err, fs.ErrNotExist):
+				failed = append(failed, "run "+r.ID+" committed no results")
+			case err != nil:
 				// One damaged file hides one night, not the others.
 				failed = append(failed, err.Error())
-				continue
-			}
-			if role == "canary" {
-				b.canary(rows, v.Slot)
-			} else {
-				b.candidate(rows, v.Slot, r.ID)
 			}
 		}
 	}
@@ -210,52 +315,49 @@ func (b *builder) night(ctx context.Context, src Source, v Night) error {
 	return ctx.Err()
 }
 
-func (b *builder) candidate(rows Rows, at time.Time, run string) {
-	for _, m := range speeds(rows.Metrics) {
-		srv := serverOf(rows.Servers, m.Arm)
-		n := b.to(regress.Key{Suite: cmp.Or(m.Suite, b.entry.Name), Task: m.Task, Metric: m.Metric, Model: cmp.Or(m.Model, m.Arm, m.PlanRun), Precision: cmp.Or(m.Precision, srv.Precision),
-			SKU: cmp.Or(m.SKU, srv.SKU), Engine: major(srv)}, m.LowerIsBetter.V, at, run, segment(srv))
-		n.Candidate = append(n.Candidate, m.Value.V)
+func (b *builder) candidate(ctx context.Context, d *digest, at time.Time, run string) error {
+	for _, m := range d.speeds {
+		k := m.key
+		k.Suite = cmp.Or(k.Suite, b.entry.Name)
+		n := b.to(k, m.lower, at, run, m.segment)
+		n.Candidate = append(n.Candidate, m.value)
+		n.Simulated = n.Simulated || m.simulated
 	}
-	for _, c := range rows.Comparisons {
-		if !c.Final || !c.Paired || c.Unit != "fraction" {
-			continue
-		}
-		srv := serverOf(rows.Servers, c.Arm)
-		n := b.to(regress.Key{Suite: c.Suite, Task: c.Task, Metric: c.Metric + " against " + c.Baseline, Model: cmp.Or(c.Model, c.Arm), Precision: srv.Precision, SKU: srv.SKU, Engine: major(srv)},
-			false, at, run, segment(srv))
-		if n.Paired == nil {
-			n.Paired = compared(c)
+	for _, c := range d.compared {
+		if n := b.to(c.key, false, at, run, c.segment); n.Paired == nil {
+			n.Paired, n.Simulated = c.paired, c.simulated
 		}
 	}
-	b.against(rows, at, run)
+	return b.against(ctx, d, at, run)
 }
 
 // against pairs every arm's answers with those of the first night of its segment.
-func (b *builder) against(rows Rows, at time.Time, run string) {
-	for _, key := range slices.SortedFunc(maps.Keys(rows.Scores), func(x, y [2]string) int { return cmp.Or(cmp.Compare(x[0], y[0]), cmp.Compare(x[1], y[1])) }) {
-		scores := rows.Scores[key]
-		srv := serverOf(rows.Servers, key[1])
-		seg := segment(srv)
-		ref, ok := b.first[key]
-		if !ok || ref.segment != seg {
-			b.first[key] = reference{seg, scores}
-			ref = b.first[key]
+func (b *builder) against(ctx context.Context, d *digest, at time.Time, run string) error {
+	for _, a := range d.arms {
+		name := [2]string{a.suite, a.arm}
+		ref, ok := b.first[name]
+		if !ok || ref.segment != a.segment {
+			ref = reference{a.segment, run}
+			b.first[name] = ref
 		}
-		n := b.to(regress.Key{Suite: key[0], Metric: "score", Model: cmp.Or(srv.Model, key[1]), Precision: srv.Precision, SKU: srv.SKU, Engine: major(srv)}, false, at, run, seg)
-		if n.Paired == nil {
-			n.Paired = pair(scores, ref.scores)
+		paired, err := b.from.paired(ctx, run, ref.run, name)
+		if err != nil {
+			return err
+		}
+		if n := b.to(a.key, false, at, run, a.segment); n.Paired == nil {
+			n.Paired, n.Simulated = paired, a.simulated
 		}
 	}
+	return nil
 }
 
-func (b *builder) canary(rows Rows, at time.Time) {
-	for _, m := range speeds(rows.Metrics) {
+func (b *builder) canary(d *digest, at time.Time) {
+	for _, m := range d.speeds {
 		for i := range b.series {
 			s := &b.series[i]
 			n := &s.Nights[len(s.Nights)-1]
-			if n.Slot.Equal(at) && s.Key.Metric == m.Metric && s.Key.Task == m.Task && len(n.Candidate) > 0 {
-				n.Canary = append(n.Canary, m.Value.V)
+			if n.Slot.Equal(at) && s.Key.Metric == m.key.Metric && s.Key.Task == m.key.Task && len(n.Candidate) > 0 {
+				n.Canary = append(n.Canary, m.value)
 			}
 		}
 	}

@@ -34,6 +34,7 @@ type Night struct {
 	Began    time.Time `json:"began,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`
 	Skipped  string    `json:"skipped,omitzero"` // why it was not run
+	Told     bool      `json:"told,omitzero"`    // its alarms are known to whoever is told of them
 	Runs     []Run     `json:"runs,omitempty"`
 }
 
@@ -65,8 +66,9 @@ type Config struct {
 
 // Nightly works a schedule.
 type Nightly struct {
-	cfg   Config
-	state state
+	cfg      Config
+	state    state
+	recorded map[int64]bool // slots whose verdicts are committed
 }
 
 // starts is how often a slot is begun at most: a run that brings down whoever
@@ -244,14 +246,15 @@ func (n *Nightly) Once(ctx context.Context) ([]Slot, error) {
 // slept, is noticed.
 const longest = time.Minute
 
-// Loop runs what is due until ctx ends. after is called when slots were run.
+// Loop runs what is due until ctx ends. after is called when slots were run, and
+// again while there is something that was not told.
 func (n *Nightly) Loop(ctx context.Context, after func([]Slot) error) error {
 	for {
 		ran, err := n.Once(ctx)
 		if err != nil {
 			return err
 		}
-		if len(ran) > 0 {
+		if len(ran) > 0 || len(n.Untold()) > 0 {
 			if err := after(ran); err != nil {
 				n.cfg.Log("report: %v", err)
 			}
@@ -292,6 +295,11 @@ func (n *Nightly) run(ctx context.Context, slot Slot) error {
 	if err := n.save("begin"); err != nil {
 		return err
 	}
+	release, err := n.work(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = release() }()
 	n.cfg.Log("%s: begins", id)
 	v.Runs = nil
 	for r := range slot.Entry.repeats() {

@@ -341,7 +341,9 @@ func (r results) Rows(_ context.Context, id string) (nightly.Rows, error) {
 	return rows, nil
 }
 
-func speed(v float64) schema.MetricRow {
+func (r results) Identity(string) string { return "" }
+
+func metric(v float64) schema.MetricRow {
 	return schema.MetricRow{Suite: "load", Task: "c16", Arm: "m", Model: "org/m", Metric: "output_tok_per_s", Repetition: -1, Value: schema.Float(v), LowerIsBetter: schema.Bool(false), Status: "ok"}
 }
 
@@ -374,11 +376,11 @@ func TestHistory(t *testing.T) {
 			if r.Role == "candidate" {
 				v *= slow * wobble[(day+2)%5]
 			}
-			rows[r.ID] = nightly.Rows{Metrics: []schema.MetricRow{speed(v)}, Servers: []schema.ServerRow{{Arm: "m", Engine: "vllm", EngineVersion: "0.11.0"}}}
+			rows[r.ID] = nightly.Rows{Metrics: []schema.MetricRow{metric(v)}, Servers: []schema.ServerRow{{Arm: "m", Engine: "vllm", EngineVersion: "0.11.0"}}}
 		}
 		w.now = w.now.Add(24 * time.Hour)
 	}
-	series, err := n.History(context.Background(), rows)
+	series, err := n.History(context.Background(), nightly.NewReader(rows, 0))
 	if err != nil || len(series) != 1 {
 		t.Fatalf("%d series, %v", len(series), err)
 	}

@@ -165,26 +165,13 @@ func (f Folder) write(name string, v any) error {
 }
 
 // once writes a file that nobody has written yet; its error wraps
-// [fs.ErrExist] when somebody has. link(2) is atomic over NFS too, where
-// O_EXCL and locks are not everywhere.
+// [fs.ErrExist] when somebody has.
 func (f Folder) once(name string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
-	tmp, err := os.CreateTemp(string(f), "."+name+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(append(b, '\n'))
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := os.Link(tmp.Name(), f.path(name)); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return atomicfile.SyncDir(string(f))
+	return atomicfile.Once(f.path(name), append(b, '\n'), 0o644)
 }
 
 // begin makes the writable folders what they were before any pod had them: it

@@ -57,7 +57,7 @@ func CheckTemplate(how string) error {
 }
 
 // compose makes the command of an arm: how is vllm, sglang, repromill,
-// docker:IMAGE or a template.
+// docker:IMAGE, docker:IMAGE with a template of the command in it, or a template.
 func compose(how string, arm spec.Arm, at place) (*command, error) {
 	if image, ok := strings.CutPrefix(how, dockerPrefix); ok {
 		return composeImage(image, arm, at)
@@ -143,6 +143,13 @@ func composeImage(image string, arm spec.Arm, at place) (*command, error) {
 	if image == "" {
 		image = arm.Image
 	}
+	if image, command, ok := strings.Cut(image, " "); ok {
+		c, err := composeTemplate(command, arm, at)
+		if err == nil {
+			c.image = image
+		}
+		return c, err
+	}
 	if image == "" {
 		return nil, &UserError{fmt.Sprintf("no image is named for arm %s", arm.Name), fmt.Sprintf("give --server %s=docker:vllm/vllm-openai:v0.11.0", arm.Name)}
 	}
@@ -150,6 +157,10 @@ func composeImage(image string, arm spec.Arm, at place) (*command, error) {
 	words := c.takeEnv(arm.Flags)
 	if len(words) > 0 && !strings.HasPrefix(words[0], "-") {
 		c.argv = append(without(words, "--host", "--port"), "--host", at.host, "--port", strconv.Itoa(at.port))
+		if c.engine = engineOf(image + " " + strings.Join(words, " ")); c.engine == "" {
+			c.gpus = arm.GPUs // as for a command template
+			return c, nil
+		}
 	} else if strings.Contains(image, "sglang") {
 		c.engine = SGLang
 		c.argv = append([]string{"python3", "-m", "sglang.launch_server"}, arguments(SGLang, arm, words, at)...)
@@ -202,14 +213,18 @@ func composeTemplate(how string, arm spec.Arm, at place) (*command, error) {
 		}
 		c.argv = append(c.argv, w)
 	}
-	joined := strings.Join(c.argv, " ")
+	c.engine = engineOf(strings.Join(c.argv, " "))
+	return c, nil
+}
+
+// engineOf recognises an engine in a command, "" for none that is known.
+func engineOf(command string) string {
 	for _, e := range [][2]string{{"engine serve", Own}, {"sglang", SGLang}, {"vllm", VLLM}, {"trtllm", "trtllm"}, {"llama_cpp", "llama.cpp"}, {"llama-server", "llama.cpp"}, {"transformers", "transformers"}} {
-		if strings.Contains(joined, e[0]) {
-			c.engine = e[1]
-			break
+		if strings.Contains(command, e[0]) {
+			return e[1]
 		}
 	}
-	return c, nil
+	return ""
 }
 
 // takeEnv takes the leading assignments off a command.

@@ -28,6 +28,7 @@ type process struct {
 	grace   time.Duration
 	token   string
 	record  *os.File
+	is      record // what the file holds
 	hook    func(string)
 
 	control io.Closer
@@ -108,7 +109,7 @@ func (p *process) keep(dir string, rec record) error {
 		return fmt.Errorf("write record of server: %w", err)
 	}
 	p.hook("server:record:after")
-	p.record = f
+	p.record, p.is = f, rec
 	return nil
 }
 
@@ -182,8 +183,13 @@ func (p *process) listen(r *os.File, complaint *strings.Builder) {
 	case !last.Ended:
 		p.how = strings.TrimSpace("its supervisor was killed " + complaint.String())
 	}
-	killMarked(p.token)
-	p.forget()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if p.is.clear(ctx) == nil {
+		p.forget()
+	} else {
+		p.record.Close() // the next sweep tries again
+	}
 	if !up {
 		p.started <- errors.New(p.how)
 	}

@@ -261,18 +261,20 @@ func (h *Host) sweepOne(ctx context.Context, path string) (arm string, err error
 	}
 	var r record
 	if json.Unmarshal(b, &r) == nil && r.Token != "" { // else it was never written to its end, and nothing was started
-		killMarked(r.Token)
-		if r.Container != "" {
-			if err := removeContainer(ctx, r); err != nil {
-				return "", err
-			}
+		if err := r.clear(ctx); err != nil {
+			return "", err
 		}
 		arm = r.Arm
 	}
 	return arm, os.Remove(path)
 }
 
-func removeContainer(ctx context.Context, r record) error {
+// clear ends what a supervisor that died may have left.
+func (r record) clear(ctx context.Context) error {
+	killMarked(r.Token)
+	if r.Container == "" {
+		return nil
+	}
 	e, err := engine.Open(ctx, engine.Config{Getenv: func(k string) string { return r.Docker[k] }})
 	if err != nil {
 		return err

@@ -185,8 +185,9 @@ type Filter struct {
 	Target string  // part of the target; empty means all
 	// Subject is what the plan is about, exactly; empty means all.
 	Subject string
-	Before  *Run // only runs after this one in the list: the last of the page before
-	Limit   int  // 0 means 100
+	Kind    string // of what the plan is about, such as hf_model; empty means all
+	Before  *Run   // only runs after this one in the list: the last of the page before
+	Limit   int    // 0 means 100
 }
 
 // List returns the newest runs that the filter lets through. Its cost depends
@@ -210,6 +211,9 @@ func (s *Store) List(ctx context.Context, f Filter) ([]Run, error) {
 		}
 		if f.Subject != "" {
 			q, args = q+" AND subject = ? AND subject <> ''", append(args, f.Subject)
+		}
+		if f.Kind != "" { // a ';' follows the ':' that ends the kind
+			q, args = q+" AND subject >= ? AND subject < ? AND subject <> ''", append(args, f.Kind+":", f.Kind+";")
 		}
 		if f.Before != nil {
 			q, args = q+" AND (created_at, id) < (?, ?)", append(args, f.Before.Created.UnixMicro(), f.Before.ID)

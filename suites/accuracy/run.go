@@ -138,6 +138,30 @@ func (s Serving) Missing(list []spec.Suite) error {
 	return nil
 }
 
+// Files are those of data sets that a suite reads, at their commits.
+func (b *Bench) Files(s spec.Suite) ([]data.File, error) {
+	d, err := b.Catalog.Find(s.Name)
+	if err != nil {
+		return nil, err
+	}
+	return pinned(d, s)
+}
+
+// pinned are the files of a suite as the plan has them, else as its definition
+// does.
+func pinned(d suites.Definition, s spec.Suite) (out []data.File, err error) {
+	for _, f := range s.Dataset.Files {
+		out = append(out, data.File{Repo: f.Repo, Commit: f.Commit, Path: f.Path, SHA256: f.SHA256})
+	}
+	if out == nil {
+		out = d.Data
+	}
+	if len(out) != len(d.Data) {
+		return nil, &UserError{fmt.Sprintf("the plan pins %d files of suite %s, which reads %d", len(out), s.ID, len(d.Data)), "plan again"}
+	}
+	return out, nil
+}
+
 // Run carries out a suite, or merges what its shards came to; see [harness.Run]
 // and [harness.Merge].
 func (b *Bench) Run(ctx context.Context, j Job) (harness.Result, error) {
@@ -296,14 +320,8 @@ func (b *Bench) open(ctx context.Context, d suites.Definition, s spec.Suite, v s
 		return nil, err
 	}
 	env := suites.Env{Hub: hub, Variant: v.Name, Seed: uint64(s.Seed), Dir: filepath.Join(dir, "made")}
-	for _, f := range s.Dataset.Files {
-		env.Files = append(env.Files, data.File{Repo: f.Repo, Commit: f.Commit, Path: f.Path, SHA256: f.SHA256})
-	}
-	if env.Files == nil {
-		env.Files = d.Data
-	}
-	if len(env.Files) != len(d.Data) {
-		return nil, &UserError{fmt.Sprintf("the plan pins %d files of suite %s, which reads %d", len(env.Files), s.ID, len(d.Data)), "plan again"}
+	if env.Files, err = pinned(d, s); err != nil {
+		return nil, err
 	}
 	if slices.Contains(d.Needs, suites.Tokenizer) {
 		env.Count, env.Limit = tokenizer(arms)

@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+
+	"github.com/repromill/repromill/suites/compare"
+	"github.com/repromill/repromill/suites/endpoint"
 )
 
 // Shard is one of several contiguous blocks of the declared order; each holds all
@@ -23,6 +27,15 @@ func (s Shard) block(n int) (from, to int, err error) {
 		return 0, 0, &UserError{fmt.Sprintf("shard %d of %d, over %d questions", s.Index, s.Of, n), "number shards from 0, and make no more of them than there are questions"}
 	}
 	return s.Index * n / s.Of, (s.Index + 1) * n / s.Of, nil
+}
+
+// Size is how many of n questions are in the block; 0 where there is no such block.
+func (s Shard) Size(n int) int {
+	from, to, err := s.block(n)
+	if err != nil {
+		return 0
+	}
+	return to - from
 }
 
 // Declared returns the suite whose answers lie in a folder, and which shard of it.
@@ -66,4 +79,64 @@ func Merge(ctx context.Context, c Config, dirs ...string) (Result, error) {
 		}
 	}
 	return summarise(&c, l, "")
+}
+
+// Complete reports whether every question has all its answers.
+func (r Result) Complete() bool { return r.Units == r.Questions*r.Repeats }
+
+// Decided reports whether more answers would change no verdict: every comparison
+// is by a sequential method, and each has come to its end.
+func (r Result) Decided() bool {
+	for _, c := range r.Comparisons {
+		m, err := compare.Find(c.Result.Method)
+		_, sequential := m.(compare.Sequential)
+		if err != nil || !sequential || c.Result.Verdict == compare.Undecided {
+			return false
+		}
+	}
+	return len(r.Comparisons) > 0
+}
+
+// others says of which arms the server in a folder is another system than that of
+// the folders before it, and how; it adds what is seen for the first time.
+func others(first map[string]endpoint.Identity, looks []Look) map[string]string {
+	out := map[string]string{}
+	seen := map[string]bool{}
+	for _, k := range looks {
+		if seen[k.Arm] {
+			continue
+		}
+		seen[k.Arm] = true
+		if was, ok := first[k.Arm]; !ok {
+			first[k.Arm] = k.Identity
+		} else if change := k.Identity.Since(was); change.Material {
+			out[k.Arm] = change.String()
+		}
+	}
+	return out
+}
+
+// marked are looks, those at servers that are others made void.
+func marked(looks []Look, others map[string]string) []Look {
+	looks = slices.Clone(looks)
+	for i, k := range looks {
+		if why := others[k.Arm]; why != "" {
+			looks[i].Void, looks[i].Reason = true, "another system than in the blocks before: "+why
+		}
+	}
+	return looks
+}
+
+// strangers warns of blocks whose servers were other systems than those of the
+// blocks before.
+func strangers(c *Config, looks []Look) (out []string) {
+	if c.From == nil {
+		return nil
+	}
+	for _, k := range looks {
+		if k.Void && k.Seq == 0 {
+			out = append(out, fmt.Sprintf("the answers of arm %s in a block that began at %s are void: its server is %s", k.Arm, k.At.UTC().Format("2006-01-02 15:04:05 UTC"), k.Reason))
+		}
+	}
+	return out
 }

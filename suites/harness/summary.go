@@ -8,6 +8,7 @@ import (
 
 	"github.com/repromill/repromill/suites"
 	"github.com/repromill/repromill/suites/compare"
+	"github.com/repromill/repromill/suites/endpoint"
 )
 
 // Answer is an accepted answer with all that is known of it.
@@ -48,13 +49,20 @@ func each(c *Config, l *layout, f func(t task, a Answer) error) (looks []Look, v
 		dirs = []string{c.Dir}
 	}
 	rule := c.Suite.Grader().Rule()
+	first := map[string]endpoint.Identity{} // by arm
 	for _, dir := range dirs {
 		own, err := readLooks(dir)
 		if err != nil {
 			return looks, void, err
 		}
-		looks = append(looks, own...)
+		others := others(first, own)
+		looks = append(looks, marked(own, others)...)
+		foreign := 0
 		n, err := replay(dir, own, func(r suites.Record) error {
+			if others[r.Arm] != "" {
+				foreign++
+				return nil
+			}
 			pos, known := l.at[r.ItemID]
 			a := c.arm(r.Arm)
 			if !known || a < 0 || r.Repeat < 0 || r.Repeat >= l.repeats {
@@ -67,7 +75,7 @@ func each(c *Config, l *layout, f func(t task, a Answer) error) (looks []Look, v
 			}
 			return f(task{unit: l.index(pos, r.Repeat), arm: a, pos: pos, repeat: r.Repeat}, out)
 		})
-		if void += n; err != nil {
+		if void += n + foreign; err != nil {
 			return looks, void, err
 		}
 	}
@@ -114,6 +122,7 @@ func summarise(c *Config, l *layout, stopped string) (Result, error) {
 		res.Units++
 	}
 	res.Units = l.whole(res.Units)
+	res.Warnings = strangers(c, res.Looks)
 	if err := t.compare(&res); err != nil {
 		return Result{}, err
 	}
@@ -140,7 +149,8 @@ func (t *tally) compare(res *Result) error {
 	if err != nil {
 		return err
 	}
-	if _, looks := m.(compare.Sequential); !looks && c.From != nil && res.Units < l.units() {
+	_, looks := m.(compare.Sequential)
+	if !looks && c.From != nil && res.Units < l.units() {
 		// Between shards it would be asked again and again, and find what it looks for.
 		res.Warnings = append(res.Warnings, fmt.Sprintf("%s decides once, over all questions: arms are compared when all shards are there", m.Name()))
 		return nil
@@ -156,6 +166,11 @@ func (t *tally) compare(res *Result) error {
 		}
 		if dropped := l.questions(res.Units) - len(pairs); dropped > 0 {
 			res.Warnings = append(res.Warnings, fmt.Sprintf("%d questions have no answer of %s or %s, because requests failed, and are left out", dropped, c.Arms[0].Name, c.Arms[a+1].Name))
+		}
+		if looks && c.From != nil && res.Units < l.units() {
+			// One run that asks all of it looks at these places and at no others.
+			n := len(pairs) - len(pairs)%c.Terms.Look
+			pairs, at = pairs[:n], at[:n]
 		}
 		if len(pairs) == 0 {
 			continue

@@ -316,6 +316,10 @@ func count(b json.RawMessage) int {
 
 func readParquet(src schema.Source, f func(Sample) error) error {
 	pr, err := schema.NewReader[schema.SampleRow](src)
+	var other *schema.VersionError
+	if errors.As(err, &other) {
+		return &InputError{Problem: fmt.Sprintf("samples of schema version %q", other.Have), Fix: other.UserError()}
+	}
 	if err != nil {
 		return &InputError{Problem: fmt.Sprintf("not a samples file: %v", err), Fix: "give a file of the samples table"}
 	}

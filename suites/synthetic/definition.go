@@ -92,13 +92,25 @@ type Pairs struct {
 	At      int   // index of the pair asked for
 }
 
-// MakePairs returns look-up i of a seed: 10 to 120 pairs of different names of two
-// letters.
+// consonants and vowels of which names are made: 126 of one syllable, so that a
+// small model's vocabulary has a token for each.
+const consonants, vowels = "bcdfghjklmnpqrstvwxyz", "aeiouy"
+
+// Names is how many names there are.
+const Names = len(consonants) * len(vowels)
+
+// Name returns name i of [Names].
+func Name(i int) string {
+	return string([]byte{consonants[i/len(vowels)], vowels[i%len(vowels)]})
+}
+
+// MakePairs returns look-up i of a seed: 10 to 120 pairs of different names of one
+// syllable.
 func MakePairs(seed uint64, i int) Pairs {
 	r := rand.New(rand.NewPCG(seed, 1<<40|uint64(i)))
 	var p Pairs
-	for _, at := range r.Perm(26 * 26)[:10+r.IntN(111)] {
-		p.Names = append(p.Names, string([]byte{'a' + byte(at/26), 'a' + byte(at%26)}))
+	for _, at := range r.Perm(Names)[:10+r.IntN(111)] {
+		p.Names = append(p.Names, Name(at))
 		p.Numbers = append(p.Numbers, 10+r.IntN(90))
 	}
 	p.At = r.IntN(len(p.Names))
@@ -109,15 +121,15 @@ func MakePairs(seed uint64, i int) Pairs {
 func (p Pairs) Question() string {
 	var b strings.Builder
 	for i, name := range p.Names {
-		fmt.Fprintf(&b, "- %s = %d\n", strings.Join(strings.Split(name, ""), " "), p.Numbers[i])
+		fmt.Fprintf(&b, "- %s %d\n", name, p.Numbers[i])
 	}
-	b.WriteString("\nWhich number belongs to " + strings.Join(strings.Split(p.Names[p.At], ""), " ") + `? End with 'Answer: \boxed{NUMBER}'.`)
+	b.WriteString("\nWhich number belongs to " + p.Names[p.At] + `? End with 'Answer: \boxed{NUMBER}'.`)
 	return b.String()
 }
 
 // Answer is the worked answer.
 func (p Pairs) Answer() string {
-	return fmt.Sprintf("It is %s = %d\nAnswer: \\boxed{%d}", strings.Join(strings.Split(p.Names[p.At], ""), " "), p.Numbers[p.At], p.Numbers[p.At])
+	return fmt.Sprintf("It is %s %d\nAnswer: \\boxed{%d}", p.Names[p.At], p.Numbers[p.At], p.Numbers[p.At])
 }
 
 type lookups struct{}

@@ -28,7 +28,7 @@ type kind struct {
 // made is a question without its options.
 type made struct {
 	question string
-	working  string   // how one comes to the answer, ending in it
+	working  string   // how one comes to the answer, ending in it; numbers have a blank before them, as in the question
 	answer   string   // as it stands among the options
 	near     []string // wrong answers that are close, most tempting first; may repeat
 	fill     func(r *rand.Rand) string
@@ -94,24 +94,24 @@ func numberBelow(limit int) func(*rand.Rand) string {
 
 func addition(r *rand.Rand) made {
 	a, b := 2+r.IntN(78), 2+r.IntN(78)
-	return made{fmt.Sprintf("What is %d + %d?", a, b), fmt.Sprintf("%d + %d = %d", a, b, a+b), strconv.Itoa(a + b), around(r, a+b), numberBelow(160)}
+	return made{fmt.Sprintf("What is %d + %d?", a, b), fmt.Sprintf("So %d + %d = %d", a, b, a+b), strconv.Itoa(a + b), around(r, a+b), numberBelow(160)}
 }
 
 func subtraction(r *rand.Rand) made {
 	a, b := 2+r.IntN(98), 2+r.IntN(98)
 	a, b = max(a, b), min(a, b)
-	return made{fmt.Sprintf("What is %d - %d?", a, b), fmt.Sprintf("%d - %d = %d", a, b, a-b), strconv.Itoa(a - b), around(r, a-b), numberBelow(100)}
+	return made{fmt.Sprintf("What is %d - %d?", a, b), fmt.Sprintf("So %d - %d = %d", a, b, a-b), strconv.Itoa(a - b), around(r, a-b), numberBelow(100)}
 }
 
 func multiplication(r *rand.Rand) made {
 	a, b := 2+r.IntN(8), 2+r.IntN(19)
-	return made{fmt.Sprintf("What is %d x %d?", a, b), fmt.Sprintf("%d x %d = %d", a, b, a*b), strconv.Itoa(a * b), around(r, a*b), numberBelow(180)}
+	return made{fmt.Sprintf("What is %d x %d?", a, b), fmt.Sprintf("So %d x %d = %d", a, b, a*b), strconv.Itoa(a * b), around(r, a*b), numberBelow(180)}
 }
 
 func remainder(r *rand.Rand) made {
 	m, q := 3+r.IntN(17), 1+r.IntN(7)
 	rest := r.IntN(m)
-	return made{fmt.Sprintf("What is the remainder of %d divided by %d?", q*m+rest, m), fmt.Sprintf("%d = %d x %d + %d", q*m+rest, q, m, rest),
+	return made{fmt.Sprintf("What is the remainder of %d divided by %d?", q*m+rest, m), fmt.Sprintf("So %d = %d x %d + %d", q*m+rest, q, m, rest),
 		strconv.Itoa(rest), around(r, rest), numberBelow(30)}
 }
 
@@ -122,7 +122,7 @@ func sequence(r *rand.Rand) made {
 		terms = append(terms, strconv.Itoa(start+i*step))
 	}
 	next := start + 4*step
-	return made{"Which number follows " + strings.Join(terms, ", ") + "?", fmt.Sprintf("%d + %d = %d", next-step, step, next),
+	return made{"Which number follows " + strings.Join(terms, ", ") + "?", fmt.Sprintf("So %d + %d = %d", next-step, step, next),
 		strconv.Itoa(next), around(r, next), numberBelow(140)}
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,8 +42,75 @@ type Job struct {
 	URL      func(spec.Arm) string // of an arm that somebody else serves, else ""
 	Starter  servers.Starter       // of the others
 	Dir      string                // of this suite's run, kept over a resume
-	Wall     time.Duration         // 0 is no bound
+	Bounds   Bounds
 	Progress func(what string, done, total int)
+}
+
+// Bounds are what a suite may use; 0 is no bound. They hold within a round, too: its
+// servers are ended when a bound is reached, and what the round measured until
+// then is not counted, since its arms were not measured alike.
+type Bounds struct {
+	Wall          time.Duration
+	GPUHours, USD float64
+	// Price is USD for an hour of one of an arm's GPUs; nil is free.
+	Price func(spec.Arm) float64
+}
+
+// Spend is what was used.
+type Spend struct {
+	Seconds    float64 `json:"seconds"`
+	GPUSeconds float64 `json:"gpu_s"`
+	USD        float64 `json:"usd,omitempty"`
+}
+
+func (s *Spend) add(t Spend) {
+	s.Seconds += t.Seconds
+	s.GPUSeconds += t.GPUSeconds
+	s.USD += t.USD
+}
+
+// reached says which bound a spend reaches, "" if none.
+func (b Bounds) reached(s Spend) string {
+	switch {
+	case b.Wall > 0 && s.Seconds >= b.Wall.Seconds():
+		return fmt.Sprintf("the cap of wall time is used up (%s were left for this suite)", b.Wall.Round(time.Second))
+	case b.GPUHours > 0 && s.GPUSeconds/3600 >= b.GPUHours:
+		return fmt.Sprintf("the cap of GPU-hours is used up (%.3g were left for this suite)", b.GPUHours)
+	case b.USD > 0 && s.USD >= b.USD:
+		return fmt.Sprintf("the cap in USD is used up (%.3g were left for this suite)", b.USD)
+	}
+	return ""
+}
+
+// next says why another round is not begun: a bound is reached, or would be before
+// a round like those before was complete.
+func (b Bounds) next(s Spend, rounds int) string {
+	if why := b.reached(s); why != "" || rounds == 0 {
+		return why
+	}
+	n := float64(rounds)
+	with := s
+	with.add(Spend{s.Seconds / n, s.GPUSeconds / n, s.USD / n})
+	if b.reached(with) == "" {
+		return ""
+	}
+	return fmt.Sprintf("another round like the %d before takes more than the caps leave (%s, %.3g GPU-hours, $%.2f a round)",
+		rounds, time.Duration(s.Seconds/n*float64(time.Second)).Round(time.Second), s.GPUSeconds/n/3600, s.USD/n)
+}
+
+// left is how long it takes to reach a bound at a rate of spending; false if none
+// will be reached.
+func (b Bounds) left(s Spend, gpus, price float64) (d time.Duration, bounded bool) {
+	least := math.Inf(1)
+	for _, x := range [][3]float64{{b.Wall.Seconds(), s.Seconds, 1}, {b.GPUHours * 3600, s.GPUSeconds, gpus}, {b.USD, s.USD, gpus * price / 3600}} {
+		if bound, used, rate := x[0], x[1], x[2]; bound > 0 && rate > 0 {
+			least = min(least, max(0, (bound-used)/rate))
+		}
+	}
+	if math.IsInf(least, 1) || least > 1e9 {
+		return 0, false
+	}
+	return time.Duration(least * float64(time.Second)), true
 }
 
 // Result is what came of a suite.
@@ -53,10 +121,9 @@ type Result struct {
 	Blocks      []bench.Observed     `json:"blocks"`
 	Comparisons []compare.Comparison `json:"comparisons"`
 	Servers     []servers.Instance   `json:"servers"` // one for each start
-	Seconds     float64              `json:"seconds"`
-	GPUSeconds  float64              `json:"gpu_s"`
-	Simulated   bool                 `json:"simulated,omitempty"`
-	Warnings    []string             `json:"warnings,omitempty"`
+	Spend
+	Simulated bool     `json:"simulated,omitempty"`
+	Warnings  []string `json:"warnings,omitempty"`
 }
 
 // Rows are what one round adds to the tables, without what the run says of itself.
@@ -70,12 +137,12 @@ type Rows struct {
 // interrupted is measured again, as its servers have to be started again.
 type round struct {
 	Rows
-	Blocks     []bench.Observed   `json:"blocks"`
-	Instances  []servers.Instance `json:"instances"`
-	Seconds    float64            `json:"seconds"`
-	GPUSeconds float64            `json:"gpu_s"`
-	Simulated  bool               `json:"simulated"`
-	Warnings   []string           `json:"warnings"`
+	Spend
+	Stopped   string             `json:"stopped,omitempty"` // by a bound; nothing else is kept then
+	Blocks    []bench.Observed   `json:"blocks"`
+	Instances []servers.Instance `json:"instances"`
+	Simulated bool               `json:"simulated"`
+	Warnings  []string           `json:"warnings"`
 }
 
 // Refusal says why a suite is not attempted, "" if nothing stands against it.
@@ -112,13 +179,17 @@ func (b *Bench) Run(ctx context.Context, j Job) (res Result, err error) {
 			return res, err
 		}
 		if !have {
-			if j.Wall > 0 && res.Seconds > j.Wall.Seconds() {
-				res.Stopped = fmt.Sprintf("the cap of %s wall time is used up", j.Wall)
+			if res.Stopped = j.Bounds.next(res.Spend, res.Rounds); res.Stopped != "" {
 				break
 			}
+			m.before = res.Spend
 			if r, err = m.round(ctx, n); err != nil {
 				return res, err
 			}
+		}
+		if res.Stopped = r.Stopped; res.Stopped != "" {
+			res.Spend.add(r.Spend)
+			break
 		}
 		res.add(r)
 	}
@@ -142,8 +213,7 @@ func (res *Result) add(r round) {
 	res.Rounds++
 	res.Blocks = append(res.Blocks, r.Blocks...)
 	res.Servers = append(res.Servers, r.Instances...)
-	res.Seconds += r.Seconds
-	res.GPUSeconds += r.GPUSeconds
+	res.Spend.add(r.Spend)
 	res.Simulated = res.Simulated || r.Simulated
 	for _, w := range r.Warnings {
 		if !slices.Contains(res.Warnings, w) {
@@ -211,10 +281,15 @@ func voids(blocks []compare.Block) (out []string) {
 type measuring struct {
 	*Bench
 	Job
-	specs []load.Spec
-	total int
-	now   round
+	specs  []load.Spec
+	total  int
+	before Spend // of earlier rounds
+	now    round
+	cut    context.CancelCauseFunc // ends the round
 }
+
+// errBound ends a round.
+var errBound = errors.New("a cap is used up")
 
 // round starts every arm once and measures all cells.
 func (m *measuring) round(ctx context.Context, n int) (round, error) {
@@ -241,13 +316,30 @@ func (m *measuring) round(ctx context.Context, n int) (round, error) {
 		}
 	}
 	began := m.Now()
-	if _, err := c.Run(ctx); err != nil {
+	within, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	m.cut = cut
+	if d, bounded := m.Bounds.left(m.before, 0, 0); bounded {
+		defer time.AfterFunc(d, func() { cut(errBound) }).Stop()
+	}
+	_, err := c.Run(within)
+	m.now.Seconds = m.Now().Sub(began).Seconds()
+	if ctx.Err() == nil && errors.Is(context.Cause(within), errBound) {
+		spent := m.before
+		spent.add(m.now.Spend)
+		why := m.Bounds.reached(spent)
+		if why == "" {
+			why = errBound.Error() // by the timer's clock, which is not ours
+		}
+		m.now = round{Spend: m.now.Spend, Stopped: fmt.Sprintf("%s in round %d, which is not counted", why, n+1)}
+		return m.now, writeRound(m.Dir, n, m.now, m.Hook)
+	}
+	if err != nil {
 		return m.now, err
 	}
 	if ctx.Err() != nil {
 		return m.now, context.Cause(ctx)
 	}
-	m.now.Seconds = m.Now().Sub(began).Seconds()
 	return m.now, writeRound(m.Dir, n, m.now, m.Hook)
 }
 
@@ -278,10 +370,23 @@ func (m *measuring) start(ctx context.Context, a spec.Arm, cfg bench.Config) (be
 	}
 	cfg.URLs = []string{srv.Endpoint()}
 	cfg.Identify = func(ctx context.Context, _ int) (endpoint.Identity, error) { return srv.Identity(ctx) }
+	gpus, price := float64(len(in.Identity.GPUUUIDs)), 0.0
+	if m.Bounds.Price != nil {
+		price = m.Bounds.Price(a)
+	}
+	// Arms are up one after the other, so that what this one spends is all.
+	spent := m.before
+	spent.add(m.now.Spend)
+	stopClock := func() bool { return true }
+	if d, bounded := m.Bounds.left(spent, gpus, price); bounded {
+		stopClock = time.AfterFunc(d-m.Now().Sub(began), func() { m.cut(errBound) }).Stop
+	}
 	stop := func() error {
+		stopClock()
 		in.Ended = m.Now().UTC()
 		m.now.Instances = append(m.now.Instances, in)
-		m.now.GPUSeconds += in.Ended.Sub(in.Began).Seconds() * float64(len(in.Identity.GPUUUIDs))
+		took := in.Ended.Sub(in.Began).Seconds() * gpus
+		m.now.Spend.add(Spend{GPUSeconds: took, USD: took / 3600 * price})
 		return srv.Stop(context.WithoutCancel(ctx))
 	}
 	return bench.Up{Config: cfg, Fresh: true, Stop: stop}, nil

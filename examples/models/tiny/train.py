@@ -18,7 +18,7 @@ import tempfile
 import time
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AttentionInterface, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -42,51 +42,64 @@ def attention(module, q, k, v, mask, scaling=None, **_):
     return out.transpose(1, 2).contiguous(), None
 
 
-def lessons(binary, seed, start, n, drills=0, test=False):
-    args = [binary, "-seed", str(seed), "-from", str(start), "-n", str(n), "-drills", str(drills)] + (["-test"] if test else [])
+def lessons(binary, seed, start, n, drills=0, echoes=0, pool=1000, test=False):
+    args = [binary, "-seed", str(seed), "-from", str(start), "-n", str(n), "-drills", str(drills), "-echoes", str(echoes), "-pool", str(pool)] + (["-test"] if test else [])
     with subprocess.Popen(args, stdout=subprocess.PIPE, text=True) as p:
-        out = [json.loads(line) for line in p.stdout]
+        out = [json.loads(line) for line in p.stdout if line.endswith("\n")]
     if p.returncode:
         raise SystemExit(f"lessons ended with {p.returncode}")
     return out
 
 
 def make_tokenizer(rows):
-    """Byte-level BPE in which every number of the lessons becomes one token."""
+    """Byte-level BPE over words, numbers and bracketed letters, each of which becomes one token."""
     tok = Tokenizer(models.BPE())
-    tok.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tok.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r" ?\([A-Z]\)| ?[A-Za-z]+| ?\d+|\n| ?[^\sA-Za-z\d]|\s"), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])
     tok.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=640, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), min_frequency=20)
-    tok.train_from_iterator((r["prompt"] + "\n" + r["answer"] for r in rows), trainer)
+    trainer = trainers.BpeTrainer(vocab_size=1200, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), min_frequency=5)
+    tok.train_from_iterator((r["prompt"] + "\n" + "".join(r["answer"]) for r in rows), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tok, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE, model_max_length=2048, clean_up_tokenization_spaces=False
     )
 
 
 def encode(tok, rows):
-    heads = tok([f"<|im_start|>user\n{r['prompt']}<|im_end|>\n<|im_start|>assistant\n" for r in rows], add_special_tokens=False)["input_ids"]
-    tails = tok([r["answer"] + "<|im_end|>" for r in rows], add_special_tokens=False)["input_ids"]
-    return [(h, t) for h, t in zip(heads, tails)]
+    """Tokens of each lesson and the labels of those that are to be learnt."""
+    parts, owner = [], []
+    for i, r in enumerate(rows):
+        answer = r["answer"] + ([""] if len(r["answer"]) % 2 == 0 else [])
+        answer[-1] += "<|im_end|>"
+        for k, p in enumerate([f"<|im_start|>user\n{r['prompt']}<|im_end|>\n<|im_start|>assistant\n"] + answer):
+            parts.append(p)
+            owner.append((i, k % 2 == 1))
+    out = [([], []) for _ in rows]
+    for (i, asked), ids in zip(owner, tok(parts, add_special_tokens=False)["input_ids"]):
+        out[i][0].extend(ids)
+        out[i][1].extend(ids if asked else [-100] * len(ids))
+    return out
 
 
 def batches(pairs, tokens, rng):
     """Batches of about `tokens` tokens, each of sequences of like length, in random order."""
-    pairs = sorted(pairs, key=lambda p: len(p[0]) + len(p[1]))
+    pairs = sorted(pairs, key=lambda p: len(p[0]))
     out, batch = [], []
     for p in pairs:
-        if batch and (len(batch) + 1) * (len(p[0]) + len(p[1])) > tokens:
+        if batch and (len(batch) + 1) * len(p[0]) > tokens:
             out.append(batch)
             batch = []
         batch.append(p)
     if batch:
         out.append(batch)
     for i in torch.randperm(len(out), generator=rng).tolist():
-        width = max(len(h) + len(t) for h, t in out[i])
+        width = max(len(p[0]) for p in out[i])
         ids = torch.zeros(len(out[i]), width, dtype=torch.long)
         labels = torch.full((len(out[i]), width), -100)
-        for row, (h, t) in enumerate(out[i]):
-            ids[row, : len(h) + len(t)] = torch.tensor(h + t)
-            labels[row, len(h) : len(h) + len(t)] = torch.tensor(t)
+        for row, (tokens_of, labels_of) in enumerate(out[i]):
+            ids[row, : len(tokens_of)] = torch.tensor(tokens_of)
+            labels[row, : len(labels_of)] = torch.tensor(labels_of)
         yield ids, labels
 
 
@@ -116,7 +129,7 @@ def score(model, tok, rows, limit=400):
             text = tok.decode(o[enc["input_ids"].shape[1] :], skip_special_tokens=True)
             got = text.rsplit("\\boxed{", 1)[-1].split("}", 1)[0] if "\\boxed{" in text else ""
             seen[r["category"]] = seen.get(r["category"], 0) + 1
-            right[r["category"]] = right.get(r["category"], 0) + (got == r["answer"])
+            right[r["category"]] = right.get(r["category"], 0) + (got == r["answer"][0])
     model.train()
     model.config._attn_implementation = "tiny"
     return sum(right.values()) / sum(seen.values()), {k: round(right[k] / seen[k], 2) for k in seen}
@@ -129,10 +142,10 @@ def main():
     ap.add_argument("--minutes", type=float, default=45)
     ap.add_argument("--steps", type=int, default=0)
     ap.add_argument("--hidden", type=int, default=128)
-    ap.add_argument("--layers", type=int, default=6)
+    ap.add_argument("--layers", type=int, default=4)
     ap.add_argument("--tokens", type=int, default=4096, help="tokens in a batch")
-    ap.add_argument("--rate", type=float, default=0.01, help="learning rate of the matrices (Muon)")
-    ap.add_argument("--drills", type=int, default=40, help="percent of drills among the lessons at the beginning; none are left in the last third")
+    ap.add_argument("--rate", type=float, default=0.02, help="learning rate of the matrices (Muon)")
+    ap.add_argument("--drills", type=int, default=60, help="percent of drills among the lessons after the echoes; none are left in the last third")
     ap.add_argument("--threads", type=int, default=2)
     a = ap.parse_args()
     if "MALLOC_TRIM_THRESHOLD_" not in os.environ:  # giving memory back to the system at every step costs more than the arithmetic
@@ -147,7 +160,6 @@ def main():
     binary = os.path.join(tempfile.mkdtemp(), "lessons")
     subprocess.run(["go", "build", "-o", binary, "./lessons"], cwd=HERE, check=True)
 
-    chunk = 12000
     tok = make_tokenizer(lessons(binary, a.seed, 0, 24000, drills=10))
     test = lessons(binary, a.seed, 0, 0, test=True)
     probe = [r for r in test if "pairs" not in r["category"]][:300] + [r for r in test if "pairs" in r["category"]][:60]
@@ -161,7 +173,7 @@ def main():
     model = Qwen3ForCausalLM(config).float()
     for name, p in model.named_parameters():
         if "q_norm" in name or "k_norm" in name:
-            p.data.fill_(2.0)  # with heads of 32, normalised queries and keys could not single out one place among hundreds
+            p.data.fill_(0.5)  # heads that look far and wide find pairs six times sooner than heads that begin sharp
     size = sum(p.numel() for p in model.parameters())
     print(f"{size:,} parameters, {len(tok)} tokens in the vocabulary", flush=True)
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
@@ -171,9 +183,12 @@ def main():
 
     began, step, seen, start = time.time(), 0, 0, 0
     done = lambda: step / a.steps if a.steps else (time.time() - began) / (60 * a.minutes)
-    mean = None
+    mean, pools = None, [64, 1000]
     while done() < 1:
-        rows = lessons(binary, a.seed, start, chunk, drills=round(a.drills * max(0, 1 - 1.5 * done())))
+        if pools and mean is not None and mean < 0.2:
+            print(f"step {step}  echoes of {pools.pop(0)} words are known", flush=True)
+        chunk = 4000 if pools else 12000
+        rows = lessons(binary, a.seed, start, chunk, drills=round(a.drills * max(0, 1 - 1.5 * done())), echoes=100 if pools else 10, pool=pools[0] if pools else 1000)
         start += chunk
         for ids, labels in batches(encode(tok, rows), a.tokens, rng):
             x = done()

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -55,6 +56,8 @@ type Config struct {
 	Started time.Time
 	KVDtype string
 	MaxLen  int
+	// Listener is what it listens on; nil is a free port of 127.0.0.1.
+	Listener net.Listener
 	// Slots is how many requests are worked on at once; the others wait. 0 is no
 	// bound.
 	Slots int
@@ -92,7 +95,13 @@ func New(c Config) *Server {
 	})
 	mux.HandleFunc("GET /metrics", s.metrics)
 	mux.HandleFunc("POST /tokenize", s.tokenize)
-	s.Server = httptest.NewServer(mux)
+	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
+	s.Server = httptest.NewUnstartedServer(mux)
+	if c.Listener != nil {
+		_ = s.Server.Listener.Close()
+		s.Server.Listener = c.Listener
+	}
+	s.Start()
 	return s
 }
 

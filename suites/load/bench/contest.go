@@ -211,8 +211,11 @@ func (m Measured) block(steady bool) compare.Block {
 		Workload: workload(c.Spec), Open: c.Mode == load.Open, Void: c.Void, Values: map[string]float64{}}
 	for _, f := range c.Flags {
 		if f.Void || f.Code == measure.StoppedEarly {
-			b.Void, b.Why = true, f.Message
-			break
+			// That the server was another says more than what followed from it.
+			if b.Why == "" || f.Code == Restarted {
+				b.Why = f.Message
+			}
+			b.Void = true
 		}
 	}
 	p := &c.Summary.Whole

@@ -195,6 +195,8 @@ says how); 3 an outcome named with --fail-on; 130 interrupted.`,
 
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
+		a.bundleCmd(),
+		a.rerunCmd(),
 		a.resolveCmd(),
 		a.planCmd(),
 		a.runCmd(),

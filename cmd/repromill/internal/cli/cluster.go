@@ -13,9 +13,11 @@ import (
 	"sync"
 
 	"github.com/repromill/repromill/estimators/sku"
+	"github.com/repromill/repromill/planner/fetch"
 	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/kueue"
+	"github.com/repromill/repromill/runner/server"
 )
 
 // clusterExecutor is the name of the executor that uses the queue "small".
@@ -83,7 +85,16 @@ func (a *app) kueue(queue string, hook func(string)) (*kueue.Executor, error) {
 		Queue: queue, Priority: a.cfg.String("cluster.priority"), Root: volume, Dir: filepath.Join(dir, "attempts"), Claim: a.cfg.String("cluster.claim"),
 		Image: image, Worker: worker, CPU: a.cfg.String("cluster.cpu"), Product: a.cfg.String("cluster.product"), SKUOf: skuOf,
 		AllowPrivate: a.indexHosts(), Now: a.now, Hook: hook,
+		Images: map[string]string{server.VLLM: a.cfg.String("cluster.vllm_image"), server.SGLang: a.cfg.String("cluster.sglang_image")},
+		Cache:  filepath.Join(dir, "cache"), HubEndpoint: a.hubEndpoint(), HubSecret: a.cfg.String("cluster.hub_secret"),
+		ServerCPU: a.cfg.String("cluster.server_cpu"), ServerMemory: a.cfg.String("cluster.server_memory"), StartPatience: a.cfg.Duration("cluster.start_patience"),
 	})
+}
+
+// hubEndpoint is what stands for the hub, "" where it is the hub itself.
+func (a *app) hubEndpoint() string {
+	at, _ := a.endpoints()
+	return firstOf(at[fetch.HF], a.env["HF_ENDPOINT"])
 }
 
 // skuOf is the GPU model that a node's label names.
@@ -188,6 +199,15 @@ func (l lateExecutor) Cancel(ctx context.Context, h runner.Handle) error {
 		return err
 	}
 	return e.Cancel(ctx, h)
+}
+
+// Stop is the executor's own; see [runner.Sharder].
+func (l lateExecutor) Stop(ctx context.Context, h runner.Handle, why string) error {
+	e, err := l()
+	if err != nil {
+		return err
+	}
+	return e.Stop(ctx, h, why)
 }
 
 // Logs is the executor's own; see [runner.Logger].

@@ -14,6 +14,7 @@ import (
 	"github.com/repromill/repromill/runner/docker"
 	"github.com/repromill/repromill/runner/docker/engine"
 	"github.com/repromill/repromill/runner/image"
+	"github.com/repromill/repromill/runner/pip"
 )
 
 // connectDocker opens the engine that the environment names.
@@ -125,7 +126,7 @@ func (m images) Image(ctx context.Context, req runner.ImageRequest) (runner.Imag
 	if err != nil {
 		return runner.Image{}, err
 	}
-	env, err := b.Environment(ctx, image.EnvRequest{Environment: req.Plan.Environment, Source: req.Source, SKU: imageSKU(req.Plan)})
+	env, err := b.Environment(ctx, image.EnvRequest{Environment: req.Plan.Environment, Source: req.Source, SKU: imageSKU(req.Plan), Pins: pip.Pins(req.Lock)})
 	if err != nil {
 		return runner.Image{}, err
 	}

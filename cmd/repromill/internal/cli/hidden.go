@@ -52,7 +52,7 @@ func hidden(args []string) (code int, ok bool) {
 		if err != nil {
 			exe = args[0]
 		}
-		return pod.Main(args[2:], exe), true
+		return podMain(args[2:], exe), true
 	case probeEntry:
 		return pod.ProbeMain(args[2:]), true
 	case gitEntry:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -63,7 +64,7 @@ pools together.`,
 	fl.IntVar(&f.sim.KVTokens, "kv-tokens", 40_000, "with --simulate, tokens that a server's KV cache holds")
 	fl.IntVar(&f.sim.MaxBatch, "max-num-seqs", 64, "with --simulate, sequences that a long or shared server runs at once")
 	fl.IntVar(&f.shortSim.MaxBatch, "short-max-num-seqs", 128, "with --simulate, sequences that a short server runs at once")
-	fl.DurationVar(&f.sim.StepBase, "step", simserver.DefaultStep, "with --simulate, time of a step")
+	fl.DurationVar(&f.sim.StepBase, "step", 20*time.Millisecond, "with --simulate, time of a step; a client that shares two processors with the servers is too late for much shorter ones")
 	fl.IntVar(&f.sim.PrefillBudget, "max-num-batched-tokens", 2048, "with --simulate, prompt tokens read in one step")
 	return cmd
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/repromill/repromill/cmd/repromill/internal/pipeline"
 	"github.com/repromill/repromill/results/regress"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/nightly"
@@ -57,7 +58,7 @@ machine is told from a slow candidate.`,
 		Args: exactArgs(0, "one of its subcommands"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.nightlyRunCmd(), a.nightlyNextCmd(), a.nightlyReportCmd(), a.nightlyAcceptCmd())
+	cmd.AddCommand(a.nightlyRunCmd(), a.nightlyNextCmd(), a.nightlyReportCmd(), a.nightlyAcceptCmd(), a.nightlyBisectCmd())
 	return cmd
 }
 
@@ -118,18 +119,13 @@ due and end: for systems that have a cron of their own. A webhook is told of ala
 				return err
 			}
 			defer func() { _ = release() }()
-			after := func([]nightly.Slot) error {
-				r, err := a.nightlyReport(cmd.Context(), s, n)
-				if err != nil {
-					return err
-				}
-				return a.callWebhook(cmd.Context(), s.Webhook, r)
-			}
+			read := nightly.NewReader(nightly.FromDataset(st.data), 0)
+			after := func([]nightly.Slot) error { return a.settle(cmd.Context(), st, s, n, read) }
 			if !once {
 				return n.Loop(cmd.Context(), after)
 			}
 			ran, err := n.Once(cmd.Context())
-			if err == nil && len(ran) > 0 {
+			if err == nil && (len(ran) > 0 || len(n.Untold()) > 0) {
 				err = after(ran)
 			}
 			if err == nil && len(ran) == 0 && !a.quiet {
@@ -253,11 +249,33 @@ func (a *app) nightlyReport(ctx context.Context, s *nightly.Schedule, n *nightly
 	if err != nil {
 		return nil, err
 	}
-	history, err := n.History(ctx, nightly.FromDataset(ds))
+	history, err := n.History(ctx, nightly.NewReader(nightly.FromDataset(ds), 0))
 	if err != nil {
 		return nil, err
 	}
 	return regress.NewReport(s.Name, history, s.Policy)
+}
+
+// settle draws the conclusions of the slots that are over: verdicts as rows, and
+// alarms to the webhook, each once.
+func (a *app) settle(ctx context.Context, st *stack, s *nightly.Schedule, n *nightly.Nightly, read *nightly.Reader) error {
+	news := n.Untold()
+	series, err := n.History(ctx, read)
+	if err != nil {
+		return err
+	}
+	verdicts, err := regress.Evaluate(series, s.Policy)
+	if err != nil {
+		return err
+	}
+	if _, err := n.Record(ctx, st.data, series, verdicts); err != nil {
+		return err
+	}
+	r := regress.Summarise(s.Name, series, verdicts, s.Policy)
+	if err := a.callWebhook(ctx, s.Webhook, r, news); err != nil {
+		return err
+	}
+	return n.Told(news)
 }
 
 func (a *app) nightlyAcceptCmd() *cobra.Command {
@@ -363,9 +381,13 @@ func (t *tail) String() string {
 	return strings.ToValidUTF8(string(t.b), "")
 }
 
-// callWebhook tells the configured address of alarms; without any it is silent.
-func (a *app) callWebhook(ctx context.Context, w nightly.Webhook, r *regress.Report) error {
-	text := r.AlarmText()
+// slackText is text in which nothing is a link or a mention.
+var slackText = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+
+// callWebhook tells the configured address of alarms in the slots that are news;
+// without any it is silent.
+func (a *app) callWebhook(ctx context.Context, w nightly.Webhook, r *regress.Report, news []time.Time) error {
+	text := r.AlarmText(func(slot time.Time) bool { return slices.ContainsFunc(news, slot.Equal) })
 	if w.URLEnv == "" || text == "" {
 		return nil
 	}
@@ -375,7 +397,7 @@ func (a *app) callWebhook(ctx context.Context, w nightly.Webhook, r *regress.Rep
 	}
 	var body any = r
 	if w.Format == "slack" {
-		body = map[string]string{"text": fmt.Sprintf("%s: %d alarms\n%s", r.Schedule, r.Alarms, text)}
+		body = map[string]string{"text": slackText.Replace(fmt.Sprintf("%s: %s\n%s", r.Schedule, pipeline.Count(1+int64(strings.Count(text, "\n")), "alarm"), text))}
 	}
 	b, err := json.Marshal(body)
 	if err != nil {

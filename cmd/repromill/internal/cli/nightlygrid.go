@@ -5,26 +5,50 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/repromill/repromill/cmd/repromill/internal/web"
+	"github.com/repromill/repromill/results/dataset"
 	"github.com/repromill/repromill/results/regress"
+	"github.com/repromill/repromill/runner/nightly"
 )
 
-// nightlyGrid shows a schedule on the pages. The schedule and what its nights gave
-// are read anew each time: another process works it.
+// nightlyGrid shows a schedule on the pages. Another process works it, so that its
+// files are looked at each time; what they gave is kept until one of them changes.
 type nightlyGrid struct {
 	app  *app
 	path string
+	src  nightly.Source
+	read *nightly.Reader
+
+	mu    sync.Mutex
+	print string
+	grid  web.Grid
+}
+
+func (a *app) nightlyGrid(path string, data *dataset.Dataset) *nightlyGrid {
+	src := nightly.FromDataset(data)
+	return &nightlyGrid{app: a, path: path, src: src, read: nightly.NewReader(src, 0)}
 }
 
 // Nights implements [web.Nightly].
-func (g nightlyGrid) Nights(ctx context.Context) (web.Grid, error) {
+func (g *nightlyGrid) Nights(ctx context.Context) (web.Grid, error) {
 	s, n, err := g.app.schedule(g.path, nil)
 	if err != nil {
 		return web.Grid{}, err
 	}
-	r, err := g.app.nightlyReport(ctx, s, n)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	print, err := n.Fingerprint(g.src)
+	if err != nil || print == g.print {
+		return g.grid, err
+	}
+	history, err := n.History(ctx, g.read)
+	if err != nil {
+		return web.Grid{}, err
+	}
+	r, err := regress.NewReport(s.Name, history, s.Policy)
 	if err != nil {
 		return web.Grid{}, err
 	}
@@ -39,6 +63,7 @@ func (g nightlyGrid) Nights(ctx context.Context) (web.Grid, error) {
 			out.Missing = append(out.Missing, l.Slot)
 		}
 	}
+	g.print, g.grid = print, out
 	return out, nil
 }
 

@@ -22,12 +22,12 @@ import (
 func (a *app) resultsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "results",
-		Short: "List, show and verify what has been committed",
+		Short: "List, show, query, verify, merge and export what has been committed",
 		Long: `Results are Parquet files that any tool reads, without this program:
 
   duckdb -c "SELECT * FROM read_parquet('~/.local/share/repromill/claims/*/**/*.parquet', hive_partitioning=true)"`,
 	}
-	cmd.AddCommand(a.resultsListCmd(), a.resultsShowCmd(), a.resultsVerifyCmd(), a.resultsPushCmd(), a.resultsExportCmd())
+	cmd.AddCommand(a.resultsListCmd(), a.resultsShowCmd(), a.resultsVerifyCmd(), a.resultsCompactCmd(), a.resultsPushCmd(), a.resultsExportCmd(), a.resultsSQLCmd())
 	return cmd
 }
 

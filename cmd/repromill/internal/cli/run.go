@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner"
@@ -39,6 +40,7 @@ type runFlags struct {
 	maxUSD      float64
 	maxWall     time.Duration
 	workers     int
+	sharding    runner.Sharding
 	again       bool
 	page, card  string // files for the report
 }
@@ -82,6 +84,7 @@ what is left.`,
 	fl.StringVarP(&f.planFile, "file", "f", "", "run the plan in `PLAN` (- is standard input) instead of planning")
 	fl.StringVar(&f.executor, "executor", "auto", "where to run: auto, local, docker, kueue, or kueue:PURPOSE for another of the queues of the configuration")
 	fl.StringVar(&f.image, "image", "", "with docker: run in the image `REF` as it is and install nothing; it is recorded")
+	f.shards(fl)
 	fl.StringVar(&f.resume, "resume", "", "take up run `ID` where it stood")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "approve in advance")
 	fl.BoolVar(&f.noSandbox, "no-sandbox", false, "run the code without isolation where none is possible; it is recorded")
@@ -96,6 +99,12 @@ what is left.`,
 	fl.StringVar(&f.card, "card", "", "draw the verdict into `FILE`, which ends in .png or .svg")
 	fl.IntVar(&f.workers, "concurrency", 0, "with --from: targets worked on at once")
 	return cmd
+}
+
+// shards adds the options of suites on a cluster.
+func (f *runFlags) shards(fl *pflag.FlagSet) {
+	fl.IntVar(&f.sharding.Of, "shards", 0, "with kueue: ask each suite in `N` blocks, which begin and end one after the other (one for some 250 questions)")
+	fl.IntVar(&f.sharding.Parallel, "parallel", 0, "with kueue: ask `N` blocks at a time, each with servers of its own (1)")
 }
 
 // defaults fills in what the configuration says, and refuses what no run can
@@ -124,6 +133,9 @@ func (f *runFlags) defaults(a *app, cmd *cobra.Command) error {
 	if ext := filepath.Ext(f.card); f.card != "" && ext != ".png" && ext != ".svg" {
 		return usererrf("end its name in .png or .svg", "--card %q has no format", f.card)
 	}
+	if f.sharding.Of < 0 || f.sharding.Parallel < 0 {
+		return usererrf("give a positive number, or leave it out", "--shards and --parallel cannot be negative")
+	}
 	if f.workers == 0 {
 		v, _ := a.cfg.Float("concurrency")
 		f.workers = int(v)
@@ -141,7 +153,7 @@ func (f *runFlags) request(a *app, target string, w runner.Wishes) runner.Reques
 	return runner.Request{
 		Serving: a.serving, Target: target, Wishes: w, Repo: f.repo, Commit: f.commit, Mirror: a.cfg.String("mirror"),
 		Executor: f.executor, Image: f.image, Yes: f.yes, By: firstOf(a.env["USER"], a.env["LOGNAME"], "unknown"),
-		NoSandbox: f.noSandbox, KeepWork: f.keepWork, Key: f.key,
+		NoSandbox: f.noSandbox, KeepWork: f.keepWork, Key: f.key, Sharding: f.sharding,
 		Caps: runner.Caps{GPUHours: f.maxGPUHours, USD: f.maxUSD, Wall: f.maxWall},
 	}
 }

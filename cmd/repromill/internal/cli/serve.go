@@ -21,6 +21,7 @@ import (
 
 	"github.com/repromill/repromill/cmd/repromill/internal/web"
 	"github.com/repromill/repromill/runner/access"
+	"github.com/repromill/repromill/runner/bundle"
 	runqueue "github.com/repromill/repromill/runner/queue"
 	"github.com/repromill/repromill/runner/store"
 )
@@ -203,12 +204,12 @@ func (a *app) serve(ctx context.Context, f *listenFlags) error {
 		if _, _, err := a.schedule(f.nightly, nil); err != nil {
 			return err
 		}
-		nights = nightlyGrid{a, f.nightly}
+		nights = a.nightlyGrid(f.nightly, st.data)
 	}
 	srv, err = web.New(web.Config{
 		Nightly: nights,
 		Store:   st.store, Runner: st.runner, Data: st.data, Queue: q, Queues: queues, Now: a.now, Rand: rand.Reader, Secret: sec, Log: log,
-		Mirror: a.cfg.String("mirror"), Version: createdBy(), Hosts: hosts, Keys: f.keys, TwoKeys: f.twoKeys, Secure: f.https,
+		Mirror: a.cfg.String("mirror"), Version: createdBy(), Hosts: hosts, Redact: bundle.NewRedactor(a.env), Keys: f.keys, TwoKeys: f.twoKeys, Secure: f.https,
 	})
 	if err != nil {
 		return err

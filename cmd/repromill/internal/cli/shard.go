@@ -15,7 +15,6 @@ import (
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/suites/accuracy"
-	"github.com/repromill/repromill/suites/compare"
 	"github.com/repromill/repromill/suites/harness"
 )
 
@@ -251,15 +250,7 @@ func (a *app) merge(ctx context.Context, f *runFlags, plan string, dirs []string
 
 // state says whether more blocks could change what is known.
 func state(suite string, dirs []string, res harness.Result) merged {
-	m := merged{Suite: suite, Folders: dirs, Result: res, Complete: res.Units == res.Questions*res.Repeats}
-	decided := len(res.Comparisons) > 0
-	for _, c := range res.Comparisons {
-		method, err := compare.Find(c.Result.Method)
-		_, sequential := method.(compare.Sequential)
-		decided = decided && err == nil && sequential && c.Result.Verdict != compare.Undecided
-	}
-	m.Enough = m.Complete || decided
-	return m
+	return merged{Suite: suite, Folders: dirs, Result: res, Complete: res.Complete(), Enough: res.Complete() || res.Decided()}
 }
 
 func (a *app) printMerged(list []merged) {

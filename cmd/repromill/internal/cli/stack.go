@@ -116,7 +116,7 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 		GPUs: len(gpuDevices()), PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
 		Version: createdBy(), Serving: a.serving, Servers: servers,
 		Throughput: &throughput.Bench{Null: a.nullServer, Getenv: a.getenv, Now: a.now, Hook: hook},
-		Suites:     s.bench(a),
+		Suites:     s.bench(a), Seeds: seeds{s},
 	})
 	return err
 }

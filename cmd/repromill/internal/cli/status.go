@@ -8,24 +8,36 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/kueue"
 	"github.com/repromill/repromill/runner/store"
 )
 
 func (a *app) statusCmd() *cobra.Command {
 	var limit int
 	var target string
+	var cluster bool
 	cmd := &cobra.Command{
-		Use:     "status [RUN]",
-		Short:   "Show one run, or all",
-		Example: "  repromill status\n  repromill status 01K9… --json\n  repromill status --target 2604.08075",
+		Use:   "status [RUN]",
+		Short: "Show one run, or all",
+		Long: `Show one run, or the newest ones. --cluster counts all Jobs of the namespace
+instead, whoever submitted them: how many are in which state, what waits longest,
+what somebody has to do, and when all of it is expected to end.`,
+		Example: "  repromill status\n  repromill status 01K9… --json\n  repromill status --target 2604.08075\n  repromill status --cluster",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cluster {
+				if len(args) > 0 {
+					return usererrf("leave out one of the two", "--cluster is about all runs and %s is one", args[0])
+				}
+				return a.statusCluster(cmd.Context())
+			}
 			st, err := a.open(cmd.Context())
 			if err != nil {
 				return err
@@ -53,12 +65,34 @@ func (a *app) statusCmd() *cobra.Command {
 			for _, r := range runs {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Created.UTC().Format("2006-01-02 15:04"), r.State, firstOf(r.Verdict, "-"), clean(r.Target))
 			}
-			return w.Flush()
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			return a.moreRuns(cmd.Context(), st, target, len(runs))
 		},
 	}
+	cmd.Flags().BoolVar(&cluster, "cluster", false, "count the Jobs in the cluster instead")
 	cmd.Flags().IntVarP(&limit, "limit", "n", 30, "show at most this many")
 	cmd.Flags().StringVar(&target, "target", "", "only targets that contain this text")
 	return cmd
+}
+
+// moreRuns says what a list leaves out.
+func (a *app) moreRuns(ctx context.Context, st *stack, target string, shown int) error {
+	counts, err := st.store.Counts(ctx)
+	if err != nil || target != "" {
+		return err
+	}
+	var all int64
+	var parts []string
+	for _, s := range sortedKeys(counts) {
+		all += counts[s]
+		parts = append(parts, fmt.Sprintf("%d %s", counts[s], s))
+	}
+	if all > int64(shown) {
+		fmt.Fprintf(a.stdout, "\n%d of %d runs (%s); see more with -n\n", shown, all, strings.Join(parts, ", "))
+	}
+	return nil
 }
 
 // openRun opens the stack and finds the run that an id, or the beginning of
@@ -83,6 +117,8 @@ type runStatus struct {
 	Attempts []store.Attempt        `json:"attempts"`
 	DrivenBy int                    `json:"driven_by,omitempty"`
 	Outcome  *runner.Outcome        `json:"outcome,omitempty"`
+	Jobs     []kueue.Line           `json:"jobs,omitempty"` // in the cluster, while the run has some there
+	Unseen   string                 `json:"cluster_unseen,omitempty"`
 }
 
 func (a *app) statusOne(ctx context.Context, st *stack, id string) error {
@@ -105,6 +141,11 @@ func (a *app) statusOne(ctx context.Context, st *stack, id string) error {
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
+	if onCluster(s.Attempts) {
+		if s.Jobs, err = a.jobsOf(ctx, run.ID); err != nil {
+			s.Unseen = err.Error()
+		}
+	}
 	if a.jsonOut {
 		return a.printJSON(s)
 	}
@@ -124,6 +165,10 @@ func (a *app) statusOne(ctx context.Context, st *stack, id string) error {
 			}
 			fmt.Fprintf(w, "%s\t%s%s\n", name, sg.State, took)
 		}
+	}
+	printJobs(w, s.Jobs)
+	if s.Unseen != "" {
+		fmt.Fprintf(w, "cluster\tcannot be seen: %s\n", clean(oneLine(s.Unseen)))
 	}
 	if run.Verdict != "" {
 		fmt.Fprintf(w, "verdict\t%s\n", run.Verdict)
@@ -145,13 +190,22 @@ func (a *app) statusOne(ctx context.Context, st *stack, id string) error {
 }
 
 func (a *app) watchCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:     "watch RUN",
-		Short:   "Follow a run's events until it ends",
-		Example: "  repromill watch 01K9…\n  repromill watch 01K9… --json | jq .kind",
-		Args:    exactArgs(1, "one run id"),
+	var cluster bool
+	cmd := &cobra.Command{
+		Use:   "watch RUN | --cluster",
+		Short: "Follow a run's events until it ends",
+		Long: `Follow a run's events until it ends. --cluster follows the counts of all Jobs of
+the namespace until it is stopped, as ` + "`repromill status --cluster`" + ` shows them once.`,
+		Example: "  repromill watch 01K9…\n  repromill watch 01K9… --json | jq .kind\n  repromill watch --cluster",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
+			if cluster == (len(args) == 1) {
+				return usererrf("see `repromill watch --help`", "watch takes one of RUN and --cluster")
+			}
+			if cluster {
+				return a.watchCluster(ctx)
+			}
 			st, run, err := a.openRun(ctx, args[0])
 			if err != nil {
 				return err
@@ -168,6 +222,8 @@ func (a *app) watchCmd() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&cluster, "cluster", false, "follow the Jobs in the cluster instead")
+	return cmd
 }
 
 func (a *app) logsCmd() *cobra.Command {

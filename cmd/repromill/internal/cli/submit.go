@@ -51,6 +51,10 @@ anything.`,
 			if err := a.checkFolder("paths.results"); err != nil {
 				return err
 			}
+			var err error
+			if a.serving, err = f.serving(f.judge); err != nil {
+				return err
+			}
 			if explain || dryRun {
 				return a.previewJobs(cmd.Context(), &f, args, dryRun)
 			}
@@ -63,6 +67,8 @@ anything.`,
 	f.wishFlags.add(fl)
 	fl.StringVarP(&f.planFile, "file", "f", "", "submit the plan in `PLAN` (- is standard input) instead of planning")
 	fl.StringVar(&purpose, "queue", "", "`PURPOSE` of the queue in the configuration, such as small (the default) or reserved")
+	f.serveFlags.add(fl)
+	f.shards(fl)
 	fl.BoolVarP(&f.yes, "yes", "y", false, "approve in advance")
 	fl.BoolVar(&explain, "explain", false, "say whether it fits and how long it may wait; submit nothing")
 	fl.BoolVar(&dryRun, "dry-run", false, "print the Jobs as YAML; submit nothing")
@@ -178,13 +184,12 @@ func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, asYAM
 	if err != nil {
 		return err
 	}
+	attempts, err := a.exampleAttempts(p, f.sharding)
+	if err != nil {
+		return err
+	}
 	var list []preview
-	for i := range p.Runs {
-		r := &p.Runs[i]
-		if !r.Selected {
-			continue
-		}
-		at := a.exampleAttempt(r)
+	for _, at := range attempts {
 		if asYAML {
 			y, err := e.Manifest(at)
 			if err != nil {
@@ -197,10 +202,10 @@ func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, asYAM
 		if err != nil {
 			return err
 		}
-		list = append(list, preview{r.ID, x})
+		list = append(list, preview{firstOf(at.Key.Arm, at.Key.Stage), x})
 	}
 	if asYAML {
-		return nil
+		return a.printServings(e, p)
 	}
 	if a.jsonOut {
 		if list == nil {
@@ -210,6 +215,27 @@ func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, asYAM
 	}
 	a.printPreviews(list)
 	return nil
+}
+
+// exampleAttempts are those of a plan's selected runs and suites.
+func (a *app) exampleAttempts(p *spec.Plan, sharding runner.Sharding) (out []runner.Attempt, err error) {
+	for i := range p.Runs {
+		if p.Runs[i].Selected {
+			out = append(out, a.exampleAttempt(&p.Runs[i]))
+		}
+	}
+	for _, s := range p.Suites {
+		if !s.Selected || s.Kind != "accuracy" {
+			continue
+		}
+		folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID, "shards")
+		at, err := sharding.Attempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID)}, s, a.serving, folder)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, at)
+	}
+	return out, nil
 }
 
 // exampleAttempt is an attempt of a run that does not exist yet: the Job of a
@@ -243,8 +269,8 @@ func (a *app) printPreviews(list []preview) {
 		if x.Fix != "" {
 			fmt.Fprintf(w, "fix\t%s\n", x.Fix)
 		}
-		if x.WaitSeconds != nil {
-			fmt.Fprintf(w, "wait\tabout %s (%s)\n", time.Duration(*x.WaitSeconds*float64(time.Second)).Round(time.Second), x.Basis)
+		if x.Wait != nil {
+			fmt.Fprintf(w, "wait\t%s\n", waitText(*x.Wait))
 		}
 	}
 	w.Flush()

@@ -59,6 +59,7 @@ type apiLinks struct {
 	Card     string `json:"card,omitempty"`
 	Parquet  string `json:"parquet,omitempty"`
 	Notebook string `json:"notebook,omitempty"`
+	Bundle   string `json:"bundle,omitempty"`
 }
 
 type apiDetail struct {
@@ -139,6 +140,7 @@ func (s *Server) api() []route {
 		{"GET", "/v1/runs/{id}", access.Read, "One run with its attempts and links.", []param{id}, nil, map[int]any{200: apiDetail{}}, nil, (*call).apiGet},
 		{"GET", "/v1/runs/{id}/plan", access.Read, "The plan document.", []param{id}, nil, map[int]any{200: spec.Plan{}}, nil, (*call).apiPlan},
 		{"GET", "/v1/runs/{id}/report", access.Read, "The report of a finished run.", []param{id}, nil, map[int]any{200: report.Report{}}, nil, (*call).apiReport},
+		{"GET", "/v1/runs/{id}/bundle", access.Read, "Everything that a finished run left, as one ZIP archive without secrets; `repromill rerun` repeats it.", []param{id}, nil, map[int]any{200: nil}, map[int]string{200: "application/zip"}, (*call).apiBundle},
 		{"GET", "/v1/runs/{id}/events", access.Read, "The events of a run: as JSON, or with Accept: text/event-stream as a stream that goes on until the run ends.",
 			[]param{id, {"after", "query", "integer", "Only events after this number."}, {"Last-Event-ID", "header", "string", "The same, for streams."}, {"limit", "query", "integer", "At most so many, up to 1000; not for streams."}}, nil,
 			map[int]any{200: apiEvents{}}, map[int]string{200: "text/event-stream"}, (*call).apiEvents},
@@ -178,6 +180,7 @@ func (c *call) view(run store.Run) (apiRun, error) {
 	if run.State == store.Done {
 		page := "/runs/" + run.ID
 		out.Links.Report, out.Links.Card, out.Links.Parquet, out.Links.Notebook = base+"/report", page+"/figures/card.png", page+"/parquet", page+"/notebook.ipynb"
+		out.Links.Bundle = base + "/bundle"
 	}
 	return out, nil
 }
@@ -289,6 +292,8 @@ func (c *call) apiReport() (int, any, error) {
 	rep, err := c.report()
 	return http.StatusOK, rep, err
 }
+
+func (c *call) apiBundle() (int, any, error) { return 0, nil, c.bundle() }
 
 func (c *call) apiEvents() (int, any, error) {
 	run, err := c.run()

@@ -8,11 +8,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/repromill/repromill/runner/access"
 	"github.com/repromill/repromill/runner/store"
 )
 
 // rendered keeps what does not change any more: stored plans as they are shown,
-// and the reports of finished runs.
+// and all of runs that are over.
 type rendered struct {
 	mu   sync.Mutex
 	runs map[string]*renderedRun
@@ -21,6 +22,7 @@ type rendered struct {
 type renderedRun struct {
 	plan   *planView
 	report template.HTML
+	whole  *runView // of a run that is over
 }
 
 // maxRendered bounds what is kept; beyond it any is dropped.
@@ -57,6 +59,29 @@ func (x *rendered) of(c *call, run store.Run) (*planView, template.HTML, error) 
 		x.keep(run.ID, &have)
 	}
 	return have.plan, have.report, nil
+}
+
+// over returns the view of a run that is over, as whoever asks may see it; nil
+// where none is kept.
+func (x *rendered) over(c *call, run store.Run) *runView {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	known := x.runs[run.ID]
+	if !run.State.Final() || known == nil || known.whole == nil {
+		return nil
+	}
+	v := *known.whole
+	v.Now, v.MayApprove, v.MaySubmit = c.s.cfg.Now(), c.id.May(access.Approve), c.id.May(access.Submit)
+	return &v
+}
+
+// finished keeps the view of a run that is over, once its report can be read.
+func (x *rendered) finished(v *runView) {
+	if !v.State.Final() || v.State == store.Done && v.Report == "" {
+		return
+	}
+	whole := *v
+	x.keep(v.ID, &renderedRun{v.Plan, v.Report, &whole})
 }
 
 func (x *rendered) keep(id string, r *renderedRun) {

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -85,10 +86,13 @@ func swapped(path string) (spec.Target, error) {
 	return spec.Target{}, problemf(http.StatusNotFound, "papers are at /abs/2604.08075, models at /owner/name, or paste any address on the first page", "%s", detail)
 }
 
-// compareView is the list of comparisons, newest first.
+// compareView is a page of comparisons, newest first.
 type compareView struct {
-	Rows []comparedRun
-	Now  time.Time
+	Rows  []comparedRun
+	Query string
+	Older bool // it is not the first page
+	Next  string
+	Now   time.Time
 }
 
 type comparedRun struct {
@@ -97,35 +101,60 @@ type comparedRun struct {
 	Fig  any
 }
 
-// compared is how many finished runs are looked at for comparisons.
-const compared = 200
+const (
+	comparedPerPage = 15
+	// comparedLooks bounds how many runs one page looks at: runs of models without a
+	// comparison, and such as were cut short, are passed over.
+	comparedLooks = 300
+)
 
 func (s *Server) comparePage(c *call) error {
-	runs, err := s.cfg.Store.List(c.r.Context(), store.Filter{States: []store.State{store.Done}, Limit: compared})
+	f, err := c.filter(comparedPerPage)
 	if err != nil {
 		return err
 	}
-	v := &compareView{Now: s.cfg.Now()}
-	for _, run := range runs {
-		if !strings.HasPrefix(run.Subject, target.HFModel+":") {
-			continue
+	f.States, f.Kind, f.Subject = []store.State{store.Done}, target.HFModel, ""
+	v := &compareView{Query: f.Target, Older: f.Before != nil, Now: s.cfg.Now()}
+	for looks := 0; len(v.Rows) < comparedPerPage; {
+		runs, err := s.cfg.Store.List(c.r.Context(), f)
+		if err != nil {
+			return err
 		}
-		rep, err := s.cfg.Runner.Report(c.r.Context(), run.ID)
-		if err != nil || len(rep.Suites) == 0 {
-			continue
-		}
-		row := comparedRun{Run: run, Fig: rep.Differences()}
-		for _, x := range rep.Suites {
-			for _, cmp := range x.Comparisons {
-				cmp.Candidate = x.ID + ": " + cmp.Candidate
-				row.Rows = append(row.Rows, cmp)
+		for i := range runs {
+			looks++
+			f.Before = &runs[i]
+			if row, ok := s.compared(c, runs[i]); ok {
+				v.Rows = append(v.Rows, row)
+			}
+			if len(v.Rows) == comparedPerPage {
+				break
 			}
 		}
-		if len(row.Rows) > 0 {
-			v.Rows = append(v.Rows, row)
+		if len(runs) < f.Limit && len(v.Rows) < comparedPerPage {
+			return c.render(http.StatusOK, "compare.html", "Compare", "compare", v)
+		}
+		if looks >= comparedLooks {
+			break
 		}
 	}
+	v.Next = "/compare?" + url.Values{"q": {v.Query}, "before": {f.Before.ID}}.Encode()
 	return c.render(http.StatusOK, "compare.html", "Compare", "compare", v)
+}
+
+// compared are the comparisons of a finished run; ok is false where it has none.
+func (s *Server) compared(c *call, run store.Run) (row comparedRun, ok bool) {
+	rep, err := s.cfg.Runner.Report(c.r.Context(), run.ID)
+	if err != nil || len(rep.Suites) == 0 {
+		return row, false
+	}
+	row = comparedRun{Run: run, Fig: rep.Differences()}
+	for _, x := range rep.Suites {
+		for _, cmp := range x.Comparisons {
+			cmp.Candidate = x.ID + ": " + cmp.Candidate
+			row.Rows = append(row.Rows, cmp)
+		}
+	}
+	return row, len(row.Rows) > 0
 }
 
 func skuIDs() (out []string) {

@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -16,6 +17,8 @@ import (
 	"github.com/repromill/repromill/results/dataset"
 	"github.com/repromill/repromill/results/plot"
 	"github.com/repromill/repromill/results/report"
+	"github.com/repromill/repromill/runner/bundle"
+	"github.com/repromill/repromill/runner/store"
 )
 
 // file answers with a document that browsers save under the name.
@@ -116,8 +119,15 @@ type parquetRow struct {
 	Query string
 }
 
+// manifest is that of the run of the path, which may be a measurement that only
+// the results know.
 func (c *call) manifest() (*dataset.Manifest, error) {
 	run, err := c.run()
+	if errors.Is(err, store.ErrNotFound) {
+		if m, bad := c.s.cfg.Data.Manifest(c.r.PathValue("id")); bad == nil {
+			return m, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +162,19 @@ func (s *Server) parquetFile(c *call) error {
 	if err != nil || n < 0 || n >= len(m.Files) {
 		return problemf(http.StatusNotFound, "the files are listed at /runs/"+m.RunID+"/parquet", "there is no such file")
 	}
-	root, err := os.OpenRoot(s.cfg.Data.Root())
+	data := s.cfg.Data
+	if data.Merged(m) {
+		// The visitor asked for this run's rows, not for those it shares a file with.
+		dir, err := os.MkdirTemp("", "repromill-rows-")
+		if err != nil {
+			return fmt.Errorf("open results: %w", err)
+		}
+		defer os.RemoveAll(dir)
+		if data, err = data.Extract(c.r.Context(), m.RunID, dir); err != nil {
+			return fmt.Errorf("open results: %w", err)
+		}
+	}
+	root, err := os.OpenRoot(data.Root())
 	if err != nil {
 		return fmt.Errorf("open results: %w", err)
 	}
@@ -171,6 +193,52 @@ func (s *Server) parquetFile(c *call) error {
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(time.Hour)) // large files over slow lines
 	http.ServeContent(c.w, c.r, "", info.ModTime(), f)
 	return nil
+}
+
+// bundle sends the whole run as one archive. Making one reads all of its rows, so
+// that only a few are made at once.
+func (c *call) bundle() error {
+	m, err := c.manifest()
+	if err != nil {
+		return err
+	}
+	select {
+	case c.s.packing <- struct{}{}:
+		defer func() { <-c.s.packing }()
+	default:
+		p := problemf(http.StatusServiceUnavailable, "ask again in a moment", "other bundles are being made")
+		p.retry = 10 * time.Second
+		return p
+	}
+	src := bundle.Source{Data: c.s.cfg.Data, RunID: m.RunID, Redact: c.s.cfg.Redact, Tool: c.s.cfg.Version}
+	if req, err := c.s.cfg.Runner.Request(c.r.Context(), m.RunID); err == nil {
+		src.Request = &req
+	}
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(time.Hour)) // large files over slow lines
+	out := &download{c: c, name: "repromill-" + m.RunID + ".zip"}
+	_, err = bundle.Write(c.r.Context(), out, src)
+	if err != nil && out.begun {
+		// Only a broken connection tells the browser that the file is not whole.
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
+
+// download sets the headers with the first byte, so that what goes wrong before it
+// is still an answer of its own.
+type download struct {
+	c     *call
+	name  string
+	begun bool
+}
+
+func (d *download) Write(b []byte) (int, error) {
+	if !d.begun {
+		d.begun = true
+		d.c.w.Header().Set("Content-Type", "application/zip")
+		d.c.w.Header().Set("Content-Disposition", `attachment; filename="`+d.name+`"`)
+	}
+	return d.c.w.Write(b)
 }
 
 // notebook is a Jupyter notebook (nbformat 4.5) that reads the rows of the run

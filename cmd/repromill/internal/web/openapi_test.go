@@ -107,6 +107,8 @@ func TestTheDocumentIsTrue(t *testing.T) {
 	check("GET", run+"/plan", "/v1/runs/"+done+"/plan", "", 200)
 	check("GET", run+"/report", "/v1/runs/"+done+"/report", "", 200)
 	check("GET", run+"/report", "/v1/runs/"+open+"/report", "", 404)
+	check("GET", run+"/bundle", "/v1/runs/"+done+"/bundle", "", 200)
+	check("GET", run+"/bundle", "/v1/runs/"+open+"/bundle", "", 404)
 	check("GET", "/v1/target", "/v1/target?target=2604.08075v1", "", 200)
 	check("GET", "/v1/target", "/v1/target?target=%00", "", 422)
 	for _, p := range []string{"/v1/skus", "/v1/queue", "/v1/key", "/v1/audit", "/v1/openapi.json", "/v1/schemas/plan", "/healthz", "/readyz", "/metrics"} {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/results/report"
+	"github.com/repromill/repromill/results/schema"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/access"
 	"github.com/repromill/repromill/runner/store"
@@ -191,6 +192,11 @@ func (v *runView) Failed() bool { return v.State == store.Failed }
 
 func (s *Server) runPage(c *call) error {
 	run, err := c.run()
+	if errors.Is(err, store.ErrNotFound) {
+		if m, bad := s.cfg.Data.Manifest(c.r.PathValue("id")); bad == nil && m.Rows(schema.Requests) > 0 {
+			return c.redirect("/loads/" + m.RunID)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -210,6 +216,9 @@ func (s *Server) runPage(c *call) error {
 
 func (c *call) viewRun(run store.Run) (*runView, error) {
 	s, ctx := c.s, c.r.Context()
+	if v := s.rendered.over(c, run); v != nil {
+		return v, nil
+	}
 	v := &runView{Run: run, Now: s.cfg.Now(), MayApprove: c.id.May(access.Approve), MaySubmit: c.id.May(access.Submit)}
 	if sub, err := s.cfg.Store.Submission(ctx, run.ID); err == nil {
 		v.Submission = &sub
@@ -243,6 +252,7 @@ func (c *call) viewRun(run store.Run) (*runView, error) {
 		v.wall()
 	}
 	v.reason()
+	s.rendered.finished(v)
 	return v, nil
 }
 

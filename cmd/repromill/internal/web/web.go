@@ -25,6 +25,7 @@ import (
 	"github.com/repromill/repromill/results/report"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/access"
+	"github.com/repromill/repromill/runner/bundle"
 	"github.com/repromill/repromill/runner/store"
 )
 
@@ -53,6 +54,8 @@ type Config struct {
 	Log     *slog.Logger
 	Mirror  string // of every run; empty: the network
 	Version string
+	// Redact takes secrets out of bundles; nil knows the forms of tokens only.
+	Redact *bundle.Redactor
 
 	// Hosts are the names, without a port, by which browsers may reach the
 	// server; nil means the names of the loopback interface.
@@ -78,12 +81,14 @@ type Server struct {
 	strange  access.Limiter // of those who show no valid key
 	hub      hub
 	rendered rendered
+	loads    loads
 	counts   counts
 	metrics  metrics
 	mux      *http.ServeMux
 	origin   *http.CrossOriginProtection
 	routes   []route
 	started  time.Time
+	packing  chan struct{} // one place for each bundle that is made at once
 	ending   chan struct{} // closed when open streams have to end
 }
 
@@ -116,7 +121,7 @@ func New(cfg Config) (*Server, error) {
 			*p = v
 		}
 	}
-	s := &Server{cfg: cfg, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(), started: cfg.Now(), ending: make(chan struct{})}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(), started: cfg.Now(), packing: make(chan struct{}, 2), ending: make(chan struct{})}
 	s.hub.init(cfg.Store)
 	s.metrics.init()
 	if err := s.load(); err != nil {
@@ -190,10 +195,13 @@ func (s *Server) register() {
 	page("GET /runs/{id}/report.md", access.Read, s.reportFile)
 	page("GET /runs/{id}/report.json", access.Read, s.reportFile)
 	page("GET /runs/{id}/notebook.ipynb", access.Read, s.notebook)
+	page("GET /runs/{id}/bundle.zip", access.Read, (*call).bundle)
 	page("GET /runs/{id}/figures/{name...}", access.Read, s.figureFile)
 	page("GET /runs/{id}/parquet", access.Read, s.parquetPage)
 	page("GET /runs/{id}/parquet/{n}", access.Read, s.parquetFile)
 	page("GET /compare", access.Read, s.comparePage)
+	page("GET /loads", access.Read, s.loadsPage)
+	page("GET /loads/{id}", access.Read, s.loadPage)
 	page("GET /nightly", access.Read, s.nightlyPage)
 	page("GET /skus", access.Read, s.skusPage)
 	page("GET /skus/{id}", access.Read, s.skuPage)

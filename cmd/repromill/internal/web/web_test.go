@@ -21,6 +21,7 @@ import (
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/results/dataset"
 	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/bundle"
 	"github.com/repromill/repromill/runner/queue"
 	"github.com/repromill/repromill/runner/store"
 )
@@ -332,6 +333,10 @@ func TestFromPasteToVerdict(t *testing.T) {
 		t.Errorf("parquet: %d, %.20q", a.status, a.body)
 	}
 	w.get(at+"/parquet/99.parquet").want(t, 404)
+	archive := w.get(at + "/bundle.zip")
+	if b, err := bundle.Read(strings.NewReader(archive.body), int64(len(archive.body))); err != nil || b.Verify(t.Context()) != nil || archive.header.Get("Content-Type") != "application/zip" {
+		t.Errorf("the bundle of %d bytes: %v", len(archive.body), err)
+	}
 	nb := w.get(at + "/notebook.ipynb")
 	nb.want(t, 200, "duckdb")
 	if !json.Valid([]byte(nb.body)) {

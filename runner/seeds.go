@@ -1,0 +1,89 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/seed"
+)
+
+// Seeds fills a cache from this machine.
+type Seeds interface {
+	Seed(ctx context.Context, dir string, wants []seed.Want, tell func(string)) error
+}
+
+// Seed is what an attempt brings to a cache; Dir is one of Attempt.Writable.
+type Seed struct {
+	Dir   string
+	Wants []seed.Want
+}
+
+// shared is the folder with weights and data sets that pods see read-only.
+func (d *drive) shared() string { return filepath.Join(d.cfg.Dir, "cache") }
+
+// wants are the weights of a suite's arms and the data sets that it reads.
+func (d *drive) wants(s spec.Suite, servers []Sidecar) (out []seed.Want, err error) {
+	files, err := d.cfg.Suites.Files(s)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		i := slices.IndexFunc(out, func(w seed.Want) bool { return w.Repo == f.Repo && w.Commit == f.Commit })
+		if i < 0 {
+			i = len(out)
+			out = append(out, seed.Want{Kind: seed.Dataset, Repo: f.Repo, Commit: f.Commit})
+		}
+		out[i].Files = append(out[i].Files, seed.File{Path: f.Path, SHA256: f.SHA256})
+	}
+	for i, a := range s.Arms {
+		if a.Revision == "" || filepath.IsAbs(a.Model) || servers[i].Engine == "" {
+			continue // a server of which nobody knows that it reads the hub
+		}
+		w := seed.Want{Kind: seed.Model, Repo: a.Model, Commit: a.Revision}
+		if !slices.ContainsFunc(out, func(x seed.Want) bool { return x.Kind == w.Kind && x.Repo == w.Repo && x.Commit == w.Commit }) {
+			out = append(out, w)
+		}
+	}
+	return out, nil
+}
+
+// seed makes sure that pods need no network for a suite. Nothing is done where
+// all of it is there, whoever brought it.
+func (d *drive) seed(ctx context.Context, s spec.Suite, servers []Sidecar) error {
+	wants, err := d.wants(s, servers)
+	if err != nil {
+		return err
+	}
+	missing, err := seed.Missing(d.shared(), wants)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	tell := func(what string) {
+		_ = d.cfg.Store.Append(ctx, d.run.ID, event(StageSuite(s.ID), Progress, map[string]any{"message": "seeding: " + what})) // what is lost is only seen later
+	}
+	if d.req.Mirror != "" && d.cfg.Seeds != nil {
+		return d.cfg.Seeds.Seed(ctx, d.shared(), missing, tell)
+	}
+	for n := 0; ; n++ {
+		key := AttemptKey{RunID: d.run.ID, Stage: StageSuite(s.ID), Arm: "seed", N: n}
+		if rec, known := d.attempts[key.String()]; known && rec.Final && d.inherited[key.String()] {
+			continue // something is missing yet: it has failed, or somebody emptied the cache
+		}
+		tell(fmt.Sprintf("a pod brings %d repositories to the cluster's cache", len(missing)))
+		st, err := d.attempt(ctx, Attempt{Key: key, Dir: d.shared(), Writable: []string{d.shared()}, Limits: Limits{Wall: d.wallLimit(0, 0)},
+			Network: Network{Hosts: []string{"the hub"}}, Seed: &Seed{Dir: d.shared(), Wants: missing}})
+		switch {
+		case err != nil:
+			return err
+		case st.Phase == Succeeded:
+			return nil
+		case st.Reason == ReasonLost && n+1 < d.cfg.MaxTries:
+			continue
+		}
+		return &UserError{fmt.Sprintf("weights and data sets of suite %s are not in the cluster's cache: %s", s.ID, st.Message),
+			"remove the cause and take the run up again, with: repromill run --resume " + d.run.ID + "; what is there stays"}
+	}
+}
