@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"time"
 
 	"github.com/repromill/repromill/planner/intake"
 	"github.com/repromill/repromill/planner/model"
@@ -36,7 +37,16 @@ func (j *job) folder(ctx context.Context, dir string) (*intake.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum, files, err := content.Checkpoint(ctx, dir, content.Config{Progress: func(files, bytes int64) {
+	now := j.Now
+	if now == nil {
+		now = time.Now
+	}
+	told := now()
+	sum, files, err := content.Checkpoint(ctx, dir, content.Config{Progress: func(_, bytes int64) {
+		if now().Sub(told) < 2*time.Second {
+			return // each is an event of the run
+		}
+		told = now()
 		j.emit(runner.StageResolve, runner.Progress, map[string]any{"done": bytes, "unit": "B", "message": "reading " + dir})
 	}})
 	if err != nil {
