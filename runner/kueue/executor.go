@@ -87,6 +87,14 @@ func (e *Executor) user(runID string) (uid, gid int) {
 	return uid, uid
 }
 
+// userOf is who the pods of an attempt are. All seeds are one: they share a cache.
+func (e *Executor) userOf(a runner.Attempt) (uid, gid int) {
+	if a.Seed != nil {
+		return e.user("seed")
+	}
+	return e.user(a.Key.RunID)
+}
+
 // made is job.json: that the Job was created, and in which cluster.
 type made struct {
 	Cluster string    `json:"cluster"` // UID of the namespace
@@ -170,7 +178,7 @@ func (e *Executor) place(at pod.Folder, a runner.Attempt) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	uid, gid := e.user(a.Key.RunID)
+	uid, gid := e.userOf(a)
 	for _, p := range append([]string{string(at)}, a.Writable...) {
 		if err := sandbox.HandOver(p, uid, gid); err != nil {
 			return err
