@@ -36,6 +36,7 @@ import (
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/pod"
 	"github.com/repromill/repromill/runner/sandbox"
+	"github.com/repromill/repromill/runner/shard"
 )
 
 // Executor submits attempts to one queue.
@@ -431,10 +432,16 @@ func (e *Executor) Logs(_ context.Context, h runner.Handle, fromByte int64) (io.
 		return nil, fmt.Errorf("read logs of %s: offset %d is negative", rec.Key, fromByte)
 	}
 	name := at.Output()
+	if rec.Attempt.Shards != nil {
+		name = shard.Folder(rec.Attempt.Dir).Log()
+	}
 	if name == "" {
 		return io.NopCloser(strings.NewReader("")), nil
 	}
 	f, err := os.Open(name)
+	if rec.Attempt.Shards != nil && errors.Is(err, fs.ErrNotExist) {
+		return io.NopCloser(strings.NewReader("")), nil // no client has begun
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read logs of %s: %w", rec.Key, err)
 	}
