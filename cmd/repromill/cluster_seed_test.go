@@ -100,8 +100,12 @@ func TestClusterSeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer run.Process.Kill()
+	ended := make(chan error, 1)
+	go func() { ended <- run.Wait() }()
 	select {
 	case <-h.held:
+	case err := <-ended:
+		t.Fatalf("it ended before anything was seeded: %v\n%s", err, &out)
 	case <-time.After(2 * time.Minute):
 		t.Fatalf("no seed asks\n%s\n%s", &out, kubectl(t, "get", "pods,jobs", "-n", "repromill"))
 	}
@@ -111,7 +115,7 @@ func TestClusterSeed(t *testing.T) {
 			strings.Contains(kubectl(t, "get", "pods", "-n", "repromill", "-l", "repromill.dev/network=listed", "-o", "jsonpath={.items[*].status.phase}"), "Failed")
 	})
 	close(h.release)
-	if err := run.Wait(); err != nil {
+	if err := <-ended; err != nil {
 		t.Fatalf("%v\n%s\n%s", err, &out, clientLogs())
 	}
 	if !strings.Contains(out.String(), "nvfp4 against fp8") {
