@@ -116,6 +116,8 @@ func TestShardsEnd(t *testing.T) {
 		"all complete":           {3, "", "", Phase{State: Running}, Observed{}, runner.Succeeded, runner.ReasonNone, "all 3 shards"},
 		"status 0, nothing done": {1, "", "", Phase{State: Succeeded, Since: ended}, Observed{}, runner.Failed, runner.ReasonLost, "shards 2, 3 ended with status 0 and left no complete answers"},
 		"a client gave up":       {1, "", "write answers: no space left on device", Phase{State: Failed, Message: "an index failed"}, Observed{}, runner.Failed, runner.ReasonStart, "1 of 3 shards are complete; shard 2: write answers: no space left"},
+		"given up and gone":      {0, "", "", Phase{State: Lost}, Observed{}, runner.Failed, runner.ReasonStart, "no server after"},
+		"deleted":                {1, "", "", Phase{State: Lost, Message: "the Job is gone"}, Observed{}, runner.Failed, runner.ReasonLost, "trying again is safe"},
 		"stopped and gone":       {2, "the comparison is decided", "", Phase{State: Lost}, Observed{}, runner.Succeeded, runner.ReasonNone, "decided"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,6 +127,11 @@ func TestShardsEnd(t *testing.T) {
 			}
 			if tc.trouble != "" {
 				put(t, f, "1/trouble", tc.trouble)
+			}
+			if tc.reason == runner.ReasonStart && tc.p.State == Lost {
+				if err := os.WriteFile(filepath.Join(string(at), fileGivenUp), []byte("no server after 1h0m0s"), 0o644); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if tc.stopped != "" {
 				if err := f.Stop(tc.stopped); err != nil {
