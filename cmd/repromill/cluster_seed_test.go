@@ -78,7 +78,10 @@ func newWeightsHub(t *testing.T, mirror string) *weightsHub {
 	h.Listener.Close()
 	h.Listener = l
 	h.Start()
-	t.Cleanup(h.Close)
+	t.Cleanup(func() {
+		h.CloseClientConnections() // a pod that was killed leaves one behind that nobody ends
+		h.Close()
+	})
 	return h
 }
 
