@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -66,6 +67,9 @@ func (d *drive) seed(ctx context.Context, s spec.Suite, servers []Sidecar) error
 	}
 	if d.req.Mirror != "" && d.cfg.Seeds != nil {
 		return d.cfg.Seeds.Seed(ctx, d.shared(), missing, tell)
+	}
+	if err := os.MkdirAll(d.shared(), 0o755); err != nil {
+		return fmt.Errorf("make the cluster's cache: %w", err)
 	}
 	for n := 0; ; n++ {
 		key := AttemptKey{RunID: d.run.ID, Stage: StageSuite(s.ID), Arm: "seed", N: n}

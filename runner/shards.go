@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/seed"
@@ -215,7 +214,6 @@ type shardWatch struct {
 	folder shard.Folder
 	of     int
 	seen   int // complete blocks when it was last decided
-	told   time.Time
 }
 
 // merged is what the answers so far come to, nil while there are none.

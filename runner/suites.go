@@ -120,6 +120,9 @@ func merged[V any](a, b map[string]V) map[string]V {
 // suiteRefusal says why a suite is not attempted.
 func (d *drive) suiteRefusal(s spec.Suite) string {
 	if s.Kind == "throughput" && d.cfg.Throughput != nil {
+		if _, ok := d.exec.(Sharder); ok && slices.ContainsFunc(s.Arms, func(a spec.Arm) bool { return d.serving().URL(a) == "" }) {
+			return "pods measure no throughput: serve the arms on nodes of their own (examples/cluster/serving.yaml) and give --endpoint ARM=URL"
+		}
 		return d.cfg.Throughput.Refusal(s)
 	}
 	if d.cfg.Suites == nil {

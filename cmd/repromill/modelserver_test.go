@@ -54,9 +54,14 @@ const modelEntry = "__model-server"
 func modelMain(args []string) int {
 	fl := flag.NewFlagSet(modelEntry, flag.ContinueOnError)
 	model, salt, host := fl.String("model", "m", ""), fl.String("salt", "", ""), fl.String("host", "127.0.0.1", "")
+	hub := fl.String("vllm-weights", "", "a repository that has to be in the hub's cache, which has to be read-only")
 	right, port, delay, die := fl.Float64("right", 1, ""), fl.Int("port", 0, ""), fl.Duration("delay", 0, ""), fl.Int("die", 0, "")
 	if err := fl.Parse(args); err != nil {
 		return 2
+	}
+	if err := seeded(*hub); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	c := modelConfig(*model, *salt, *right, 8, *delay)
 	c.Started = time.Now()
@@ -79,6 +84,23 @@ func modelMain(args []string) int {
 	signal.Notify(end, syscall.SIGTERM)
 	<-end
 	return 0
+}
+
+// seeded is what an engine needs to load a model without a network.
+func seeded(repo string) error {
+	if repo == "" {
+		return nil
+	}
+	cache := os.Getenv("HF_HUB_CACHE")
+	list, err := filepath.Glob(filepath.Join(cache, "models--"+strings.ReplaceAll(repo, "/", "--"), "snapshots", "*", "model.safetensors"))
+	if err != nil || len(list) != 1 || os.Getenv("HF_HUB_OFFLINE") != "1" {
+		return fmt.Errorf("no weights of %s in %s: %v %v", repo, cache, list, err)
+	}
+	if err := os.WriteFile(filepath.Join(cache, "mine"), nil, 0o600); err == nil {
+		return fmt.Errorf("the cache %s can be written", cache)
+	}
+	_, err = os.ReadFile(list[0])
+	return err
 }
 
 func modelConfig(model, salt string, right float64, slots int, delay time.Duration) endpointtest.Config {

@@ -35,6 +35,7 @@ import (
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/pod"
 	"github.com/repromill/repromill/runner/sandbox"
+	"github.com/repromill/repromill/runner/shard"
 )
 
 // Executor submits attempts to one queue.
@@ -88,6 +89,14 @@ func (e *Executor) user(runID string) (uid, gid int) {
 	io.WriteString(h, runID)
 	uid = 1<<20 + int(h.Sum32()%(1<<20))
 	return uid, uid
+}
+
+// userOf is who the pods of an attempt are. All seeds are one: they share a cache.
+func (e *Executor) userOf(a runner.Attempt) (uid, gid int) {
+	if a.Seed != nil {
+		return e.user("seed")
+	}
+	return e.user(a.Key.RunID)
 }
 
 // made is job.json: that the Job was created, and in which cluster.
@@ -176,7 +185,7 @@ func (e *Executor) place(at pod.Folder, a runner.Attempt) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	uid, gid := e.user(a.Key.RunID)
+	uid, gid := e.userOf(a)
 	for _, p := range append([]string{string(at)}, a.Writable...) {
 		if err := sandbox.HandOver(p, uid, gid); err != nil {
 			return err
@@ -444,10 +453,16 @@ func (e *Executor) Logs(ctx context.Context, h runner.Handle, fromByte int64) (i
 		return nil, fmt.Errorf("read logs of %s: offset %d is negative", rec.Key, fromByte)
 	}
 	name := at.Output()
+	if rec.Attempt.Shards != nil {
+		name = shard.Folder(rec.Attempt.Dir).Log()
+	}
 	if name == "" {
 		return e.early(ctx, at, job, fromByte), nil
 	}
 	f, err := os.Open(name)
+	if rec.Attempt.Shards != nil && errors.Is(err, fs.ErrNotExist) {
+		return io.NopCloser(strings.NewReader("")), nil // no client has begun
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read logs of %s: %w", rec.Key, err)
 	}

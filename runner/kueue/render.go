@@ -175,7 +175,7 @@ func (e *Executor) podSpec(at pod.Folder, a runner.Attempt) (*corev1.PodSpec, er
 	if c.Product != "" && a.GPUs > 0 {
 		selector[labelProduct] = c.Product
 	}
-	uid, gid := e.user(a.Key.RunID)
+	uid, gid := e.userOf(a)
 	image := c.Image
 	if a.Image != "" {
 		image = a.Image

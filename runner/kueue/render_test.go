@@ -42,6 +42,11 @@ func TestJobGolden(t *testing.T) {
 			func(a *runner.Attempt) { a.GPUs, a.Image = 8, "registry.example/vllm@sha256:1111" }},
 		"job-install.yaml": {func(c *Config) { c.Worker = "/usr/bin/repromill" },
 			func(a *runner.Attempt) { a.Network.Hosts = []string{"pypi.org:443"} }},
+		"job-suite.yaml": {suiteConfig, func(a *runner.Attempt) { *a = exampleSuite() }},
+		"job-seed.yaml": {suiteConfig, func(a *runner.Attempt) {
+			a.Writable, a.Network.Hosts = []string{"/volume/repromill/cache"}, []string{"the hub"}
+			a.Seed = &runner.Seed{Dir: "/volume/repromill/cache"}
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := exampleAttempt()

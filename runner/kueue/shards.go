@@ -4,18 +4,24 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/pod"
 	"github.com/repromill/repromill/runner/shard"
 )
 
 var _ runner.Sharder = (*Executor)(nil)
+
+// fileGivenUp is why an attempt's Job was deleted that could not begin.
+const fileGivenUp = "given-up"
 
 // Stop implements [runner.Sharder]: the reason is kept on the volume first, so
 // that a pod which begins just now ends at once, and whoever finds the Job gone
@@ -129,10 +135,18 @@ func (e *Executor) ofShards(ctx context.Context, at pod.Folder, rec pod.Record, 
 			st, err = at.Conclude(e.enough(rec, why))
 			return st, true, err
 		}
+		if why, err := os.ReadFile(filepath.Join(string(at), fileGivenUp)); err == nil {
+			st, err = e.settle(at, runner.Failed, runner.ReasonStart, string(why), p)
+			return st, true, err
+		}
 	case Starting, Running:
 		why := stuck(o, e.cfg.StartPatience)
 		if why == "" {
 			break
+		}
+		// The Job is gone before all of it is: who finds that has to know why.
+		if err := atomicfile.Write(filepath.Join(string(at), fileGivenUp), []byte(why), atomicfile.Options{}); err != nil {
+			return st, false, err
 		}
 		gone, err := e.remove(ctx, JobName(rec.Attempt.Key))
 		if err != nil || !gone {
