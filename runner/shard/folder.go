@@ -55,8 +55,6 @@ type Suite struct {
 	// Patience is how long a client waits for a server that is down; 0 is 30
 	// minutes, as large models load slowly.
 	Patience time.Duration `json:"patience,omitempty"`
-	// Turns means that the arms share GPUs and are served one after the other.
-	Turns bool `json:"turns,omitempty"`
 }
 
 // End is end.json: what a pod says of a block that it completed. The answers
