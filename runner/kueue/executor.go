@@ -23,7 +23,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,7 +35,6 @@ import (
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/pod"
 	"github.com/repromill/repromill/runner/sandbox"
-	"github.com/repromill/repromill/runner/shard"
 )
 
 // Executor submits attempts to one queue.
@@ -441,40 +439,6 @@ func (e *Executor) remove(ctx context.Context, name string) (gone bool, err erro
 func (e *Executor) ended(phase runner.Phase, why runner.Reason, message string) runner.Status {
 	now := e.cfg.Now().UTC()
 	return runner.Status{Phase: phase, Reason: why, Message: message, Since: now, Finished: now, ExitCode: -1}
-}
-
-// Logs returns what the pod that has the attempt has written to the volume. A
-// pod that begins anew begins a new output.
-func (e *Executor) Logs(ctx context.Context, h runner.Handle, fromByte int64) (io.ReadCloser, error) {
-	at, job, rec, err := e.open(h)
-	if err != nil {
-		return nil, err
-	}
-	if fromByte < 0 {
-		return nil, fmt.Errorf("read logs of %s: offset %d is negative", rec.Key, fromByte)
-	}
-	name := at.Output()
-	if rec.Attempt.Shards != nil {
-		name = shard.Folder(rec.Attempt.Dir).Log()
-	}
-	if name == "" {
-		return e.early(ctx, at, job, fromByte), nil
-	}
-	f, err := os.Open(name)
-	if rec.Attempt.Shards != nil && errors.Is(err, fs.ErrNotExist) {
-		return io.NopCloser(strings.NewReader("")), nil // no client has begun
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read logs of %s: %w", rec.Key, err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read logs of %s: %w", rec.Key, err), f.Close())
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(f, fromByte, max(0, info.Size()-fromByte)), f}, nil
 }
 
 var handleRE = regexp.MustCompile(`^([a-z0-9.-]+)/(rm-[a-z0-9-]+)/([0-9a-f]{16})$`)
