@@ -89,7 +89,7 @@ func newWeightsHub(t *testing.T, mirror string) *weightsHub {
 // the middle and goes on; the servers and the client then need no network. An arm
 // whose image is missing is said to be, before anything is asked.
 func TestClusterSeed(t *testing.T) {
-	s := newSuiteSite(t, 60, "cluster: {cpu: 300m, start_patience: 15s}\n")
+	s := newSuiteSite(t, 60, "cluster: {cpu: 300m, start_patience: 45s}\n")
 	os.RemoveAll(filepath.Join(os.Getenv("REPROMILL_CLUSTER_VOLUME"), "repromill", "cache"))
 	h := newWeightsHub(t, filepath.Join(s.dir, "mirror"))
 	args := s.suite(0.9, "--vllm-weights org/tiny-FP8", "--vllm-weights org/tiny-NVFP4", "--shards", "2")
