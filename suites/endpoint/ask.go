@@ -39,8 +39,9 @@ func (c *Client) Ask(ctx context.Context, r Request) (Answer, error) {
 		}
 		wait, again := c.backoff(e, &own, retries)
 		if !again || waited+wait > c.c.Retry.Budget {
-			e.Retries = retries
-			return Answer{Retries: retries, Throttled: throttled}, e
+			said := *e // several requests may wait for the same answer about the server
+			said.Retries = retries
+			return Answer{Retries: retries, Throttled: throttled}, &said
 		}
 		if err := c.c.Sleep(ctx, wait); err != nil {
 			return Answer{}, context.Cause(ctx)
