@@ -274,16 +274,16 @@ func TestServerGone(t *testing.T) {
 	s.done(t, s.client(t, 0, "patient"))
 	same(t, s.merge(t, false), want)
 
-	s = newSite(t, 10, 1)
-	s.suite.Patience = time.Millisecond
-	os.Remove(s.folder.path(fileSuite))
-	if _, err := s.folder.Declare(s.suite); err != nil {
+	gone := newSite(t, 10, 1)
+	gone.suite.Patience = time.Millisecond
+	os.Remove(gone.folder.path(fileSuite))
+	if _, err := gone.folder.Declare(gone.suite); err != nil {
 		t.Fatal(err)
 	}
-	s.down.Store(true)
-	code, err := s.client(t, 0, "impatient").Run(t.Context())
-	if code != ExitAgain || err == nil || !strings.Contains(s.folder.Trouble(0), "has been down for") {
-		t.Errorf("exit %d, %v, trouble %q", code, err, s.folder.Trouble(0))
+	gone.down.Store(true)
+	code, err := gone.client(t, 0, "impatient").Run(t.Context())
+	if code != ExitAgain || err == nil || !strings.Contains(gone.folder.Trouble(0), "has been down for") {
+		t.Errorf("exit %d, %v, trouble %q", code, err, gone.folder.Trouble(0))
 	}
 }
 
