@@ -312,9 +312,6 @@ func (e *Engine) plan() ([]decoder.Slot, []*sequence) {
 			slots, owners = append(slots, slot), append(owners, s)
 		}
 	}
-	e.stats.Running, e.stats.Waiting = len(e.running), len(e.waiting)
-	all, free := e.cache.Blocks()
-	e.stats.CacheUsage = float64(all-free) / float64(all)
 	e.stats.Steps++
 	return slots, owners
 }

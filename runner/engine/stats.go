@@ -76,7 +76,9 @@ func (e *Engine) Stats() Stats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	out := e.stats
-	out.Waiting = len(e.waiting)
+	out.Running, out.Waiting = len(e.running), len(e.waiting)
+	all, free := e.cache.Blocks()
+	out.CacheUsage = float64(all-free) / float64(all)
 	out.Finished = maps.Clone(out.Finished)
 	out.TTFT, out.ITL, out.E2E = out.TTFT.clone(), out.ITL.clone(), out.E2E.clone()
 	return out

@@ -182,7 +182,7 @@ func (c *Config) one(ctx context.Context, w Want) error {
 		return err
 	}
 	defer l.release()
-	files := w.Files
+	files := slices.Clone(w.Files) // the caller's are those of others, too
 	if files == nil {
 		if files, err = c.list(ctx, w); err != nil {
 			return err
