@@ -198,19 +198,23 @@ func (d *drive) observed(ctx context.Context, rec *store.Attempt, a Attempt, st 
 }
 
 // spend is what an attempt has used: its wall time, times its GPUs, times the
-// price of a GPU-hour. A GPU whose price is not known costs as much as the
-// dearest that is, so that a cap in money always holds.
+// price of a GPU-hour.
 func (d *drive) spend(a Attempt, st Status, wall float64) store.Spend {
 	s := store.Spend{WallSeconds: wall, GPUHours: wall * float64(a.GPUs) / 3600}
 	if st.Usage.GPUHours > 0 {
 		s.GPUHours = st.Usage.GPUHours
 	}
-	price, known := d.cfg.PriceUSDPerGPUHour[st.Placement.SKU]
-	if !known {
-		price = d.dearest()
-	}
-	s.USD = s.GPUHours * price
+	s.USD = s.GPUHours * d.priceOf(st.Placement.SKU)
 	return s
+}
+
+// priceOf is USD for an hour of a GPU. One whose price is not known costs as much
+// as the dearest that is, so that a cap in money always holds.
+func (d *drive) priceOf(sku string) float64 {
+	if price, known := d.cfg.PriceUSDPerGPUHour[sku]; known {
+		return price
+	}
+	return d.dearest()
 }
 
 func (d *drive) dearest() (price float64) {
@@ -332,6 +336,21 @@ func (c Caps) reached(s store.Spend) string {
 		return fmt.Sprintf("the cap of %g USD is used up", c.USD)
 	}
 	return ""
+}
+
+// left are the caps after a spend that reaches none of them. What is bounded stays
+// bounded.
+func (c Caps) left(s store.Spend) Caps {
+	if c.Wall > 0 {
+		c.Wall = max(1, c.Wall-time.Duration(s.WallSeconds*float64(time.Second)))
+	}
+	if c.GPUHours > 0 {
+		c.GPUHours = max(1e-9, c.GPUHours-s.GPUHours)
+	}
+	if c.USD > 0 {
+		c.USD = max(1e-9, c.USD-s.USD)
+	}
+	return c
 }
 
 // wallLimit bounds an attempt so that the caps hold even while no driver

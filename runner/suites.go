@@ -183,16 +183,19 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, 
 	if out.Refused, err = d.replaced(ctx, s); err != nil || out.Refused != "" {
 		return out, out.Refused, err
 	}
-	j := d.job(s)
-	if out.Refused = d.allowance(&j, before); out.Refused != "" {
+	spent := d.spent(before)
+	if out.Refused = d.req.Caps.reached(spent); out.Refused != "" {
 		return out, out.Refused, nil
 	}
+	left := d.req.Caps.left(spent)
 	if s.Kind == "throughput" {
-		return d.throughput(ctx, s, before, f)
+		return d.throughput(ctx, s, left, f)
 	}
 	if d.sharded(s) {
 		return d.suiteInPods(ctx, s)
 	}
+	j := d.job(s)
+	j.USD, j.Wall = left.USD, left.Wall
 	var told time.Time
 	begun := d.cfg.Now()
 	j.Progress = func(p harness.Progress) {
@@ -283,21 +286,6 @@ func (o SuiteOutcome) spend() (s store.Spend) {
 		}
 	}
 	return s
-}
-
-// allowance sets the bounds of a suite to what the caps of the run leave.
-func (d *drive) allowance(j *accuracy.Job, before []SuiteOutcome) (refused string) {
-	spent, c := d.spent(before), d.req.Caps
-	if refused := c.reached(spent); refused != "" {
-		return refused
-	}
-	if c.USD > 0 {
-		j.USD = c.USD - spent.USD
-	}
-	if c.Wall > 0 {
-		j.Wall = c.Wall - time.Duration(spent.WallSeconds*float64(time.Second))
-	}
-	return ""
 }
 
 // progressOf is a harness's progress as an event has it.

@@ -5,25 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/results/report"
 	"github.com/repromill/repromill/results/schema"
-	"github.com/repromill/repromill/runner/store"
 	"github.com/repromill/repromill/suites/load/compare"
 	"github.com/repromill/repromill/suites/throughput"
 )
 
 // throughput carries out a throughput suite. The servers of suites before it are
 // ended first: whatever else runs on the machine would be measured, too.
-func (d *drive) throughput(ctx context.Context, s spec.Suite, before []SuiteOutcome, f *fleet) (out SuiteOutcome, skipped string, err error) {
+func (d *drive) throughput(ctx context.Context, s spec.Suite, left Caps, f *fleet) (out SuiteOutcome, skipped string, err error) {
 	out.Suite = s.ID
 	if err := f.stop(ctx); err != nil {
 		return out, "", err
 	}
 	j := d.throughputJob(s)
-	j.Bounds = d.bounds(d.spent(before))
+	j.Bounds = throughput.Bounds{Wall: left.Wall, GPUHours: left.GPUHours, USD: left.USD, Price: d.price}
 	if j.Starter, err = f.starter(StageSuite(s.ID)); err != nil {
 		return out, "", err
 	}
@@ -44,28 +42,8 @@ func (d *drive) throughput(ctx context.Context, s spec.Suite, before []SuiteOutc
 	return out, "", nil
 }
 
-// bounds are what the caps leave. A GPU whose price is not known costs as much as
-// the dearest that is.
-func (d *drive) bounds(spent store.Spend) throughput.Bounds {
-	c := d.req.Caps
-	b := throughput.Bounds{Price: func(a spec.Arm) float64 {
-		if price, known := d.cfg.PriceUSDPerGPUHour[a.SKU]; known {
-			return price
-		}
-		return d.dearest()
-	}}
-	// What is used up has been refused before; the least that is left is a bound.
-	if c.Wall > 0 {
-		b.Wall = max(1, c.Wall-time.Duration(spent.WallSeconds*float64(time.Second)))
-	}
-	if c.GPUHours > 0 {
-		b.GPUHours = max(1e-9, c.GPUHours-spent.GPUHours)
-	}
-	if c.USD > 0 {
-		b.USD = max(1e-9, c.USD-spent.USD)
-	}
-	return b
-}
+// price is USD for an hour of one of an arm's GPUs.
+func (d *drive) price(a spec.Arm) float64 { return d.priceOf(a.SKU) }
 
 func (d *drive) throughputJob(s spec.Suite) throughput.Job {
 	return throughput.Job{Suite: s, URL: d.serving().URL, Dir: d.job(s).Dir}

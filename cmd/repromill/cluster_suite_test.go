@@ -21,8 +21,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
-
-	"github.com/repromill/repromill/results/schema"
 )
 
 // modelImage pushes an image with nothing but this test binary, which is a model
@@ -110,30 +108,9 @@ func (s suiteSite) suite(right float64, fp8, nvfp4 string, more ...string) []str
 // rows are the samples of the site's runs, without when and where they were asked.
 func (s suiteSite) rows(t *testing.T, runID string) (lines []string) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(s.dir, "data", "repromill", "samples", "*", "*", "*", "*.parquet"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no samples: %v", err)
-	}
-	for _, name := range files {
-		f, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		r, err := schema.NewReader[schema.SampleRow](f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for {
-			rows, err := r.Next()
-			if err != nil {
-				break
-			}
-			for _, x := range rows {
-				if x.RunID == runID {
-					lines = append(lines, fmt.Sprintln(x.Arm, x.ItemID, x.Repeat, x.OutputSHA, x.Outcome, x.Score, x.Position, x.Rule, x.Seed))
-				}
-			}
+	for _, x := range samplesIn(t, s.dir) {
+		if x.RunID == runID {
+			lines = append(lines, fmt.Sprintln(x.Arm, x.ItemID, x.Repeat, x.OutputSHA, x.Outcome, x.Score, x.Position, x.Rule, x.Seed))
 		}
 	}
 	slices.Sort(lines)

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/repromill/repromill/results/schema"
 	"github.com/repromill/repromill/suites/endpoint/endpointtest"
 )
 
@@ -39,29 +38,8 @@ func newTwoArms(t *testing.T, bin string, questions int, fp8, nvfp4 *endpointtes
 // samples is what the run committed, without when and by what request it came.
 func (b *twoArms) samples(t *testing.T) (lines []string, verdict string, paid map[string]int) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(b.dir, "data", "repromill", "samples", "*", "*", "*", "*.parquet"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no samples: %v", err)
-	}
-	for _, name := range files {
-		f, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		r, err := schema.NewReader[schema.SampleRow](f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for {
-			rows, err := r.Next()
-			if err != nil {
-				break
-			}
-			for _, x := range rows {
-				lines = append(lines, fmt.Sprintln(x.Arm, x.ItemID, x.Repeat, x.OutputSHA, x.Outcome, x.Score, x.Position, x.Rule))
-			}
-		}
+	for _, x := range samplesIn(t, b.dir) {
+		lines = append(lines, fmt.Sprintln(x.Arm, x.ItemID, x.Repeat, x.OutputSHA, x.Outcome, x.Score, x.Position, x.Rule))
 	}
 	slices.Sort(lines)
 	var list []struct {
