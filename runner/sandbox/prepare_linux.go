@@ -165,9 +165,16 @@ func (p *Process) prepareNetwork(in *initSpec) (proxyURL string, err error) {
 	return fmt.Sprintf("http://127.0.0.1:%d", in.ProxyPort), nil
 }
 
+// otherThreads is room for the threads that this process itself may grow, and
+// for what else the user starts. A bomb must not have much more of it: what
+// counts it shares its processors.
+const otherThreads = 64
+
 // processLimit is RLIMIT_NPROC, the substitute for a pids cgroup. The kernel
 // counts it per user namespace since 5.14, and per user before that and
-// without one; what the user runs already is then added to it.
+// without one; what the user runs already is then added to it, with room for
+// more: where the kernel refused first, [Process.watch] would never see its
+// own count reach the limit.
 func processLimit(in *initSpec, g *cgroup, userns bool) int {
 	if in.Limits.Processes <= 0 || slices.Contains(g.controllers(), "pids") || in.UID == 0 {
 		return 0
@@ -176,7 +183,7 @@ func processLimit(in *initSpec, g *cgroup, userns bool) int {
 	if in.Layer == Namespaces && userns && kernelAtLeast(5, 14) {
 		return n
 	}
-	return n + userThreads(in.UID)
+	return n + userThreads(in.UID) + otherThreads
 }
 
 func kernelAtLeast(major, minor int) bool {
@@ -245,7 +252,7 @@ func (p *Process) place(cfg Config, in *initSpec, gaps []string) Placement {
 		miss("memory is measured ten times a second instead of being bounded by the kernel")
 	}
 	if !slices.Contains(have, "pids") && in.Layer == Landlock {
-		miss("the number of processes is bounded together with the user's other processes")
+		miss("the number of processes is counted ten times a second instead of being bounded by the kernel")
 	}
 	miss("disk space in writable folders is bounded per file only")
 	if in.GPUs > 0 {
