@@ -146,12 +146,12 @@ func TestSimulatedJobSet(t *testing.T) {
 	e := liveExecutor(t, simulatedConfig(t, dir, "repromill-simulated", time.Hour))
 	s := exampleServing()
 	s.Client = simulatedAttempt(t, dir, "JOBSET", 0)
-	y, err := e.ServingManifest(s)
+	objects, err := e.ServingManifests(s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("kubectl", "create", "--dry-run=server", "--validate=strict", "-n", "repromill", "-o", "name", "-f", "-")
-	cmd.Stdin = strings.NewReader(string(y))
+	cmd.Stdin = strings.NewReader(asYAML(t, objects...))
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "jobset.jobset.x-k8s.io/") {
 		t.Errorf("%v: %s", err, out)
