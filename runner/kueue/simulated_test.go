@@ -204,6 +204,12 @@ func TestSimulatedMultiKueue(t *testing.T) {
 	if err != nil || len(s.Queues) != 1 || s.Queues[0].Workers["worker"] != 1 {
 		t.Errorf("the summary: %+v, %v", s, err)
 	}
+	if jobs, err := v.Jobs(t.Context(), "MULTI"); err != nil || len(jobs) != 1 || jobs[0].Node != p.Node || jobs[0].Phase.Cluster != "worker" {
+		t.Errorf("its Job: %+v, %v", jobs, err)
+	}
+	if list, err := v.Printed(t.Context(), "MULTI", 0, ""); err != nil || len(list) != 1 || list[0].Cluster != "worker" || list[0].Container != container {
+		t.Errorf("who prints for it: %+v, %v", list, err)
+	}
 	r, err := e.Logs(t.Context(), h, 0) // nothing is printed by a pod that is simulated
 	if err != nil {
 		t.Fatal(err)
