@@ -71,7 +71,7 @@ func (u *ui) event(e runner.Event) {
 		if json.Unmarshal(e.Data, &p) != nil || p.Phase == "" {
 			break
 		}
-		p.Arm = firstOf(p.Arm, e.Stage) // a suite's shards are of all arms
+		p.Arm = firstOf(p.Arm, e.Stage)                           // a suite's shards are of all arms
 		if p.Phase == string(runner.Pending) && p.Message != "" { // why it waits, as in a queue
 			u.note("  " + p.Arm + ": " + p.Message)
 		} else {
