@@ -151,7 +151,7 @@ func TestSimulatedJobSet(t *testing.T) {
 	e := liveExecutor(t, cfg)
 	s := exampleServing()
 	s.Client = simulatedAttempt(t, dir, "JOBSET", 0)
-	s.Arm.Model, s.Arm.Revision, s.Topology = "org/model", strings.Repeat("a", 40), "" // these nodes name no place
+	s.Topology = "" // these nodes name no place
 	objects, err := e.ServingManifests(s)
 	if err != nil {
 		t.Fatal(err)
