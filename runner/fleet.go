@@ -25,7 +25,7 @@ type fleet struct {
 
 // starter is what starts servers for a suite; nil where this program is not set
 // up to.
-func (f *fleet) starter(stage string) (servers.Starter, error) {
+func (f *fleet) starter(stage string) (*server.Host, error) {
 	if len(f.cfg.Servers.Self) == 0 {
 		return nil, nil
 	}

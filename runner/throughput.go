@@ -22,8 +22,12 @@ func (d *drive) throughput(ctx context.Context, s spec.Suite, left Caps, f *flee
 	}
 	j := d.throughputJob(s)
 	j.Bounds = throughput.Bounds{Wall: left.Wall, GPUHours: left.GPUHours, USD: left.USD, Price: d.price}
-	if j.Starter, err = f.starter(StageSuite(s.ID)); err != nil {
+	host, err := f.starter(StageSuite(s.ID))
+	if err != nil {
 		return out, "", err
+	}
+	if host != nil {
+		j.Starter = host.Timed()
 	}
 	j.Progress = func(what string, done, total int) {
 		data := map[string]any{"done": done, "total": total, "unit": "cells", "message": what}
