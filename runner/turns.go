@@ -51,6 +51,9 @@ func (d *drive) turn(ctx context.Context, s spec.Suite, t throughput.Turn) (out 
 	if err != nil {
 		return out, err
 	}
+	if a.SKU == "" && a.GPUs > 0 {
+		a.SKU = d.measuredOn(a.Key.Stage)
+	}
 	decl := shard.Suite{Suite: s, Of: 1, Turn: &t, Endpoints: endpointsOf(a.Shards.Servers), Data: seed.Hub(d.shared())}
 	if _, err := folder.Declare(decl); err != nil {
 		return out, err
@@ -78,4 +81,18 @@ func (d *drive) turn(ctx context.Context, s spec.Suite, t throughput.Turn) (out 
 	}
 	return out, &UserError{fmt.Sprintf("suite %s is incomplete: round %d of arm %s was not measured; %s", s.ID, t.Round+1, t.Name, failure(st)),
 		"remove the cause and take the run up again, with: repromill run --resume " + d.run.ID + "; rounds that are complete are kept"}
+}
+
+// measuredOn is the GPU model that an earlier turn of a stage had: where the plan
+// names none, all have the same.
+func (d *drive) measuredOn(stage string) string {
+	for _, x := range d.attempts {
+		if x.Stage != stage || !x.Final {
+			continue
+		}
+		if st, err := decodeStatus(x); err == nil && st.Phase == Succeeded && st.Placement.SKU != "" {
+			return st.Placement.SKU
+		}
+	}
+	return ""
 }
