@@ -56,6 +56,16 @@ func (f *fleet) starter(stage string) (*server.Host, error) {
 	return host, err
 }
 
+// timed is what starts servers for a suite that times their answers; nil where
+// starter is.
+func (f *fleet) timed(stage string) (servers.Starter, error) {
+	host, err := f.starter(stage)
+	if host == nil || err != nil {
+		return nil, err
+	}
+	return host.Timed(), nil
+}
+
 // serve makes sure that the arms of a suite are served, side by side.
 func (f *fleet) serve(ctx context.Context, s spec.Suite) (map[string]servers.Server, []servers.Instance, error) {
 	at := f.serving()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/seed"
+	"github.com/repromill/repromill/suites/data"
 )
 
 // Seeds fills a cache from this machine.
@@ -27,9 +28,11 @@ func (d *drive) shared() string { return filepath.Join(d.cfg.Dir, "cache") }
 
 // wants are the weights of a suite's arms and the data sets that it reads.
 func (d *drive) wants(s spec.Suite, servers []Sidecar) (out []seed.Want, err error) {
-	files, err := d.cfg.Suites.Files(s)
-	if err != nil {
-		return nil, err
+	var files []data.File
+	if s.Kind == "accuracy" {
+		if files, err = d.cfg.Suites.Files(s); err != nil {
+			return nil, err
+		}
 	}
 	for _, f := range files {
 		i := slices.IndexFunc(out, func(w seed.Want) bool { return w.Repo == f.Repo && w.Commit == f.Commit })

@@ -22,18 +22,24 @@ func (d *drive) throughput(ctx context.Context, s spec.Suite, left Caps, f *flee
 	}
 	j := d.throughputJob(s)
 	j.Bounds = throughput.Bounds{Wall: left.Wall, GPUHours: left.GPUHours, USD: left.USD, Price: d.price}
-	host, err := f.starter(StageSuite(s.ID))
-	if err != nil {
+	if d.sharded(s) {
+		if err := d.inPods(ctx, s, &j); err != nil {
+			return out, "", err
+		}
+		out.Shards = j.Suite.Repeats * len(throughput.Turns(s, 0))
+	} else if j.Starter, err = f.timed(StageSuite(s.ID)); err != nil {
 		return out, "", err
-	}
-	if host != nil {
-		j.Starter = host.Timed()
 	}
 	j.Progress = func(what string, done, total int) {
 		data := map[string]any{"done": done, "total": total, "unit": "cells", "message": what}
 		_ = d.cfg.Store.Append(ctx, d.run.ID, event(StageSuite(s.ID), Progress, data)) // what is lost is only seen later
 	}
 	res, err := d.cfg.Throughput.Run(ctx, j)
+	var void *voidSuite
+	if errors.As(err, &void) {
+		out.Refused = void.Error()
+		return out, out.Refused, nil
+	}
 	if err != nil {
 		return out, "", err
 	}

@@ -155,6 +155,9 @@ func (e *Executor) filled(a runner.Attempt) runner.Attempt {
 	if a.Shards != nil && a.Limits.Wall == 0 {
 		a.Limits.Wall = shardWall
 	}
+	if a.Shards != nil && a.Shards.Alone && a.GPUs > 0 {
+		a.GPUs = max(a.GPUs, e.cfg.NodeGPUs) // whoever keeps others off a GPU uses it
+	}
 	a.Limits = fill(a.Limits, e.cfg.Limits)
 	return a
 }

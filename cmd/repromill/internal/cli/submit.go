@@ -16,6 +16,7 @@ import (
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/kueue"
 	"github.com/repromill/repromill/runner/store"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 func (a *app) submitCmd() *cobra.Command {
@@ -225,11 +226,32 @@ func (a *app) exampleAttempts(p *spec.Plan, sharding runner.Sharding) (out []run
 		}
 	}
 	for _, s := range p.Suites {
+		if s.Selected && s.Kind == "throughput" {
+			list, err := a.exampleTurns(s)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, list...)
+		}
 		if !s.Selected || s.Kind != "accuracy" {
 			continue
 		}
 		folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID, "shards")
 		at, err := sharding.Attempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID)}, s, a.serving, folder)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, at)
+	}
+	return out, nil
+}
+
+// exampleTurns are the attempts of a throughput suite's first round; those of later
+// rounds are the same.
+func (a *app) exampleTurns(s spec.Suite) (out []runner.Attempt, err error) {
+	for _, t := range throughput.Turns(s, 0) {
+		folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID, "turns", t.Name)
+		at, err := runner.TurnAttempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID)}, t, a.serving, folder)
 		if err != nil {
 			return nil, err
 		}
