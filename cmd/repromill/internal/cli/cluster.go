@@ -88,6 +88,7 @@ func (a *app) kueue(queue string, hook func(string)) (*kueue.Executor, error) {
 		Images: map[string]string{server.VLLM: a.cfg.String("cluster.vllm_image"), server.SGLang: a.cfg.String("cluster.sglang_image")},
 		Cache:  filepath.Join(dir, "cache"), HubEndpoint: a.hubEndpoint(), HubSecret: a.cfg.String("cluster.hub_secret"),
 		ServerCPU: a.cfg.String("cluster.server_cpu"), ServerMemory: a.cfg.String("cluster.server_memory"), StartPatience: a.cfg.Duration("cluster.start_patience"),
+		VolumeDelay: a.cfg.Duration("cluster.volume_delay"),
 	})
 }
 

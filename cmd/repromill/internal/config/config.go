@@ -84,6 +84,7 @@ func Keys() []Key {
 		{Name: "cluster.server_cpu", Help: "CPUs of a model server (8 with a GPU)"},
 		{Name: "cluster.server_memory", Help: "memory of a model server, /dev/shm included (64Gi with a GPU)"},
 		{Name: "cluster.start_patience", Help: "longest time for the pods of a suite to pull images and load models (1h)", check: checkDuration},
+		{Name: "cluster.volume_delay", Help: "longest time for the volume to show here what a pod wrote (1m)", check: checkDuration},
 		{Name: "cluster.hub_secret", Help: "Secret of the namespace whose key HF_TOKEN lets seeds read gated repositories"},
 		{Name: "server.how", Env: []string{"REPROMILL_SERVER"}, Help: "default for --server: vllm, sglang, repromill, docker:IMAGE or a command with {port} and {model}"},
 		{Name: "server.healthy", Help: "longest time for a model server to come up (45m)", check: checkDuration},
