@@ -296,7 +296,7 @@ func admitted(w *Workload, o Observed) Phase {
 	if pod == nil && w.Status.ClusterName != "" {
 		return dispatched(p, o)
 	}
-	if pod == nil || alive(o.Pods) == nil && refused(o) != nil {
+	if pod == nil || alive(o.Pods) == nil && withheld(o) != nil {
 		return unmade(p, o)
 	}
 	if pod.DeletionTimestamp != nil {
@@ -320,7 +320,7 @@ func admitted(w *Workload, o Observed) Phase {
 		if at := silent(pod); !at.IsZero() {
 			p.Reason, p.Message = "NodeUnreachable", fmt.Sprintf("its node %s has not answered since %s; what runs there may go on, and if it does not come back another pod follows", pod.Spec.NodeName, at.UTC().Format(time.TimeOnly))
 		}
-		if r := refused(o); r != nil {
+		if r := withheld(o); r != nil {
 			why, fix := refusal(r)
 			p.Message, p.Fix = p.Message+"; it gets no further pod: "+why, fix
 		}

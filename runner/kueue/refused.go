@@ -123,9 +123,9 @@ func overdue(o Observed) bool {
 	return !since.IsZero() && o.Now.Sub(since) >= podTime
 }
 
-// refused is the refusal that keeps a Job from the pods it lacks, nil for none.
+// withheld is the refusal that keeps a Job from the pods it lacks, nil for none.
 // Events are kept for an hour, and their times are whole seconds.
-func refused(o Observed) *Refusal {
+func withheld(o Observed) *Refusal {
 	since := lacks(o)
 	if o.Refused == nil || since.IsZero() || o.Refused.Last.Before(since) {
 		return nil
@@ -135,7 +135,7 @@ func refused(o Observed) *Refusal {
 
 // unmade is the phase of a Job that is admitted and whose pod is not made.
 func unmade(p Phase, o Observed) Phase {
-	if r := refused(o); r != nil {
+	if r := withheld(o); r != nil {
 		p.Reason = failedCreate
 		p.Message, p.Fix = refusal(r)
 		p.Message = "admitted, but " + p.Message

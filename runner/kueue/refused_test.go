@@ -148,3 +148,23 @@ func TestServerOutOfMemory(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// TestStoppedOnALostNode: what lies on a node that is gone does not hold up a suite
+// whose verdict is in; what still ends there does.
+func TestStoppedOnALostNode(t *testing.T) {
+	for name, tc := range map[string]struct {
+		due  time.Duration
+		want bool
+	}{"ends": {time.Minute, false}, "lost": {-time.Minute, true}} {
+		e := offline(suiteConfig)
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "team", Labels: map[string]string{"batch.kubernetes.io/job-name": "rm-x"},
+			Finalizers: []string{"batch.kubernetes.io/job-tracking"}, DeletionTimestamp: ptr(metav1.NewTime(time.Now().Add(tc.due)))}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
+		e.c = &client{kube: fake.NewClientset(pod), namespace: "team"}
+		if got := e.onlyLost(t.Context(), "rm-x"); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+		if e.onlyLost(t.Context(), "rm-y") {
+			t.Errorf("%s: a Job without pods is held by none", name)
+		}
+	}
+}

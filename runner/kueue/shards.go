@@ -49,14 +49,15 @@ func (e *Executor) Stop(ctx context.Context, h runner.Handle, why string) error 
 	return err
 }
 
-// removeAll deletes a Job and returns when nothing of it is left.
+// removeAll deletes a Job of shards and returns when nothing of it is left but
+// what lies on nodes that are lost: a client that goes on there spoils nothing.
 func (e *Executor) removeAll(ctx context.Context, name, key string) error {
 	for {
 		gone, err := e.remove(ctx, name)
 		if err != nil && !temporary(err) {
 			return e.c.explain("stop "+key, err)
 		}
-		if gone {
+		if gone || err == nil && e.onlyLost(ctx, name) {
 			return nil
 		}
 		select {
@@ -65,6 +66,26 @@ func (e *Executor) removeAll(ctx context.Context, name, key string) error {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// onlyLost reports whether all that is left of a Job that is being deleted are pods
+// whose nodes do not say that they have ended.
+func (e *Executor) onlyLost(ctx context.Context, name string) bool {
+	pods, err := e.c.pods(ctx, name)
+	if err != nil {
+		return false
+	}
+	lost := 0
+	for i := range pods {
+		if alive(pods[i:i+1]) == nil {
+			continue
+		}
+		if t := pods[i].DeletionTimestamp; t == nil || e.cfg.Now().Sub(t.Time) <= lostTime {
+			return false
+		}
+		lost++
+	}
+	return lost > 0
 }
 
 // enough is the end of shards of which no more is needed, or of which all are
@@ -186,7 +207,7 @@ func trouble(f shard.Folder, of int, p Phase) string {
 // stuck says what has kept a pod from beginning for longer than it may take, ""
 // if nothing has.
 func stuck(o Observed, patience time.Duration) string {
-	if r := refused(o); r != nil && alive(o.Pods) == nil {
+	if r := withheld(o); r != nil && alive(o.Pods) == nil {
 		since := lacks(o)
 		if r.First.After(since) {
 			since = r.First

@@ -138,7 +138,7 @@ func placeWorker(dir string) (string, error) {
 		err = atomicfile.Write(to, b, atomicfile.Options{Perm: 0o755})
 	}
 	if err != nil {
-		return "", usererrf("make the volume writable for you", "cannot put the worker on the cluster's volume: %v", err)
+		return "", usererrf("make the volume writable for you, with room for it", "cannot put the worker on the cluster's volume: %v", err)
 	}
 	return to, nil
 }
