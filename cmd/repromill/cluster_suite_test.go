@@ -200,8 +200,11 @@ func TestClusterSuite(t *testing.T) {
 		}
 	}()
 	waitPod(t, "repromill.dev/suite=true")
+	look := s.looker()
 	preempt(t)
-	if err := run.Wait(); err != nil {
+	err := run.Wait()
+	look.check(t, s.site)
+	if err != nil {
 		t.Fatalf("%v\n%s", err, &errs)
 	}
 	var got suiteOutcome

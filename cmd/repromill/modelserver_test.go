@@ -100,6 +100,7 @@ func modelMain(args []string) int {
 		c.Fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
 			if n >= *die {
 				_ = os.WriteFile("/tmp/died", nil, 0o600)
+				fmt.Println("dies at request", n)
 				os.Exit(137)
 			}
 			return false
@@ -110,6 +111,7 @@ func modelMain(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	fmt.Println("serves", *model)
 	endpointtest.New(c)
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM)

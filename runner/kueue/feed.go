@@ -201,7 +201,7 @@ func prune(obj runtime.Object) (kept any, version string) {
 		j.Status.UncountedTerminatedPods = nil
 		return j, x.ResourceVersion
 	case *corev1.Pod:
-		p := &corev1.Pod{ObjectMeta: slimMeta(x.ObjectMeta, batchv1.JobNameLabel)}
+		p := &corev1.Pod{ObjectMeta: slimMeta(x.ObjectMeta, batchv1.JobNameLabel, batchv1.JobCompletionIndexAnnotation)}
 		p.Spec.NodeName = x.Spec.NodeName
 		if product := x.Spec.NodeSelector[labelProduct]; product != "" {
 			p.Spec.NodeSelector = map[string]string{labelProduct: product}

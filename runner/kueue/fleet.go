@@ -177,6 +177,21 @@ func (f *Fleet) askRefusals(ctx context.Context) {
 	}
 }
 
+// sentAway are the Jobs of a run that have been sent to worker clusters, with
+// their names.
+func (f *Fleet) sentAway(run string) map[string]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := map[string]string{}
+	for name, job := range f.jobs {
+		w := f.workloads[f.byJob[job.UID]]
+		if w != nil && w.Status.ClusterName != "" && job.Labels[labelRun] == labelValue(run) {
+			out[name] = w.Status.ClusterName
+		}
+	}
+	return out
+}
+
 // phase is where a Job stands; it is worked out once for each change.
 func (f *Fleet) phase(name string) Phase {
 	p, ok := f.phases[name]

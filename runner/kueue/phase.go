@@ -304,11 +304,12 @@ func admitted(w *Workload, o Observed) Phase {
 	}
 	p.Message = "its pod " + pod.Name + " is starting"
 	if q := starting(p, pod); q.Reason != p.Reason {
+		q.Message = ofBlocks(o) + q.Message
 		return q
 	}
 	switch pod.Status.Phase {
 	case corev1.PodRunning:
-		p.State, p.Reason, p.Message = Running, "", "runs on "+pod.Spec.NodeName
+		p.State, p.Reason, p.Message = Running, "", ofBlocks(o)+"runs on "+pod.Spec.NodeName
 		if c := w.Status.ClusterName; c != "" {
 			p.Message += " of the worker cluster " + c
 		}
