@@ -29,6 +29,9 @@ type Shards struct {
 	Of       int // blocks
 	Parallel int // at a time
 	Servers  []Sidecar
+	// Alone asks for nodes on which nothing else uses a GPU meanwhile, since speed is
+	// measured.
+	Alone bool `json:",omitempty"`
 }
 
 // Sidecar is the server of an arm in every pod.
@@ -71,7 +74,7 @@ func (s Sharding) of(x spec.Suite) int {
 // sharded reports whether a suite is asked by pods: it is, where the run's
 // executor can and nobody says where the arms are served already.
 func (d *drive) sharded(s spec.Suite) bool {
-	if _, ok := d.exec.(Sharder); !ok || s.Kind != "accuracy" || d.req.Answers != nil {
+	if _, ok := d.exec.(Sharder); !ok || s.Kind == "checkpoint" || d.req.Answers != nil {
 		return false
 	}
 	at := d.serving()
@@ -155,11 +158,16 @@ func (d *drive) asked(s spec.Suite) []string {
 
 // declareShards fixes in how many blocks a suite is asked, once for a run.
 func (d *drive) declareShards(s spec.Suite, shards *Shards) (shard.Suite, error) {
-	decl := shard.Suite{Suite: s, Of: shards.Of, Endpoints: map[string]string{}, Data: seed.Hub(d.shared())}
-	for _, x := range shards.Servers {
-		decl.Endpoints[x.Arm] = fmt.Sprintf("http://127.0.0.1:%d/v1", x.Port)
+	return d.shardFolder(s).Declare(shard.Suite{Suite: s, Of: shards.Of, Endpoints: endpointsOf(shards.Servers), Data: seed.Hub(d.shared())})
+}
+
+// endpointsOf is where the clients find the servers.
+func endpointsOf(list []Sidecar) map[string]string {
+	out := map[string]string{}
+	for _, x := range list {
+		out[x.Arm] = fmt.Sprintf("http://127.0.0.1:%d/v1", x.Port)
 	}
-	return d.shardFolder(s).Declare(decl)
+	return out
 }
 
 // askShards has the blocks of a suite asked, until the verdict is in.
@@ -181,32 +189,41 @@ func (d *drive) askShards(ctx context.Context, s spec.Suite) (res harness.Result
 		return res, decl.Of, err
 	}
 	w := &shardWatch{drive: d, suite: s, folder: folder, of: decl.Of}
+	st, err := d.shardAttempt(ctx, a, w.look)
+	if err != nil {
+		return res, decl.Of, err
+	}
+	res, err = w.conclude(ctx, st)
+	return res, decl.Of, err
+}
+
+// shardAttempt has the blocks of an attempt done by pods, by another attempt where
+// those before are over, and returns how the last of them ended.
+func (d *drive) shardAttempt(ctx context.Context, a Attempt, look func(context.Context) (string, error)) (Status, error) {
 	for ; ; a.Key.N++ {
 		key := a.Key
 		if rec, known := d.attempts[key.String()]; known && rec.Final && d.inherited[key.String()] {
 			st, err := decodeStatus(rec)
 			if err != nil {
-				return res, decl.Of, err
+				return st, err
 			}
 			if st.Phase != Succeeded && st.Reason != ReasonWrongSKU {
 				continue // somebody has taken the run up again: so is the suite
 			}
 		}
 		a.Limits.Wall = d.wallLimit(0, a.GPUs)
-		st, err := d.attemptUntil(ctx, a, w.look)
+		st, err := d.attemptUntil(ctx, a, look)
 		if err != nil {
-			return res, decl.Of, err
+			return st, err
 		}
-		if st.Reason == ReasonLost && key.N+1 < d.cfg.MaxTries {
-			next := key
-			next.N++
-			if err := d.retried(ctx, next, st); err != nil {
-				return res, decl.Of, err
-			}
-			continue
+		if st.Reason != ReasonLost || key.N+1 >= d.cfg.MaxTries {
+			return st, nil
 		}
-		res, err = w.conclude(ctx, st)
-		return res, decl.Of, err
+		next := key
+		next.N++
+		if err := d.retried(ctx, next, st); err != nil {
+			return st, err
+		}
 	}
 }
 

@@ -53,7 +53,8 @@ type SuiteOutcome struct {
 	Result  *harness.Result `json:"result,omitempty"`
 	// Throughput is what came of a throughput suite, which has no Result.
 	Throughput *throughput.Result `json:"throughput,omitempty"`
-	// Shards is in how many blocks pods asked it, 0 where this program did.
+	// Shards is in how many blocks pods asked it, or on how many starts they were to
+	// measure it; 0 where this program did.
 	Shards int `json:"shards,omitempty"`
 	// Started are the servers that this program started for it.
 	Started []servers.Instance `json:"started,omitempty"`
@@ -120,8 +121,8 @@ func merged[V any](a, b map[string]V) map[string]V {
 // suiteRefusal says why a suite is not attempted.
 func (d *drive) suiteRefusal(s spec.Suite) string {
 	if s.Kind == "throughput" && d.cfg.Throughput != nil {
-		if _, ok := d.exec.(Sharder); ok && slices.ContainsFunc(s.Arms, func(a spec.Arm) bool { return d.serving().URL(a) == "" }) {
-			return "pods measure no throughput: serve the arms on nodes of their own (examples/cluster/serving.yaml) and give --endpoint ARM=URL"
+		if _, ok := d.exec.(Sharder); ok && !d.sharded(s) && slices.ContainsFunc(s.Arms, func(a spec.Arm) bool { return d.serving().URL(a) == "" }) {
+			return "some arms are served elsewhere and some are not, so they would not be measured alike: give --endpoint ARM=URL for all of them, or for none"
 		}
 		return d.cfg.Throughput.Refusal(s)
 	}
@@ -278,7 +279,7 @@ func (d *drive) spent(before []SuiteOutcome) store.Spend {
 // spend is what a suite has used: of servers of our own the time of their GPUs, of
 // others what they ask for their tokens.
 func (o SuiteOutcome) spend() (s store.Spend) {
-	if r := o.Throughput; r != nil {
+	if r := o.Throughput; r != nil && o.Shards == 0 {
 		return store.Spend{WallSeconds: r.Seconds, GPUHours: r.GPUSeconds / 3600, USD: r.USD}
 	}
 	if r := o.Result; r != nil {

@@ -22,7 +22,12 @@ func (d *drive) throughput(ctx context.Context, s spec.Suite, left Caps, f *flee
 	}
 	j := d.throughputJob(s)
 	j.Bounds = throughput.Bounds{Wall: left.Wall, GPUHours: left.GPUHours, USD: left.USD, Price: d.price}
-	if j.Starter, err = f.starter(StageSuite(s.ID)); err != nil {
+	if d.sharded(s) {
+		if err := d.inPods(ctx, s, &j); err != nil {
+			return out, "", err
+		}
+		out.Shards = j.Suite.Repeats * len(throughput.Turns(s, 0))
+	} else if j.Starter, err = f.timed(StageSuite(s.ID)); err != nil {
 		return out, "", err
 	}
 	j.Progress = func(what string, done, total int) {
@@ -30,6 +35,11 @@ func (d *drive) throughput(ctx context.Context, s spec.Suite, left Caps, f *flee
 		_ = d.cfg.Store.Append(ctx, d.run.ID, event(StageSuite(s.ID), Progress, data)) // what is lost is only seen later
 	}
 	res, err := d.cfg.Throughput.Run(ctx, j)
+	var void *voidSuite
+	if errors.As(err, &void) {
+		out.Refused = void.Error()
+		return out, out.Refused, nil
+	}
 	if err != nil {
 		return out, "", err
 	}

@@ -40,9 +40,19 @@ type Config struct {
 	// ServerCPU and ServerMemory are what each model server asks for; empty is "8"
 	// and "64Gi" with a GPU, "500m" and "1Gi" without.
 	ServerCPU, ServerMemory string
+	// NodeGPUs are the GPUs of a node, all of which are asked for where speed is
+	// measured; 0 asks for those that the arm uses.
+	NodeGPUs int
+	// Topology is the node label of the lowest level of the Topology that the queue's
+	// flavours name: a pod that measures speed has to get one such place as a whole.
+	// Empty is for flavours that name none, to which Kueue would not admit it.
+	Topology string
 	// StartPatience is how long shards may wait for their image or their servers
 	// once they have a node; 0 is an hour.
 	StartPatience time.Duration
+	// VolumeDelay is how long the volume may take to show here what a pod wrote, as
+	// NFS caches what is not there; 0 is a minute.
+	VolumeDelay time.Duration
 
 	CPU          string            // of a pod, or of a client beside model servers; empty is "1"
 	NodeSelector map[string]string // for every pod
@@ -86,6 +96,9 @@ func (c *Config) fill() {
 	}
 	if c.StartPatience == 0 {
 		c.StartPatience = time.Hour
+	}
+	if c.VolumeDelay == 0 {
+		c.VolumeDelay = time.Minute
 	}
 	if c.SKUOf == nil {
 		c.SKUOf = func(string) string { return "" }

@@ -158,6 +158,9 @@ func (e *Executor) filled(a runner.Attempt) runner.Attempt {
 	if a.Shards != nil && a.Limits.Wall == 0 {
 		a.Limits.Wall = shardWall
 	}
+	if a.Shards != nil && a.Shards.Alone && a.GPUs > 0 {
+		a.GPUs = max(a.GPUs, e.cfg.NodeGPUs) // whoever keeps others off a GPU uses it
+	}
 	a.Limits = fill(a.Limits, e.cfg.Limits)
 	return a
 }
@@ -385,6 +388,9 @@ func (e *Executor) observe(ctx context.Context, name string, m made) (Observed, 
 		if pods, err := c.pods(ctx, name); err == nil {
 			o.Pods = pods
 		}
+	}
+	if overdue(o) {
+		o.Refused = e.c.refusals(ctx, name)[name]
 	}
 	if o.Workload.is("QuotaReserved") == nil && o.Workload.is("Finished") == nil {
 		o.Position = at(e.c.positions(ctx, e.cfg.Queue), o.Workload.Metadata.Name)

@@ -208,7 +208,7 @@ func prune(obj runtime.Object) (kept any, version string) {
 		}
 		p.Status = corev1.PodStatus{Phase: x.Status.Phase, Reason: x.Status.Reason, Message: x.Status.Message}
 		for _, c := range x.Status.Conditions {
-			if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			if c.Status != corev1.ConditionTrue && (c.Type == corev1.PodScheduled || c.Type == corev1.PodReady || c.Type == corev1.ContainersReady) {
 				p.Status.Conditions = append(p.Status.Conditions, c)
 			}
 		}

@@ -71,6 +71,7 @@ const (
 	leader      = "leader"
 	labelJobSet = "jobset.sigs.k8s.io/jobset-name" // on every pod, by JobSet's controller
 
+	annotationRequired  = "kueue.x-k8s.io/podset-required-topology"
 	annotationPreferred = "kueue.x-k8s.io/podset-preferred-topology"
 	annotationGroup     = "kueue.x-k8s.io/podset-group-name"
 )

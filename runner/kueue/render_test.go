@@ -47,6 +47,10 @@ func TestJobGolden(t *testing.T) {
 		"job-install.yaml": {func(c *Config) { c.Worker = "/usr/bin/repromill" },
 			func(a *runner.Attempt) { a.Network.Hosts = []string{"pypi.org:443"} }},
 		"job-suite.yaml": {suiteConfig, func(a *runner.Attempt) { *a = exampleSuite() }},
+		"job-turn.yaml": {func(c *Config) {
+			suiteConfig(c)
+			c.NodeGPUs, c.Topology, c.Annotations = 8, "kubernetes.io/hostname", map[string]string{"team": "x"}
+		}, func(a *runner.Attempt) { *a = exampleTurn() }},
 		"job-seed.yaml": {suiteConfig, func(a *runner.Attempt) {
 			a.Writable, a.Network.Hosts = []string{"/volume/repromill/cache"}, []string{"the hub"}
 			a.Seed = &runner.Seed{Dir: "/volume/repromill/cache"}

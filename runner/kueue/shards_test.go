@@ -15,6 +15,7 @@ import (
 	"github.com/repromill/repromill/runner/pod"
 	"github.com/repromill/repromill/runner/shard"
 	"github.com/repromill/repromill/suites/accuracy"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 func suiteConfig(c *Config) {
@@ -33,6 +34,54 @@ func exampleSuite() runner.Attempt {
 		panic(err)
 	}
 	return a
+}
+
+// exampleTurn is a start of an arm in the second round, in another configuration
+// than its own.
+func exampleTurn() runner.Attempt {
+	x := throughput.Turn{Round: 1, N: 3, Name: "nvfp4-tp2", Arm: spec.Arm{Name: "nvfp4", Model: "org/m-NVFP4", Revision: strings.Repeat("a", 40), SKU: "h200", TP: 2}}
+	a, err := runner.TurnAttempt(runner.AttemptKey{RunID: "01K9AAAAAAAAAAAAAAAAAAAAAA", Stage: runner.StageSuite("throughput")}, x, accuracy.Serving{},
+		"/volume/repromill/runs/01K9AAAAAAAAAAAAAAAAAAAAAA/answers/throughput/turns/001-03")
+	if err != nil {
+		panic(err)
+	}
+	return a
+}
+
+// TestTurnJob: a pod that measures speed gets a node of its own where that is set up,
+// and what it keeps others off counts as used.
+func TestTurnJob(t *testing.T) {
+	for name, tc := range map[string]struct {
+		node         int
+		topology     string
+		gpus, client int64
+	}{
+		"nothing set up": {0, "", 2, 0},
+		"whole node":     {8, "kubernetes.io/hostname", 8, 6},
+		"exactly a node": {2, "", 2, 0},
+		"a smaller node": {1, "", 2, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := offline(func(c *Config) { suiteConfig(c); c.NodeGPUs, c.Topology = tc.node, tc.topology })
+			a := e.filled(exampleTurn())
+			job, err := e.render(e.folder(a.Key), a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := job.Spec.Template.Spec
+			asked := requests(job)[gpuResource]
+			rest := p.Containers[0].Resources.Limits[gpuResource]
+			if int64(a.GPUs) != tc.gpus || asked.Value() != tc.gpus || rest.Value() != tc.client || len(p.InitContainers) != 1 {
+				t.Errorf("%d GPUs are counted, %s asked for, %s of them by the client; %d servers", a.GPUs, asked.String(), rest.String(), len(p.InitContainers))
+			}
+			if got := job.Spec.Template.Annotations[annotationRequired]; got != tc.topology || e.cfg.Annotations != nil {
+				t.Errorf("topology %q; every Job has %v", got, e.cfg.Annotations)
+			}
+			if a.Key.String() != "01K9AAAAAAAAAAAAAAAAAAAAAA/suite/throughput/nvfp4-tp2/1/0" || a.SKU != "h200" || *job.Spec.Completions != 1 {
+				t.Errorf("attempt %s on %q, %d completions", a.Key, a.SKU, *job.Spec.Completions)
+			}
+		})
+	}
 }
 
 // TestSuiteJob: what a suite's Job must and must not be, beside its golden file.

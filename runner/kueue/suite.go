@@ -58,6 +58,14 @@ func (e *Executor) suiteJob(at pod.Folder, a runner.Attempt) (*batchv1.Job, erro
 	}
 	spec.PodFailurePolicy.Rules = append(spec.PodFailurePolicy.Rules[:1],
 		exits(batchv1.PodFailurePolicyActionFailIndex, shard.ExitVoid), exits(batchv1.PodFailurePolicyActionFailJob, shard.ExitRefused))
+	if s.Alone && e.cfg.Topology != "" {
+		t := &spec.Template
+		t.Annotations = maps.Clone(t.Annotations)
+		if t.Annotations == nil {
+			t.Annotations = map[string]string{}
+		}
+		t.Annotations[annotationRequired] = e.cfg.Topology
+	}
 	return job, e.suitePod(&spec.Template.Spec, a)
 }
 
@@ -87,6 +95,7 @@ func (e *Executor) seedJob(at pod.Folder, a runner.Attempt) (*batchv1.Job, error
 func (e *Executor) suitePod(p *corev1.PodSpec, a runner.Attempt) error {
 	c := &p.Containers[0]
 	c.Name, c.Command = clientContainer, []string{e.cfg.Worker, "worker", "shard", a.Dir}
+	c.TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError // a volume that is full cannot tell
 	cache := e.cfg.Cache
 	if !within(cache, e.cfg.Root) {
 		return fmt.Errorf("render suite: the cache %q does not lie below the volume %q", cache, e.cfg.Root)
@@ -107,6 +116,9 @@ func (e *Executor) suitePod(p *corev1.PodSpec, a runner.Attempt) error {
 		p.InitContainers = append(p.InitContainers, *ctr)
 		gpus = gpus || s.GPUs > 0
 	}
+	if a.Shards.Alone && gpus {
+		e.wholeNode(p, a)
+	}
 	if gpus {
 		for i := range p.Volumes { // what tensor parallelism needs; it counts against the servers' memory
 			if p.Volumes[i].Name == "shm" {
@@ -119,6 +131,21 @@ func (e *Executor) suitePod(p *corev1.PodSpec, a runner.Attempt) error {
 	}
 	p.TerminationGracePeriodSeconds = ptr(int64(60))
 	return nil
+}
+
+// wholeNode keeps the rest of a node's GPUs for the client, which uses none, so that
+// nobody else does.
+func (e *Executor) wholeNode(p *corev1.PodSpec, a runner.Attempt) {
+	rest := a.GPUs
+	for _, s := range a.Shards.Servers {
+		rest -= s.GPUs
+	}
+	if rest <= 0 {
+		return
+	}
+	r := &p.Containers[0].Resources
+	r.Requests, r.Limits = maps.Clone(r.Requests), maps.Clone(r.Limits)
+	r.Requests[gpuResource], r.Limits[gpuResource] = *resource.NewQuantity(int64(rest), resource.DecimalSI), *resource.NewQuantity(int64(rest), resource.DecimalSI)
 }
 
 // only leaves out the mounts of the volume but those named.
@@ -173,7 +200,8 @@ func (e *Executor) server(s runner.Sidecar, sc *corev1.SecurityContext) (*corev1
 		Resources: corev1.ResourceRequirements{Requests: resources, Limits: resources},
 		StartupProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/health", Port: intstr.FromInt32(int32(s.Port))}},
 			PeriodSeconds: probePeriod, FailureThreshold: probeFailures, TimeoutSeconds: 5},
-		SecurityContext: sc.DeepCopy(),
+		SecurityContext:          sc.DeepCopy(),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
 	c.Env = e.serverEnv(s)
 	c.Command, c.Args = entry(s.Argv)

@@ -67,6 +67,7 @@ const mostNeeds = 4
 // Summary is what the picture shows now, with an outlook for the queues in
 // which something waits or runs.
 func (f *Fleet) Summary(ctx context.Context) Summary {
+	f.askRefusals(ctx)
 	out := f.tally()
 	if out.Stale != "" {
 		return out
@@ -186,6 +187,7 @@ type Line struct {
 // lines are the Jobs of a run, in the order of their names.
 func (f *Fleet) lines(ctx context.Context, run string) (out []Line) {
 	queues := map[string]Outlook{}
+	f.askRefusals(ctx)
 	f.mu.Lock()
 	for name, job := range f.jobs {
 		if job.Labels[labelRun] == labelValue(run) {

@@ -15,6 +15,7 @@ import (
 	"github.com/repromill/repromill/suites/accuracy"
 	"github.com/repromill/repromill/suites/endpoint"
 	"github.com/repromill/repromill/suites/harness"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 // Exit statuses of a client, which a Job's pod failure policy knows.
@@ -30,6 +31,11 @@ type Suites interface {
 	Run(ctx context.Context, j accuracy.Job) (harness.Result, error)
 }
 
+// Turns measures a turn; [*throughput.Bench] does.
+type Turns interface {
+	Turn(ctx context.Context, j throughput.Job, t throughput.Turn) (throughput.Counts, error)
+}
+
 // Client is the main container of a pod. All fields but Node and Hook are needed.
 type Client struct {
 	Folder Folder
@@ -37,6 +43,7 @@ type Client struct {
 	// Pod names this pod among all that ever get the block; Node is the node's name.
 	Pod, Node string
 	Suites    Suites
+	Turns     Turns
 	Out       io.Writer
 	Now       func() time.Time
 	// Hook is called around every durable step, with points such as
@@ -78,12 +85,15 @@ func (c Client) run(ctx context.Context) (int, error) {
 	}
 	began := c.Now().UTC()
 	c.Hook("shard:take:before")
-	dir, err := c.Folder.take(c.Index, c.Pod)
+	dir, err := c.Folder.take(c.Index, c.Pod, s.Turn != nil)
 	if err != nil {
 		return ExitAgain, err
 	}
 	c.Hook("shard:take:after")
 	c.say("begins on %s", c.Node)
+	if s.Turn != nil {
+		return c.measure(ctx, s, dir, began)
+	}
 	res, err := c.ask(ctx, s, dir)
 	if err != nil {
 		return status(err), err
@@ -122,6 +132,8 @@ func (c Client) job(s Suite, dir string) accuracy.Job {
 	return accuracy.Job{Suite: suite, Serving: accuracy.Serving{Endpoints: s.Endpoints}, Dir: dir, Shard: harness.Shard{Index: c.Index, Of: s.Of}}
 }
 
+var errTaken = errors.New("another pod has taken the block over")
+
 const defaultPatience = 30 * time.Minute
 
 // ask asks what is left. A server that went down in the middle is started again by
@@ -148,7 +160,7 @@ func (c Client) ask(parent context.Context, s Suite, dir string) (harness.Result
 			c.say("%d of %d answers", p.Done, p.Total)
 		}
 		if !c.Folder.owns(c.Index, c.Pod) {
-			stop(errors.New("another pod has taken the block over"))
+			stop(errTaken)
 		}
 	}
 	for wait := time.Second; ; wait = min(2*wait, 15*time.Second) {
@@ -179,7 +191,7 @@ func (c Client) conclude(res harness.Result, began time.Time) (int, error) {
 		return ExitAgain, fmt.Errorf("%d of %d questions are answered by all arms, and the client knows of no more to ask", res.Units, want)
 	}
 	if !c.Folder.owns(c.Index, c.Pod) {
-		return ExitAgain, errors.New("another pod has taken the block over")
+		return ExitAgain, errTaken
 	}
 	e := End{Pod: c.Pod, Node: c.Node, Began: began, Ended: c.Now().UTC(), Requests: res.Paid.Requests, Repeated: res.Paid.Repeated, Void: res.Paid.Void}
 	for _, a := range res.Arms {
@@ -190,17 +202,25 @@ func (c Client) conclude(res harness.Result, began time.Time) (int, error) {
 			e.Restarts++
 		}
 	}
+	if err := c.end(e); err != nil {
+		return ExitAgain, err
+	}
+	c.say("is complete: %d answers, %d requests", e.Answers, e.Requests)
+	return ExitDone, nil
+}
+
+// end links the block's end in, unless another pod has been first.
+func (c Client) end(e End) error {
 	b, err := json.MarshalIndent(e, "", "  ")
 	if err != nil {
-		return ExitAgain, fmt.Errorf("encode end: %w", err)
+		return fmt.Errorf("encode end: %w", err)
 	}
 	c.Hook("shard:end:before")
 	if err := atomicfile.Once(c.Folder.block(c.Index, fileEnd), append(b, '\n'), 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
-		return ExitAgain, err
+		return err
 	}
 	c.Hook("shard:end:after")
-	c.say("is complete: %d answers, %d requests", e.Answers, e.Requests)
-	return ExitDone, nil
+	return nil
 }
 
 // say tells people what happens: on the pod's own output, and in the log that

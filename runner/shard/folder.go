@@ -1,4 +1,5 @@
-// Package shard is a suite that is asked in blocks by the pods of one Job: the
+// Package shard is a suite that is asked in blocks by the pods of one Job, or a
+// turn of a throughput suite that is measured by one: the
 // folder on the volume that submitter and pods share, and the client that runs
 // in each pod beside the model servers.
 //
@@ -28,6 +29,7 @@ import (
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/results/atomicfile"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 const (
@@ -52,6 +54,9 @@ type Suite struct {
 	Endpoints map[string]string `json:"endpoints"`
 	// Data is the hub's cache, in which the data sets of the suite are.
 	Data string `json:"data"`
+	// Turn makes the one block a turn of a throughput suite: it is measured as a whole
+	// by one pod, beside one server.
+	Turn *throughput.Turn `json:"turn,omitempty"`
 	// Patience is how long a client waits for a server that is down; 0 is 30
 	// minutes, as large models load slowly.
 	Patience time.Duration `json:"patience,omitempty"`
@@ -69,6 +74,7 @@ type End struct {
 	Repeated int       `json:"repeated,omitempty"` // asked again, because a pod or a server ended in between
 	Void     int       `json:"void,omitempty"`
 	Restarts int       `json:"restarts,omitempty"` // of servers, seen by the clients
+	Cells    int       `json:"cells,omitempty"`    // of a turn; Void are those of them
 }
 
 func (f Folder) path(name ...string) string {
@@ -189,9 +195,29 @@ func readJSON(name string, v any) error {
 	return nil
 }
 
+// Measured is the folder of what the pod that completed a turn measured, and how
+// many pods had begun it before.
+func (f Folder) Measured() (dir string, lost int, err error) {
+	e, ok, err := f.End(0)
+	if err != nil || !ok {
+		return "", 0, errors.Join(err, fmt.Errorf("the turn in %s is not complete", string(f)))
+	}
+	pods, err := os.ReadDir(f.block(0, dirPods))
+	if err != nil {
+		return "", 0, fmt.Errorf("read turn: %w", err)
+	}
+	for _, p := range pods {
+		if p.Name() != e.Pod && !strings.HasSuffix(p.Name(), ".tmp") {
+			lost++
+		}
+	}
+	return f.block(0, dirPods, e.Pod), lost, nil
+}
+
 // take gives a block to a pod: its folder of answers is made first, from that of
-// the owner before, so that no answer is lost on the way.
-func (f Folder) take(i int, pod string) (answers string, err error) {
+// the owner before, so that no answer is lost on the way. Where a block is begun
+// anew by every pod the folder is empty.
+func (f Folder) take(i int, pod string, anew bool) (answers string, err error) {
 	to := f.block(i, dirPods, pod)
 	if _, err := os.Stat(to); err == nil {
 		return to, f.own(i, pod)
@@ -203,7 +229,7 @@ func (f Folder) take(i int, pod string) (answers string, err error) {
 	if err := os.MkdirAll(tmp, 0o700); err != nil {
 		return "", fmt.Errorf("take block: %w", err)
 	}
-	if before := f.text(f.block(i, fileOwner)); before != "" {
+	if before := f.text(f.block(i, fileOwner)); before != "" && !anew {
 		if err := copyAnswers(f.block(i, dirPods, before), tmp); err != nil {
 			return "", fmt.Errorf("take block over from pod %s: %w", before, err)
 		}

@@ -1,23 +1,18 @@
 package throughput
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
+	"net"
+	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/repromill/repromill/planner/spec"
-	"github.com/repromill/repromill/results/atomicfile"
-	"github.com/repromill/repromill/results/schema"
 	"github.com/repromill/repromill/suites/endpoint"
 	"github.com/repromill/repromill/suites/load"
 	"github.com/repromill/repromill/suites/load/bench"
@@ -44,6 +39,13 @@ type Job struct {
 	Dir      string                // of this suite's run, kept over a resume
 	Bounds   Bounds
 	Progress func(what string, done, total int)
+	// Elsewhere has a turn measured by somebody who calls [Bench.Turn], once for
+	// each turn that is needed; nil measures here. Bounds within a turn are for it to
+	// hold.
+	Elsewhere func(ctx context.Context, t Turn) (Turned, error)
+	// Host stands for the address of servers in results, where it says nothing to
+	// anybody else; "" leaves it.
+	Host string
 }
 
 // Bounds are what a suite may use; 0 is no bound. They hold within a round, too: its
@@ -120,29 +122,11 @@ type Result struct {
 	Stopped     string               `json:"stopped,omitempty"` // why not all
 	Blocks      []bench.Observed     `json:"blocks"`
 	Comparisons []compare.Comparison `json:"comparisons"`
-	Servers     []servers.Instance   `json:"servers"` // one for each start
+	Servers     []servers.Instance   `json:"servers"`               // one for each start
+	Lost        int                  `json:"lost_starts,omitempty"` // that ended in the middle and were measured anew
 	Spend
 	Simulated bool     `json:"simulated,omitempty"`
 	Warnings  []string `json:"warnings,omitempty"`
-}
-
-// Rows are what one round adds to the tables, without what the run says of itself.
-type Rows struct {
-	Requests []schema.RequestRow `json:"requests"`
-	Metrics  []schema.MetricRow  `json:"metrics"`
-	Servers  []schema.ServerRow  `json:"servers"`
-}
-
-// round is what is kept of a round. It is written as a whole: a round that was
-// interrupted is measured again, as its servers have to be started again.
-type round struct {
-	Rows
-	Spend
-	Stopped   string             `json:"stopped,omitempty"` // by a bound; nothing else is kept then
-	Blocks    []bench.Observed   `json:"blocks"`
-	Instances []servers.Instance `json:"instances"`
-	Simulated bool               `json:"simulated"`
-	Warnings  []string           `json:"warnings"`
 }
 
 // Refusal says why a suite is not attempted, "" if nothing stands against it.
@@ -213,6 +197,7 @@ func (res *Result) add(r round) {
 	res.Rounds++
 	res.Blocks = append(res.Blocks, r.Blocks...)
 	res.Servers = append(res.Servers, r.Instances...)
+	res.Lost += r.Lost
 	res.Spend.add(r.Spend)
 	res.Simulated = res.Simulated || r.Simulated
 	for _, w := range r.Warnings {
@@ -294,17 +279,53 @@ var errBound = errors.New("a cap is used up")
 // round starts every arm once and measures all cells.
 func (m *measuring) round(ctx context.Context, n int) (round, error) {
 	m.now = round{}
-	cfg := bench.Config{Chat: true, CheckOnce: true, Timeout: 30 * time.Minute, Drain: 30 * time.Minute, Seed: uint64(m.Suite.Seed), Now: m.Now, SLO: slo(m.Suite.Load.SLO)}
-	if m.Null != nil {
-		url, stop, err := m.Null(ctx, 10*time.Millisecond)
-		if err != nil {
+	if m.Elsewhere != nil {
+		if err := m.elsewhere(ctx, n); err != nil {
 			return m.now, err
 		}
-		defer stop()
-		cfg.NullURL = url
+		return m.now, m.keep(n)
 	}
-	c := bench.Contest{Specs: m.specs, Rounds: n + 1, First: n, Repeats: 1, Seen: m.seen,
-		Doing: func(what string) { m.tell(what, n) }}
+	c, stop, err := m.contest(ctx, n)
+	if err != nil {
+		return m.now, err
+	}
+	defer stop()
+	began := m.Now()
+	within, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	m.cut = cut
+	if d, bounded := m.Bounds.left(m.before, 0, 0); bounded {
+		defer time.AfterFunc(d, func() { cut(errBound) }).Stop()
+	}
+	_, err = c.Run(within)
+	m.now.Seconds = m.Now().Sub(began).Seconds()
+	if ctx.Err() == nil && errors.Is(context.Cause(within), errBound) {
+		why := m.Bounds.reached(m.spent())
+		if why == "" {
+			why = errBound.Error() // by the timer's clock, which is not ours
+		}
+		m.stopped(n, why)
+		return m.now, m.keep(n)
+	}
+	if err != nil {
+		return m.now, err
+	}
+	if ctx.Err() != nil {
+		return m.now, context.Cause(ctx)
+	}
+	return m.now, m.keep(n)
+}
+
+// contest is round n; stop ends what it needs beside the servers.
+func (m *measuring) contest(ctx context.Context, n int) (c bench.Contest, stop func(), err error) {
+	stop = func() {}
+	cfg := bench.Config{Chat: true, CheckOnce: true, Timeout: 30 * time.Minute, Drain: 30 * time.Minute, Seed: uint64(m.Suite.Seed), Now: m.Now, SLO: slo(m.Suite.Load.SLO)}
+	if m.Null != nil {
+		if cfg.NullURL, stop, err = m.Null(ctx, 10*time.Millisecond); err != nil {
+			return c, nil, err
+		}
+	}
+	c = bench.Contest{Specs: m.specs, Rounds: n + 1, First: n, Repeats: 1, Seen: m.seen, Doing: func(what string) { m.tell(what, n) }}
 	for _, a := range m.Suite.Arms {
 		for _, x := range setups(m.Suite, a) {
 			arm := bench.Arm{Name: a.Name, Setup: compare.Setup{SKU: x.SKU, GPUs: max(x.GPUs, x.TP), TP: x.TP}}
@@ -315,32 +336,19 @@ func (m *measuring) round(ctx context.Context, n int) (round, error) {
 			}
 		}
 	}
-	began := m.Now()
-	within, cut := context.WithCancelCause(ctx)
-	defer cut(nil)
-	m.cut = cut
-	if d, bounded := m.Bounds.left(m.before, 0, 0); bounded {
-		defer time.AfterFunc(d, func() { cut(errBound) }).Stop()
-	}
-	_, err := c.Run(within)
-	m.now.Seconds = m.Now().Sub(began).Seconds()
-	if ctx.Err() == nil && errors.Is(context.Cause(within), errBound) {
-		spent := m.before
-		spent.add(m.now.Spend)
-		why := m.Bounds.reached(spent)
-		if why == "" {
-			why = errBound.Error() // by the timer's clock, which is not ours
-		}
-		m.now = round{Spend: m.now.Spend, Stopped: fmt.Sprintf("%s in round %d, which is not counted", why, n+1)}
-		return m.now, writeRound(m.Dir, n, m.now, m.Hook)
-	}
-	if err != nil {
-		return m.now, err
-	}
-	if ctx.Err() != nil {
-		return m.now, context.Cause(ctx)
-	}
-	return m.now, writeRound(m.Dir, n, m.now, m.Hook)
+	return c, stop, nil
+}
+
+// spent is what was used until now.
+func (m *measuring) spent() Spend {
+	s := m.before
+	s.add(m.now.Spend)
+	return s
+}
+
+// stopped makes the round one of which nothing counts but what it took.
+func (m *measuring) stopped(n int, why string) {
+	m.now = round{Spend: m.now.Spend, Stopped: fmt.Sprintf("%s in round %d, which is not counted", why, n+1)}
 }
 
 func (m *measuring) tell(what string, round int) {
@@ -364,7 +372,7 @@ func (m *measuring) start(ctx context.Context, a spec.Arm, cfg bench.Config) (be
 	if err != nil {
 		return bench.Up{}, err
 	}
-	in := servers.Instance{Arm: a.Name, N: len(m.now.Instances), Endpoint: srv.Endpoint(), Began: began.UTC(), Facts: srv.Facts()}
+	in := servers.Instance{Arm: a.Name, N: len(m.now.Instances), Endpoint: m.shown(srv.Endpoint()), Began: began.UTC(), Facts: srv.Facts()}
 	if in.Identity, err = srv.Identity(ctx); err != nil {
 		return bench.Up{}, errors.Join(err, srv.Stop(context.WithoutCancel(ctx)))
 	}
@@ -375,10 +383,8 @@ func (m *measuring) start(ctx context.Context, a spec.Arm, cfg bench.Config) (be
 		price = m.Bounds.Price(a)
 	}
 	// Arms are up one after the other, so that what this one spends is all.
-	spent := m.before
-	spent.add(m.now.Spend)
 	stopClock := func() bool { return true }
-	if d, bounded := m.Bounds.left(spent, gpus, price); bounded {
+	if d, bounded := m.Bounds.left(m.spent(), gpus, price); bounded {
 		stopClock = time.AfterFunc(d-m.Now().Sub(began), func() { m.cut(errBound) }).Stop
 	}
 	stop := func() error {
@@ -402,14 +408,33 @@ func (m *measuring) seen(c bench.Measured) {
 			r.Warnings = append(r.Warnings, c.Arm.Name+": "+w)
 		}
 	}
-	name := c.Arm.Name
-	if tp := c.Arm.Setup.TP; tp != armTP(m.Suite, name) {
-		name = fmt.Sprintf("%s-tp%d", name, tp) // another configuration of the same arm
-	}
+	name := setupName(m.Suite, c.Arm.Name, c.Arm.Setup.TP)
 	place := bench.Place{Suite: m.Suite.ID, Arm: name, Repeat: c.Index}
 	requests, metrics := c.Bench.Rows(c.Cell, place)
 	r.Requests, r.Metrics = append(r.Requests, requests...), append(r.Metrics, metrics...)
-	r.Servers = append(r.Servers, c.Bench.ServerRows([]*bench.Cell{c.Cell}, place)...)
+	rows := c.Bench.ServerRows([]*bench.Cell{c.Cell}, place)
+	for i := range rows {
+		rows[i].Endpoint = m.shown(rows[i].Endpoint)
+	}
+	r.Servers = append(r.Servers, rows...)
+}
+
+// shown is the URL of a server as results have it.
+func (m *measuring) shown(at string) string {
+	u, err := url.Parse(at)
+	if m.Host == "" || err != nil {
+		return at
+	}
+	u.Host = net.JoinHostPort(m.Host, u.Port())
+	return u.String()
+}
+
+// setupName names an arm in one of its configurations.
+func setupName(s spec.Suite, arm string, tp int) string {
+	if tp == armTP(s, arm) {
+		return arm
+	}
+	return fmt.Sprintf("%s-tp%d", arm, tp)
 }
 
 func armTP(s spec.Suite, name string) int {
@@ -423,66 +448,4 @@ func armTP(s spec.Suite, name string) int {
 
 func slo(m map[string]float64) measure.SLO {
 	return measure.SLO{TTFT: m["ttft"], TPOT: m["tpot"], E2E: m["e2e"]}
-}
-
-// Rows calls f for the rows of every round that a result rests on.
-func (b *Bench) Rows(j Job, res Result, f func(Rows) error) error {
-	for n := range res.Rounds {
-		r, have, err := readRound(j.Dir, n)
-		if err != nil {
-			return err
-		}
-		if !have {
-			return fmt.Errorf("read round %d of suite %s: it is not there", n+1, j.Suite.ID)
-		}
-		for i := range r.Servers {
-			for _, in := range r.Instances {
-				if row := &r.Servers[i]; in.Arm == row.Arm && in.Endpoint == row.Endpoint {
-					in.Facts.Describe(row)
-				}
-			}
-		}
-		if err := f(r.Rows); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func roundFile(dir string, n int) string {
-	return filepath.Join(dir, fmt.Sprintf("round-%03d.json.gz", n))
-}
-
-func writeRound(dir string, n int, r round, hook func(string)) error {
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	err := json.NewEncoder(z).Encode(r)
-	if err = errors.Join(err, z.Close()); err != nil {
-		return fmt.Errorf("encode round %d: %w", n+1, err)
-	}
-	hook("throughput:round:before")
-	if err := atomicfile.Write(roundFile(dir, n), b.Bytes(), atomicfile.Options{}); err != nil {
-		return fmt.Errorf("write round %d: %w", n+1, err)
-	}
-	hook("throughput:round:after")
-	return nil
-}
-
-func readRound(dir string, n int) (r round, have bool, err error) {
-	f, err := os.Open(roundFile(dir, n))
-	if errors.Is(err, fs.ErrNotExist) {
-		return r, false, nil
-	}
-	if err != nil {
-		return r, false, fmt.Errorf("read round %d: %w", n+1, err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err == nil {
-		err = json.NewDecoder(z).Decode(&r)
-	}
-	if err != nil {
-		return r, false, fmt.Errorf("read round %d: %w", n+1, err)
-	}
-	return r, true, nil
 }

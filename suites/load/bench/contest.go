@@ -35,6 +35,7 @@ type Contest struct {
 	Rounds   int
 	First    int  // the round to begin with, those before having been measured
 	Repeats  int  // of each cell on each start
+	Only     *int // the one arm that is measured, by its index; nil measures all
 	Together bool // all arms are up during a round and take turns within it
 	Doing    func(what string)
 	Seen     func(Measured) // called after each cell
@@ -59,7 +60,7 @@ func (c Contest) Run(ctx context.Context) ([]compare.Block, error) {
 	defer func() { _ = r.stopAll() }() // after an error; otherwise nothing is up any more
 	steps := compare.Order(len(c.Arms), c.Rounds, c.Repeats, c.Together)
 	for i, s := range steps {
-		if s.Round < c.First {
+		if s.Round < c.First || c.Only != nil && s.Arm != *c.Only {
 			continue
 		}
 		if ctx.Err() != nil {

@@ -163,7 +163,7 @@ func (a *app) load(ctx context.Context, f *loadFlags) error {
 		cfg.Progress = func(l bench.Live) { u.progress(int64(l.Done), int64(l.Total), "requests", liveLine(l)) }
 	}
 	if !f.noCheck {
-		null, stop, err := a.nullServer(ctx, f.nullITL)
+		null, stop, err := nullServer(ctx, f.nullITL)
 		if err != nil {
 			return err
 		}
@@ -434,6 +434,6 @@ func parseSLO(s string) (measure.SLO, error) {
 }
 
 // nullServer starts the self-check's server.
-func (a *app) nullServer(ctx context.Context, itl time.Duration) (url string, stop func(), err error) {
+func nullServer(ctx context.Context, itl time.Duration) (url string, stop func(), err error) {
 	return childServer(ctx, simserver.Config{Null: true, ITL: itl})
 }

@@ -56,7 +56,7 @@ func (a *app) loadSelfCheck(ctx context.Context, streams int, rates []float64, e
 			return usererrf("give rates from 1 to 10000000, streams from 1 and a time", "--events %g with %d streams is out of range", r, streams)
 		}
 	}
-	null, stop, err := a.nullServer(ctx, 10*time.Millisecond)
+	null, stop, err := nullServer(ctx, 10*time.Millisecond)
 	if err != nil {
 		return err
 	}

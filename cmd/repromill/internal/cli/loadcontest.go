@@ -31,7 +31,7 @@ func (a *app) contestConfig(ctx context.Context, f *loadFlags) (cfg bench.Config
 		return cfg, func() {}, nil
 	}
 	cfg.NullITL = f.nullITL
-	cfg.NullURL, stop, err = a.nullServer(ctx, f.nullITL)
+	cfg.NullURL, stop, err = nullServer(ctx, f.nullITL)
 	return cfg, stop, err
 }
 

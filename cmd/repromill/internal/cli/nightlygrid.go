@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -93,14 +92,7 @@ func gridOf(r *regress.Report) web.Grid {
 			rows[name] = at
 			out.Rows = append(out.Rows, web.GridRow{Name: name, Cells: make([]web.GridCell, len(out.Columns))})
 		}
-		cell := web.GridCell{Verdict: string(l.Status), Text: l.Amount(), Detail: l.Reason, RunID: l.Run}
-		for _, v := range l.History {
-			if v == nil {
-				cell.History = append(cell.History, math.NaN())
-			} else {
-				cell.History = append(cell.History, *v)
-			}
-		}
+		cell := web.GridCell{Verdict: string(l.Status), Text: l.Amount(), Detail: l.Reason, RunID: l.Run, History: l.History}
 		out.Rows[at].Cells[slices.Index(out.Columns, column(l))] = cell
 	}
 	return out

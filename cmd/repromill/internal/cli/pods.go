@@ -18,6 +18,7 @@ import (
 	"github.com/repromill/repromill/suites/accuracy"
 	"github.com/repromill/repromill/suites/catalog"
 	"github.com/repromill/repromill/suites/data"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 // podMain is the program's part in pods: a command of a run in its sandbox, the
@@ -47,7 +48,8 @@ func shardMain(folder string) int {
 		return data.New(data.Config{Client: nowhere{s.Data}, Cache: s.Data}), err
 	}
 	code, err := shard.Client{Folder: f, Index: index, Pod: os.Getenv("POD_UID"), Node: os.Getenv("NODE_NAME"), Out: os.Stdout, Now: time.Now,
-		Suites: &accuracy.Bench{Catalog: catalog.All(), Hub: hub, Now: time.Now}}.Run(ctx)
+		Suites: &accuracy.Bench{Catalog: catalog.All(), Hub: hub, Now: time.Now},
+		Turns:  &throughput.Bench{Null: nullServer, Now: time.Now}}.Run(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "repromill worker:", err)
 	}

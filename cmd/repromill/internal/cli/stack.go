@@ -115,7 +115,7 @@ func (s *stack) wire(a *app, state string, hook func(string)) (err error) {
 		Now: a.now, Rand: rand.Reader, Hook: hook, Getenv: a.indexEnv, LookPath: a.lookPath,
 		GPUs: len(gpuDevices()), PriceUSDPerGPUHour: prices, Indexes: []string{a.cfg.String("indexes.url")}, IndexHosts: a.cfg.List("indexes.hosts"),
 		Version: createdBy(), Serving: a.serving, Servers: servers,
-		Throughput: &throughput.Bench{Null: a.nullServer, Getenv: a.getenv, Now: a.now, Hook: hook},
+		Throughput: &throughput.Bench{Null: nullServer, Getenv: a.getenv, Now: a.now, Hook: hook},
 		Suites:     s.bench(a), Seeds: seeds{s},
 	})
 	return err

@@ -18,6 +18,7 @@ import (
 	"github.com/repromill/repromill/runner/kueue"
 	"github.com/repromill/repromill/runner/seed"
 	"github.com/repromill/repromill/runner/store"
+	"github.com/repromill/repromill/suites/throughput"
 )
 
 func (a *app) submitCmd() *cobra.Command {
@@ -263,6 +264,13 @@ func (a *app) exampleAttempts(p *spec.Plan, sharding runner.Sharding) (out []run
 		}
 	}
 	for _, s := range p.Suites {
+		if s.Selected && s.Kind == "throughput" {
+			list, err := a.exampleTurns(s)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, list...)
+		}
 		served := slices.ContainsFunc(s.Arms, func(x spec.Arm) bool { return a.serving.URL(x) != "" })
 		if !s.Selected || s.Kind != "accuracy" || served {
 			continue
@@ -277,6 +285,20 @@ func (a *app) exampleAttempts(p *spec.Plan, sharding runner.Sharding) (out []run
 			return nil, err
 		}
 		out = append(append(out, seeds...), at)
+	}
+	return out, nil
+}
+
+// exampleTurns are the attempts of a throughput suite's first round; those of later
+// rounds are the same.
+func (a *app) exampleTurns(s spec.Suite) (out []runner.Attempt, err error) {
+	for _, t := range throughput.Turns(s, 0) {
+		folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID, "turns", t.Name)
+		at, err := runner.TurnAttempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID)}, t, a.serving, folder)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, at)
 	}
 	return out, nil
 }

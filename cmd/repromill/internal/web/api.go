@@ -151,6 +151,7 @@ func (s *Server) api() []route {
 		{"POST", "/v1/runs/{id}/retry", access.Submit, "Take a failed run up again where it stood.", []param{id}, nil, one, nil, (*call).apiRetry},
 		{"GET", "/v1/target", access.Read, "What a pasted text is, and the runs about it. Nothing outside is contacted.", []param{{"target", "query", "string", "Any URL or id."}}, nil, map[int]any{200: apiTarget{}}, nil, (*call).apiTarget},
 		{"GET", "/v1/skus", access.Read, "The catalogue of GPUs; every number with its source.", nil, nil, map[int]any{200: apiSKUs{}}, nil, (*call).apiSKUs},
+		{"GET", "/v1/nightly", access.Read, "The newest nights of every series of the schedule.", nil, nil, map[int]any{200: apiNightly{}}, nil, (*call).apiNightly},
 		{"GET", "/v1/queue", access.Read, "How much waits and runs.", nil, nil, map[int]any{200: apiQueue{}}, nil, (*call).apiQueue},
 		{"GET", "/v1/key", access.Read, "The key that asks: what it may do and has used.", nil, nil, map[int]any{200: apiKey{}}, nil, (*call).apiKey},
 		{"GET", "/v1/audit", access.Admin, "The newest lines of the audit log.", []param{{"subject", "query", "string", "Only about this run or key."}, {"before", "query", "integer", "Only lines before this one."}}, nil, map[int]any{200: apiAudit{}}, nil, (*call).apiAudit},

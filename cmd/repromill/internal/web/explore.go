@@ -230,21 +230,36 @@ type GridRow struct {
 
 // GridCell is one series.
 type GridCell struct {
-	Verdict string    `json:"verdict"` // regression|suspicious|improvement|no_change|insufficient_data|missing; empty: there is no such series
-	Text    string    `json:"text"`    // "−3.1 %"
-	Detail  string    `json:"detail,omitempty"`
-	RunID   string    `json:"run_id,omitempty"`
-	History []float64 `json:"history,omitempty"` // oldest first; not a number where a night is missing
+	Verdict string     `json:"verdict"` // regression|suspicious|improvement|no_change|insufficient_data|missing; empty: there is no such series
+	Text    string     `json:"text"`    // "−3.1 %"
+	Detail  string     `json:"detail,omitempty"`
+	RunID   string     `json:"run_id,omitempty"`
+	History []*float64 `json:"history,omitempty"` // oldest first; nil where a night is missing
+}
+
+// apiNightly is the answer of /v1/nightly.
+type apiNightly struct {
+	Grid *Grid `json:"grid" doc:"Null where the server works no schedule."`
+}
+
+func (c *call) apiNightly() (int, any, error) {
+	g, err := c.s.nights(c.r.Context())
+	return http.StatusOK, apiNightly{g}, err
+}
+
+// nights is nil without a schedule.
+func (s *Server) nights(ctx context.Context) (*Grid, error) {
+	if s.cfg.Nightly == nil {
+		return nil, nil
+	}
+	g, err := s.cfg.Nights(ctx)
+	return &g, err
 }
 
 func (s *Server) nightlyPage(c *call) error {
-	var g *Grid
-	if s.cfg.Nightly != nil {
-		got, err := s.cfg.Nights(c.r.Context())
-		if err != nil {
-			return err
-		}
-		g = &got
+	g, err := s.nights(c.r.Context())
+	if err != nil {
+		return err
 	}
 	return c.render(http.StatusOK, "nightly.html", "Nightly", "nightly", g)
 }

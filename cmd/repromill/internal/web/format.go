@@ -145,13 +145,16 @@ func firstOf(list ...string) string {
 }
 
 // spark draws the history of a series; its last value stands out.
-func spark(values []float64) template.HTML {
+func spark(values []*float64) template.HTML {
 	if len(values) < 2 {
 		return ""
 	}
 	nights := make([]plot.Night, len(values))
 	for i, v := range values {
-		nights[i].Value = v
+		nights[i].Value = math.NaN()
+		if v != nil {
+			nights[i].Value = *v
+		}
 	}
 	nights[len(nights)-1].Ink = plot.Blue
 	return report.Inline(plot.Sparkline(nights, fmt.Sprintf("%d nights", len(values))))

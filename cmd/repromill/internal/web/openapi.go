@@ -117,7 +117,11 @@ func (g *shapes) of(t reflect.Type) map[string]any {
 	case reflect.Float32, reflect.Float64:
 		return map[string]any{"type": "number"}
 	case reflect.Slice, reflect.Array:
-		return map[string]any{"type": "array", "items": g.of(t.Elem())}
+		items := g.of(t.Elem())
+		if t.Elem().Kind() == reflect.Pointer {
+			items = nullable(items)
+		}
+		return map[string]any{"type": "array", "items": items}
 	case reflect.Map:
 		if t.Elem().Kind() == reflect.Interface {
 			return map[string]any{"type": "object"}
@@ -127,6 +131,10 @@ func (g *shapes) of(t reflect.Type) map[string]any {
 		return map[string]any{"$ref": "#/components/schemas/" + g.define(t)}
 	}
 	return map[string]any{}
+}
+
+func nullable(schema map[string]any) map[string]any {
+	return map[string]any{"anyOf": []any{schema, map[string]any{"type": "null"}}}
 }
 
 // define makes the schema of a struct once, under a name of its own.
@@ -163,8 +171,8 @@ func (g *shapes) fields(t reflect.Type, props map[string]any, required *[]string
 		}
 		schema := g.of(f.Type)
 		optional := strings.Contains(opts, "omitempty") || strings.Contains(opts, "omitzero")
-		if nullable := f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map; nullable && !optional && f.Type != rawType {
-			schema = map[string]any{"anyOf": []any{schema, map[string]any{"type": "null"}}}
+		if maybe := f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map; maybe && !optional && f.Type != rawType {
+			schema = nullable(schema)
 		}
 		if doc := f.Tag.Get("doc"); doc != "" && schema["$ref"] == nil {
 			schema["description"] = doc

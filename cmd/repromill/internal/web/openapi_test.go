@@ -1,20 +1,39 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/repromill/repromill/runner/store"
 )
 
+// nights is a schedule of one series, whose second night is missing.
+type nights struct{}
+
+func (nights) Nights(context.Context) (Grid, error) {
+	first, last := 101.5, 99.25
+	return Grid{Schedule: "fleet: 0 2 * * * UTC", Night: time.Date(2026, 11, 21, 2, 0, 0, 0, time.UTC), Columns: []string{"h100-sxm"}, Missing: []time.Time{time.Date(2026, 11, 20, 2, 0, 0, 0, time.UTC)},
+		Rows: []GridRow{{Name: "mmlu-pro score", Cells: []GridCell{{Verdict: "no_change", Text: "−2.2 %", History: []*float64{&first, nil, &last}}}}}}, nil
+}
+
+// A night that is missing is null, on a page and for programs.
+func TestNightly(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Nightly = nights{} })
+	w.get("/v1/nightly").want(t, 200, `"history":[101.5,null,99.25]`, `"missing":["2026-11-20T02:00:00Z"]`)
+	w.get("/nightly").want(t, 200, "mmlu-pro score", "<svg")
+	newWorld(t, nil).get("/v1/nightly").want(t, 200, `{"grid":null}`)
+}
+
 // TestTheDocumentIsTrue asks every route of the OpenAPI document and holds the
 // answers to the shapes that it states.
 func TestTheDocumentIsTrue(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorld(t, func(c *Config) { c.Nightly = nights{} })
 	doc := w.get("/v1/openapi.json")
 	doc.want(t, 200, `"openapi":"3.1.0"`)
 	parsed, err := jsonschema.UnmarshalJSON(strings.NewReader(doc.body))
@@ -111,7 +130,7 @@ func TestTheDocumentIsTrue(t *testing.T) {
 	check("GET", run+"/bundle", "/v1/runs/"+open+"/bundle", "", 404)
 	check("GET", "/v1/target", "/v1/target?target=2604.08075v1", "", 200)
 	check("GET", "/v1/target", "/v1/target?target=%00", "", 422)
-	for _, p := range []string{"/v1/skus", "/v1/queue", "/v1/key", "/v1/audit", "/v1/openapi.json", "/v1/schemas/plan", "/healthz", "/readyz", "/metrics"} {
+	for _, p := range []string{"/v1/skus", "/v1/nightly", "/v1/queue", "/v1/key", "/v1/audit", "/v1/openapi.json", "/v1/schemas/plan", "/healthz", "/readyz", "/metrics"} {
 		check("GET", p, p, "", 200)
 	}
 	w.srv.Drain()
