@@ -101,9 +101,11 @@ func (h *history) course(rng *rand.Rand) course {
 }
 
 // What delays of a site are believed to be, in seconds, and as much as how many
-// measurements: a start with the image on its node, and a step of Kueue's.
+// measurements: a start with the image on its node (Kubernetes promises 5 s for 99 of
+// 100: kubernetes/community, sig-scalability/slos/pod_startup_latency.md), and a step
+// of Kueue's.
 const (
-	usualLag, usualGap = 5.0, 1.0
+	usualLag, usualGap = 2.0, 0.5
 	trustDelay         = 2
 	mostDelays         = 64 // the last ones
 )

@@ -81,7 +81,7 @@ func TestSimulatedForecast(t *testing.T) {
 		lasting := time.Duration([]int{4, 7, 10}[i%3]) * time.Second
 		e := liveExecutor(t, simulatedConfig(t, dir, "repromill-simulated-narrow", lasting))
 		a := simulatedAttempt(t, dir, fmt.Sprintf("ETA%d", i), i)
-		s := lasting.Seconds() + 1 // a Job takes a moment to begin and to end
+		s := lasting.Seconds() // of the command alone
 		a.Expected = &spec.Interval{P10: 0.75 * s, P50: s, P90: 1.4 * s}
 		if _, err := e.Submit(t.Context(), a); err != nil {
 			t.Fatal(err)
