@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
 	"time"
@@ -38,7 +40,25 @@ func (c *cluster) simulate(ctx context.Context, n int) error {
 	if err := writeFile(c.path("etc/kwok-stages.yaml"), stages, 0o644); err != nil {
 		return err
 	}
-	err = c.start("kwok", c.bin(c.Versions.simulator().name), "--kubeconfig="+c.kubeconfig(), "--config="+c.path("etc/kwok-stages.yaml"),
+	// The API server asks the kubelet of a pod's node what its containers print: it
+	// says which cluster it is of.
+	name := cmp.Or(c.Name, "devcluster")
+	if err := writeFile(c.path("etc/kwok-output.log"), fmt.Appendf(nil, "%s stdout F simulated output on the cluster %s\n", time.Now().UTC().Format(time.RFC3339Nano), name), 0o644); err != nil {
+		return err
+	}
+	output, err := c.render("kwok-output.yaml")
+	if err != nil {
+		return err
+	}
+	if err := writeFile(c.path("etc/kwok-output.yaml"), output, 0o644); err != nil {
+		return err
+	}
+	if err := c.ports("kwok"); err != nil {
+		return err
+	}
+	port := fmt.Sprint(c.Ports["kwok"])
+	err = c.start("kwok", c.bin(c.Versions.simulator().name), "--kubeconfig="+c.kubeconfig(), "--config="+c.path("etc/kwok-stages.yaml"), "--config="+c.path("etc/kwok-output.yaml"),
+		"--server-address="+net.JoinHostPort(c.NodeIP, port), "--node-port="+port, "--tls-cert-file="+c.path("pki/kubelet/tls.crt"), "--tls-private-key-file="+c.path("pki/kubelet/tls.key"),
 		"--config="+filepath.Join(mod, "kustomize/stage/node/fast/node-initialize.yaml"), "--config="+filepath.Join(mod, "kustomize/stage/node/heartbeat-with-lease/node-heartbeat-with-lease.yaml"),
 		"--manage-nodes-with-label-selector="+simulatedLabel+"=kwok", "--cidr="+simulatedCIDR, "--node-ip="+c.NodeIP, "--node-lease-duration-seconds=40")
 	if err != nil {

@@ -4,6 +4,7 @@ package kueue
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"os/exec"
 	"strings"
@@ -231,14 +232,24 @@ func TestSimulatedMultiKueue(t *testing.T) {
 	if jobs, err := v.Jobs(t.Context(), "MULTI"); err != nil || len(jobs) != 1 || jobs[0].Node != p.Node || jobs[0].Phase.Cluster != "worker" {
 		t.Errorf("its Job: %+v, %v", jobs, err)
 	}
-	if list, err := v.Printed(t.Context(), "MULTI", 0, ""); err != nil || len(list) != 1 || list[0].Cluster != "worker" || list[0].Container != container {
-		t.Errorf("who prints for it: %+v, %v", list, err)
+	// Its node's kubelet is asked by the worker cluster's API server, which says so.
+	list, err := v.Printed(t.Context(), "MULTI", 0, "")
+	if err != nil || len(list) != 1 || list[0].Cluster != "worker" || list[0].Container != container {
+		t.Fatalf("who prints for it: %+v, %v", list, err)
 	}
-	r, err := e.Logs(t.Context(), h, 0) // nothing is printed by a pod that is simulated
-	if err != nil {
-		t.Fatal(err)
+	for name, open := range map[string]func() (io.ReadCloser, error){
+		"of its pod":     func() (io.ReadCloser, error) { return list[0].Open(t.Context(), false, false) },
+		"of the attempt": func() (io.ReadCloser, error) { return e.Logs(t.Context(), h, 0) },
+	} {
+		r, err := open()
+		if err != nil {
+			t.Fatalf("the logs %s: %v", name, err)
+		}
+		if b, err := io.ReadAll(r); err != nil || string(b) != "simulated output on the cluster worker\n" {
+			t.Errorf("the logs %s are %q, %v", name, b, err)
+		}
+		r.Close()
 	}
-	r.Close()
 	if _, p := look(t, e, h, is(Succeeded)); p.Cluster != "worker" {
 		t.Errorf("when it has ended: %+v", p)
 	}
