@@ -44,8 +44,11 @@ type Client struct {
 	Pod, Node string
 	Suites    Suites
 	Turns     Turns
-	Out       io.Writer
-	Now       func() time.Time
+	// Seen is the file in which the server's container leaves which GPUs it has; ""
+	// is none.
+	Seen string
+	Out  io.Writer
+	Now  func() time.Time
 	// Hook is called around every durable step, with points such as
 	// "shard:end:before"; nil is none.
 	Hook func(point string)

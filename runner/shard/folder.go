@@ -43,6 +43,10 @@ const (
 	dirPods     = "pods"
 )
 
+// SeenFile is where the container of a turn's server leaves which GPUs it has, for
+// the client beside it.
+const SeenFile = "/run/repromill/gpus.json"
+
 // Folder is the path of a suite's blocks on the volume.
 type Folder string
 
