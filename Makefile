@@ -23,8 +23,8 @@ demo: build ## a paper's URL to a committed verdict, offline, from nothing
 demo-quant: build ## BF16, FP8, NVFP4 W4A16 and W4A4 of a small model: accuracy and throughput measured, on the CPU
 	@$(BIN) run ./examples/models/tiny/weights --quantize fp8,nvfp4,nvfp4-w4a4 \
 	  --suites synthetic-choice,throughput --margin 2pt --questions 4000 \
-	  --load-isl 128 --load-osl 64 --load-concurrency 32,64 --load-requests 128 --load-floor 100 \
-	  --html bin/demo-quant.html --card bin/demo-quant.png --executor local --max-wall 7m --yes
+	  --load-isl 512 --load-osl 64 --load-concurrency 48 --load-requests 96 --load-rounds 4 --load-floor 10 \
+	  --html bin/demo-quant.html --card bin/demo-quant.png --executor local --max-wall 8m --yes
 
 .PHONY: test
 test: lint ## static checks and all tests, with the race detector where there is a C compiler

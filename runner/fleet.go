@@ -25,7 +25,7 @@ type fleet struct {
 
 // starter is what starts servers for a suite; nil where this program is not set
 // up to.
-func (f *fleet) starter(stage string) (servers.Starter, error) {
+func (f *fleet) starter(stage string) (*server.Host, error) {
 	if len(f.cfg.Servers.Self) == 0 {
 		return nil, nil
 	}
@@ -54,6 +54,16 @@ func (f *fleet) starter(stage string) (servers.Starter, error) {
 	host, err := server.New(c)
 	f.host = host
 	return host, err
+}
+
+// timed is what starts servers for a suite that times their answers; nil where
+// starter is.
+func (f *fleet) timed(stage string) (servers.Starter, error) {
+	host, err := f.starter(stage)
+	if host == nil || err != nil {
+		return nil, err
+	}
+	return host.Timed(), nil
 }
 
 // serve makes sure that the arms of a suite are served, side by side.

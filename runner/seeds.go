@@ -26,14 +26,8 @@ type Seed struct {
 // shared is the folder with weights and data sets that pods see read-only.
 func (d *drive) shared() string { return filepath.Join(d.cfg.Dir, "cache") }
 
-// wants are the weights of a suite's arms and the data sets that it reads.
-func (d *drive) wants(s spec.Suite, servers []Sidecar) (out []seed.Want, err error) {
-	var files []data.File
-	if s.Kind == "accuracy" {
-		if files, err = d.cfg.Suites.Files(s); err != nil {
-			return nil, err
-		}
-	}
+// SeedWants are the weights of a suite's arms and the data sets that it reads.
+func SeedWants(s spec.Suite, servers []Sidecar, files []data.File) (out []seed.Want) {
 	for _, f := range files {
 		i := slices.IndexFunc(out, func(w seed.Want) bool { return w.Repo == f.Repo && w.Commit == f.Commit })
 		if i < 0 {
@@ -51,17 +45,25 @@ func (d *drive) wants(s spec.Suite, servers []Sidecar) (out []seed.Want, err err
 			out = append(out, w)
 		}
 	}
-	return out, nil
+	return out
+}
+
+// SeedAttempt is how what is missing is brought to the cache in dir.
+func SeedAttempt(key AttemptKey, dir string, missing []seed.Want) Attempt {
+	return Attempt{Key: key, Dir: dir, Writable: []string{dir}, Network: Network{Hosts: []string{"the hub"}}, Seed: &Seed{Dir: dir, Wants: missing}}
 }
 
 // seed makes sure that pods need no network for a suite. Nothing is done where
 // all of it is there, whoever brought it.
 func (d *drive) seed(ctx context.Context, s spec.Suite, servers []Sidecar) error {
-	wants, err := d.wants(s, servers)
-	if err != nil {
-		return err
+	var files []data.File
+	if s.Kind == "accuracy" {
+		var err error
+		if files, err = d.cfg.Suites.Files(s); err != nil {
+			return err
+		}
 	}
-	missing, err := seed.Missing(d.shared(), wants)
+	missing, err := seed.Missing(d.shared(), SeedWants(s, servers, files))
 	if err != nil || len(missing) == 0 {
 		return err
 	}
@@ -80,8 +82,9 @@ func (d *drive) seed(ctx context.Context, s spec.Suite, servers []Sidecar) error
 			continue // something is missing yet: it has failed, or somebody emptied the cache
 		}
 		tell(fmt.Sprintf("a pod brings %d repositories to the cluster's cache", len(missing)))
-		st, err := d.attempt(ctx, Attempt{Key: key, Dir: d.shared(), Writable: []string{d.shared()}, Limits: Limits{Wall: d.wallLimit(0, 0)},
-			Network: Network{Hosts: []string{"the hub"}}, Seed: &Seed{Dir: d.shared(), Wants: missing}})
+		a := SeedAttempt(key, d.shared(), missing)
+		a.Limits.Wall = d.wallLimit(0, 0)
+		st, err := d.attempt(ctx, a)
 		switch {
 		case err != nil:
 			return err

@@ -27,7 +27,7 @@ func (d *drive) throughput(ctx context.Context, s spec.Suite, left Caps, f *flee
 			return out, "", err
 		}
 		out.Shards = j.Suite.Repeats * len(throughput.Turns(s, 0))
-	} else if j.Starter, err = f.starter(StageSuite(s.ID)); err != nil {
+	} else if j.Starter, err = f.timed(StageSuite(s.ID)); err != nil {
 		return out, "", err
 	}
 	j.Progress = func(what string, done, total int) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ type versions struct {
 	Kubernetes string `json:"kubernetes"`
 	Kueue      string `json:"kueue"`
 	Etcd       string `json:"etcd"`
+	JobSet     string `json:"jobset"`  // of Kueue's own module
 	Objects    string `json:"objects"` // versitygw, the S3 server
 	Kwok       string `json:"kwok"`    // what plays the kubelets of simulated nodes
 	Bin        string `json:"bin"`     // where the programs lie
@@ -45,7 +47,8 @@ func pinned(src, cache string) (versions, error) {
 	}
 	v := versions{
 		Kubernetes: required(mods["controlplane/go.mod"], "k8s.io/kubernetes"), Kueue: required(mods["kueue/go.mod"], "sigs.k8s.io/kueue"),
-		Etcd: required(mods["controlplane/go.mod"], "go.etcd.io/etcd/server/v3"),
+		JobSet: required(mods["kueue/go.mod"], "sigs.k8s.io/jobset"),
+		Etcd:   required(mods["controlplane/go.mod"], "go.etcd.io/etcd/server/v3"),
 	}
 	for _, m := range []struct {
 		module, path string
@@ -57,7 +60,7 @@ func pinned(src, cache string) (versions, error) {
 		}
 		*m.version = required(string(b), m.path)
 	}
-	if v.Kubernetes == "" || v.Kueue == "" || v.Etcd == "" || v.Objects == "" || v.Kwok == "" {
+	if v.Kubernetes == "" || v.Kueue == "" || v.Etcd == "" || v.Objects == "" || v.Kwok == "" || v.JobSet == "" {
 		return v, errors.New("the modules of the cluster do not name their versions")
 	}
 	v.Bin = filepath.Join(cache, "bin", fmt.Sprintf("k8s-%s_kueue-%s_%s", v.Kubernetes, v.Kueue, hex.EncodeToString(sum.Sum(nil)[:4])))
@@ -148,14 +151,19 @@ func sourceDir(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// moduleDir is where a module that the cluster's ones require lies.
+// moduleDir is where a module that the cluster's ones require lies; it is
+// downloaded if it is not there.
 func moduleDir(ctx context.Context, src, module, path string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", path)
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", path)
 	cmd.Dir = filepath.Join(src, module)
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=readonly", "GOWORK=off")
 	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("find module %s: %w", path, err)
+	var m struct{ Dir, Error string }
+	if jerr := json.Unmarshal(out, &m); err == nil {
+		err = jerr
 	}
-	return strings.TrimSpace(string(out)), nil
+	if err != nil {
+		return "", fmt.Errorf("find module %s: %w: %s", path, err, m.Error)
+	}
+	return m.Dir, nil
 }

@@ -152,19 +152,22 @@ webhooks:
   name: mjob.kb.io
 - clientConfig: {service: {name: webhook-service, namespace: system, path: /mutate--v1-pod}}
   name: mpod.kb.io
+- clientConfig: {service: {name: webhook-service, namespace: system, path: /mutate-kubeflow-org-v1-pytorchjob}}
+  name: mpytorchjob.kb.io
 - clientConfig: {service: {name: webhook-service, namespace: system, path: /validate-kueue-x-k8s-io-v1beta2-workload}}
   name: vworkload.kb.io
 `
-	out, err := localWebhooks([]byte(in), []byte("CA"), 9443)
+	out, err := localWebhooks([]byte(in), []byte("CA"), "kueue-", 9443, []string{"-batch-v1-job", podWebhook})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"https://127.0.0.1:9443/mutate-batch-v1-job", "https://127.0.0.1:9443/validate-kueue-x-k8s-io-v1beta2-workload", "caBundle: Q0E=", "failurePolicy: Fail"} {
+	for _, want := range []string{"https://127.0.0.1:9443/mutate-batch-v1-job", "https://127.0.0.1:9443/validate-kueue-x-k8s-io-v1beta2-workload", "caBundle: Q0E=", "failurePolicy: Fail",
+		"https://127.0.0.1:9443/mutate--v1-pod", "key: kueue.x-k8s.io/queue-name", "name: kueue-mutating"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("%q is missing:\n%s", want, out)
 		}
 	}
-	for _, not := range []string{"mpod", "service:"} {
+	for _, not := range []string{"pytorchjob", "service:"} {
 		if strings.Contains(string(out), not) {
 			t.Errorf("%q is left:\n%s", not, out)
 		}
@@ -172,7 +175,7 @@ webhooks:
 }
 
 func TestManifestsRender(t *testing.T) {
-	c := &cluster{dir: t.TempDir(), Node: "node", NodeIP: "192.0.2.1", Ports: map[string]int{"registry": 1, "kubelet": 2, "kueueHealth": 3, "kueueMetrics": 4, "kueueWebhook": 5, "kueueVisibility": 6}}
+	c := &cluster{dir: t.TempDir(), Node: "node", NodeIP: "192.0.2.1", Ports: map[string]int{"registry": 1, "kubelet": 2, "kueueHealth": 3, "kueueMetrics": 4, "kueueWebhook": 5, "kueueVisibility": 6, "jobsetHealth": 7, "jobsetMetrics": 8, "jobsetWebhook": 9}}
 	files, err := manifests.ReadDir("manifests")
 	if err != nil || len(files) == 0 {
 		t.Fatal(err)

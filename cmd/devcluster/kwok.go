@@ -47,6 +47,11 @@ func (c *cluster) simulate(ctx context.Context, n int) error {
 	if err := c.simulatedNodes(ctx, n); err != nil {
 		return err
 	}
+	if c.Name == "" {
+		if err := c.startJobSet(ctx, src); err != nil {
+			return err
+		}
+	}
 	b, err := c.render("kwok-queues.yaml")
 	if err != nil {
 		return err

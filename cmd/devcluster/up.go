@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -303,12 +304,16 @@ func (c *cluster) startKueue(ctx context.Context, src string, args ...string) er
 	if _, err := c.kubectl(ctx, []byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: kueue-system}\n"), "apply", "-f", "-"); err != nil {
 		return err
 	}
-	// Nothing acts on JobSets here; they are checked, and Kueue reads the type.
 	sets, err := moduleDir(ctx, src, "kueue", "sigs.k8s.io/jobset")
 	if err != nil {
 		return err
 	}
-	if _, err := c.kubectl(ctx, nil, "apply", "--server-side", "-f", filepath.Join(mod, "config/components/crd/bases"), "-f", filepath.Join(sets, "config/components/crd/bases")); err != nil {
+	keda, err := moduleDir(ctx, src, "keda", "github.com/kedacore/keda/v2") // nothing acts on its objects here; they are checked
+	if err != nil {
+		return err
+	}
+	const crds = "config/components/crd/bases"
+	if _, err := c.kubectl(ctx, nil, "apply", "--server-side", "-f", filepath.Join(mod, crds), "-f", filepath.Join(sets, crds), "-f", filepath.Join(keda, "config/crd/bases/keda.sh_scaledobjects.yaml")); err != nil {
 		return err
 	}
 	// The manager ends at once when a type it watches is not served yet.
@@ -344,20 +349,8 @@ func (c *cluster) startKueue(ctx context.Context, src string, args ...string) er
 	if err := c.await(ctx, "kueue", "Kueue's webhooks listen", 2*time.Minute, func() error { return answers(fmt.Sprintf("https://127.0.0.1:%d/", c.Ports["kueueWebhook"])) }); err != nil {
 		return err
 	}
-	hooks, err := os.ReadFile(filepath.Join(mod, "config/components/webhook/manifests.yaml"))
-	if err != nil {
-		return fmt.Errorf("read webhooks: %w", err)
-	}
-	ca, err := os.ReadFile(c.path("pki/ca.crt"))
-	if err != nil {
-		return fmt.Errorf("read authority: %w", err)
-	}
-	local, err := localWebhooks(hooks, ca, c.Ports["kueueWebhook"])
-	if err != nil {
-		return err
-	}
-	_, err = c.kubectl(ctx, local, "apply", "-f", "-")
-	return err
+	return c.installWebhooks(ctx, filepath.Join(mod, "config/components/webhook/manifests.yaml"), "kueue-", c.Ports["kueueWebhook"],
+		"-batch-v1-job", "-apps-v1-deployment", podWebhook, "-jobset-x-k8s-io-v1alpha2-jobset")
 }
 
 // outside makes a folder that lies outside of the state folder, and notes it
@@ -378,10 +371,14 @@ func (c *cluster) outside(dir string) error {
 	return os.MkdirAll(dir, 0o755)
 }
 
-// localWebhooks points the webhooks of Kueue's own objects and of Jobs at a
-// manager on this machine. Those of other frameworks are left out: the types
-// are not installed, and pods must start where the manager is down.
-func localWebhooks(text, ca []byte, port int) ([]byte, error) {
+// podWebhook is the end of the paths of Kueue's webhooks for pods.
+const podWebhook = "--v1-pod"
+
+// localWebhooks points webhooks at a manager on this machine: those of Kueue's own
+// objects, and those whose path has one of the endings. Of pods those alone are
+// sent there that belong to a queue, since others must start where the manager is
+// down.
+func localWebhooks(text, ca []byte, prefix string, port int, endings []string) ([]byte, error) {
 	dec := yaml.NewDecoder(strings.NewReader(string(text)))
 	var out strings.Builder
 	enc := yaml.NewEncoder(&out)
@@ -397,7 +394,7 @@ func localWebhooks(text, ca []byte, port int) ([]byte, error) {
 			continue
 		}
 		if meta, ok := doc["metadata"].(map[string]any); ok {
-			meta["name"] = "kueue-" + fmt.Sprint(meta["name"])
+			meta["name"] = prefix + fmt.Sprint(meta["name"])
 		}
 		var kept []any
 		list, _ := doc["webhooks"].([]any)
@@ -406,8 +403,11 @@ func localWebhooks(text, ca []byte, port int) ([]byte, error) {
 			client, _ := hook["clientConfig"].(map[string]any)
 			service, _ := client["service"].(map[string]any)
 			path, _ := service["path"].(string)
-			if !strings.HasSuffix(path, "-batch-v1-job") && !strings.Contains(path, "-kueue-x-k8s-io-") {
+			if !strings.Contains(path, "-kueue-x-k8s-io-") && !slices.ContainsFunc(endings, func(end string) bool { return strings.HasSuffix(path, end) }) {
 				continue
+			}
+			if strings.HasSuffix(path, podWebhook) {
+				hook["objectSelector"] = map[string]any{"matchExpressions": []any{map[string]any{"key": "kueue.x-k8s.io/queue-name", "operator": "Exists"}}}
 			}
 			hook["clientConfig"] = map[string]any{
 				"url": fmt.Sprintf("https://127.0.0.1:%d%s", port, path), "caBundle": base64.StdEncoding.EncodeToString(ca),

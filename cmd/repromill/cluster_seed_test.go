@@ -96,6 +96,10 @@ func TestClusterSeed(t *testing.T) {
 	at := slices.Index(args, "--mirror")
 	args = slices.Delete(args, at, at+2)
 	s.env = append(s.env, "HF_ENDPOINT="+h.URL)
+	preview := slices.Delete(slices.Clone(args[1:]), slices.Index(args, "--executor")-1, slices.Index(args, "--executor")+1)
+	if jobs := s.dryRun(t, preview...); len(jobs) != 2 || !slices.Contains(jobs[0].Spec.Template.Spec.Containers[0].Command, "seed") || jobs[1].Spec.Completions != 2 || len(jobs[1].Spec.Template.Spec.InitContainers) != 2 {
+		t.Errorf("the dry run is %+v", jobs)
+	}
 	run := s.command(args...)
 	var out bytes.Buffer
 	run.Stdout, run.Stderr = &out, &out

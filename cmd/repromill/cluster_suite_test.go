@@ -80,14 +80,15 @@ func modelLayer(to io.Writer, exe string) error {
 // suiteSite is a site with a mirror of two models and a data set.
 type suiteSite struct {
 	site
-	dir, image string
+	dir, mirror, image string
 }
 
 func newSuiteSite(t *testing.T, questions int, settings string) suiteSite {
 	t.Helper()
 	s := suiteSite{site: newSite(t, settings), dir: t.TempDir(), image: modelImage(t)}
 	s.env = append(s.env, "HOME="+s.dir, "XDG_STATE_HOME="+s.dir+"/state", "XDG_DATA_HOME="+s.dir+"/data", "XDG_CACHE_HOME="+s.dir+"/cache")
-	if err := modelMirror(filepath.Join(s.dir, "mirror"), questions); err != nil {
+	s.mirror = filepath.Join(s.dir, "mirror")
+	if err := modelMirror(s.mirror, questions); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -101,7 +102,7 @@ func (s suiteSite) suite(right float64, fp8, nvfp4 string, more ...string) []str
 	serve := func(arm string, right float64, extra string) string {
 		return fmt.Sprintf("%s=docker:%s /bin/models %s --host {host} --port {port} --model {model} --salt %s --right %g %s", arm, s.image, modelEntry, arm, right, extra)
 	}
-	return append([]string{"run", "org/tiny-NVFP4", "--baseline", "org/tiny-FP8", "--suites", "mmlu-pro", "--margin", "5pt", "--max-tokens", "256", "--mirror", s.dir + "/mirror",
+	return append([]string{"run", "org/tiny-NVFP4", "--baseline", "org/tiny-FP8", "--suites", "mmlu-pro", "--margin", "5pt", "--max-tokens", "256", "--mirror", s.mirror,
 		"--server", serve("fp8", 0.95, fp8), "--server", serve("nvfp4", right, nvfp4), "--executor", "kueue", "--yes"}, more...)
 }
 
@@ -144,7 +145,7 @@ func (s suiteSite) local(t *testing.T, right float64) suiteOutcome {
 	defer fp8.Close()
 	defer nvfp4.Close()
 	var out suiteOutcome
-	s.json(t, &out, "run", "org/tiny-NVFP4", "--baseline", "org/tiny-FP8", "--suites", "mmlu-pro", "--margin", "5pt", "--max-tokens", "256", "--mirror", s.dir+"/mirror",
+	s.json(t, &out, "run", "org/tiny-NVFP4", "--baseline", "org/tiny-FP8", "--suites", "mmlu-pro", "--margin", "5pt", "--max-tokens", "256", "--mirror", s.mirror,
 		"--endpoint", "fp8="+fp8.URL, "--endpoint", "nvfp4="+nvfp4.URL, "--yes")
 	return out
 }
@@ -199,8 +200,11 @@ func TestClusterSuite(t *testing.T) {
 		}
 	}()
 	waitPod(t, "repromill.dev/suite=true")
+	look := s.looker()
 	preempt(t)
-	if err := run.Wait(); err != nil {
+	err := run.Wait()
+	look.check(t, s.site)
+	if err != nil {
 		t.Fatalf("%v\n%s", err, &errs)
 	}
 	var got suiteOutcome
@@ -235,12 +239,21 @@ func TestClusterSuite(t *testing.T) {
 // preempt takes the queue away for a moment.
 func preempt(t *testing.T) {
 	t.Helper()
-	other := `apiVersion: batch/v1
+	leave := rival(t, "repromill-small", "cpu: 1500m, memory: 64Mi", "{}")
+	waitPod(t, "job-name=first-repromill-small")
+	leave()
+}
+
+// rival submits a Job that goes before all others of a queue; it stays until it is
+// told to leave.
+func rival(t *testing.T, queue, resources, selector string) (leave func()) {
+	t.Helper()
+	apply(t, `apiVersion: batch/v1
 kind: Job
 metadata:
-  name: first
+  name: first-`+queue+`
   namespace: repromill
-  labels: {kueue.x-k8s.io/queue-name: repromill-small, kueue.x-k8s.io/priority-class: repromill-interactive}
+  labels: {kueue.x-k8s.io/queue-name: `+queue+`, kueue.x-k8s.io/priority-class: repromill-interactive}
 spec:
   suspend: true
   template:
@@ -248,19 +261,27 @@ spec:
       restartPolicy: Never
       terminationGracePeriodSeconds: 1
       automountServiceAccountToken: false
+      terminationGracePeriodSeconds: 1
+      nodeSelector: `+selector+`
       securityContext: {runAsNonRoot: true, runAsUser: 65532, seccompProfile: {type: RuntimeDefault}}
       containers:
       - name: c
-        image: ` + os.Getenv("REPROMILL_CLUSTER_IMAGE") + `
+        image: `+os.Getenv("REPROMILL_CLUSTER_IMAGE")+`
         command: [sleep, "600"]
-        resources: {requests: {cpu: 1500m, memory: 64Mi}, limits: {cpu: 1500m, memory: 64Mi}}
+        resources: {requests: {`+resources+`}, limits: {`+resources+`}}
         securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
-`
-	apply := exec.Command("kubectl", "apply", "-f", "-")
-	apply.Stdin = strings.NewReader(other)
-	if o, err := apply.CombinedOutput(); err != nil {
+`)
+	return func() {
+		t.Helper()
+		kubectl(t, "delete", "job", "first-"+queue, "-n", "repromill", "--cascade=foreground")
+	}
+}
+
+func apply(t *testing.T, objects string) {
+	t.Helper()
+	cmd := exec.Command("kubectl", "apply", "-f", "-")
+	cmd.Stdin = strings.NewReader(objects)
+	if o, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, o)
 	}
-	waitPod(t, "job-name=first")
-	kubectl(t, "delete", "job", "first", "-n", "repromill", "--cascade=foreground")
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -212,6 +213,61 @@ func waitPod(t *testing.T, selector string) {
 	t.Fatalf("no pod with %s runs\n%s\n%s", selector, kubectl(t, "get", "pods,jobs,workloads", "-n", "repromill", "-o", "wide"), kubectl(t, "get", "events", "-n", "repromill", "--sort-by=.lastTimestamp"))
 }
 
+// object is what the tests look at of a Job.
+type object struct {
+	Kind     string
+	Metadata struct{ Labels map[string]string }
+	Spec     struct {
+		Completions int
+		Template    struct {
+			Spec struct {
+				InitContainers, Containers []struct {
+					Name    string
+					Command []string
+				}
+			}
+		}
+	}
+}
+
+// dryRun is what the cluster would make of what `submit --dry-run` prints, which has
+// to be the same in both formats.
+func (s site) dryRun(t *testing.T, args ...string) []object {
+	t.Helper()
+	var made []string
+	for _, format := range []string{"yaml", "json"} {
+		cmd := s.command(append([]string{"submit", "--dry-run", "-o", format}, args...)...)
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, &errs)
+		}
+		apply := exec.Command("kubectl", "apply", "--dry-run=server", "--validate=strict", "-o", "json", "-f", "-")
+		apply.Stdin = bytes.NewReader(out)
+		o, err := apply.Output()
+		if err != nil {
+			t.Fatalf("the cluster refuses the dry run: %v\n%s", err, out)
+		}
+		made = append(made, string(o))
+	}
+	read := func(text string) []object {
+		var list struct{ Items []object }
+		var one object
+		if json.Unmarshal([]byte(text), &list) != nil || json.Unmarshal([]byte(text), &one) != nil {
+			t.Fatalf("kubectl prints %s", text)
+		}
+		if one.Kind != "List" { // it is that of one object
+			return []object{one}
+		}
+		return list.Items
+	}
+	if a, b := read(made[0]), read(made[1]); !reflect.DeepEqual(a, b) {
+		t.Errorf("as YAML they are %+v, as JSON %+v", a, b)
+	}
+	return read(made[0])
+}
+
 // TestSubmit: submit returns when the run is queued, and the run ends by itself.
 func TestSubmit(t *testing.T) {
 	s := newSite(t, "")
@@ -224,14 +280,8 @@ func TestSubmit(t *testing.T) {
 	if len(previews) != 1 || previews[0].Fits != "now" || previews[0].Flavor != "cpu" || previews[0].Requests["cpu"] != "1" {
 		t.Errorf("explained as %+v", previews)
 	}
-	out, err := s.command(append([]string{"submit", "--queue", "reserved", "--dry-run"}, target...)...).Output()
-	if err != nil || !strings.Contains(string(out), "kueue.x-k8s.io/queue-name: repromill-reserved") {
-		t.Errorf("the dry run: %v\n%s", err, out)
-	}
-	apply := exec.Command("kubectl", "apply", "--dry-run=server", "-n", "repromill", "-f", "-")
-	apply.Stdin = bytes.NewReader(out)
-	if o, err := apply.CombinedOutput(); err != nil {
-		t.Errorf("the cluster refuses the dry run: %v\n%s", err, o)
+	if got := s.dryRun(t, append([]string{"--queue", "reserved"}, target...)...); len(got) != 1 || got[0].Kind != "Job" || got[0].Metadata.Labels["kueue.x-k8s.io/queue-name"] != "repromill-reserved" {
+		t.Errorf("the dry run is %+v", got)
 	}
 	var run struct {
 		ID string `json:"run_id"`

@@ -59,6 +59,8 @@ func modelMain(args []string) int {
 	hub := fl.String("vllm-weights", "", "a repository that has to be in the hub's cache, which has to be read-only")
 	right, port, delay, die := fl.Float64("right", 1, ""), fl.Int("port", 0, ""), fl.Duration("delay", 0, ""), fl.Int("die", 0, "")
 	step := fl.Duration("step", 0, "be a simulation that takes this long for a step, for what is measured of speed")
+	swell := fl.Int("swell", 0, "use more and more memory once in the life of /tmp, from this request on")
+	gates, at := fl.String("gates", "", "a folder beside the hub's cache: as long as its file NAME is there, the server waits before that"), fl.Int("gate-at", 10, "")
 	if err := fl.Parse(args); err != nil {
 		return 2
 	}
@@ -66,12 +68,42 @@ func modelMain(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	gate := func(name string) {
+		for *gates != "" {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(os.Getenv("HF_HUB_CACHE")), *gates, name)); err != nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	gate(gateLoad)
 	c := modelConfig(*model, *salt, *right, 8, *delay)
 	c.Started = time.Now()
+	c.Fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+		if n >= *at {
+			gate(gateAsk)
+		}
+		return false
+	}
+	if _, err := os.Stat("/tmp/swelled"); *swell > 0 && err != nil {
+		c.Fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+			if n >= *at {
+				gate(gateAsk)
+			}
+			if n >= *swell {
+				_ = os.WriteFile("/tmp/swelled", nil, 0o600)
+				for all := [][]byte{}; ; {
+					all = append(all, bytes.Repeat([]byte{1}, 16<<20))
+				}
+			}
+			return false
+		}
+	}
 	if _, err := os.Stat("/tmp/died"); *die > 0 && err != nil {
 		c.Fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
 			if n >= *die {
 				_ = os.WriteFile("/tmp/died", nil, 0o600)
+				fmt.Println("dies at request", n)
 				os.Exit(137)
 			}
 			return false
@@ -82,6 +114,7 @@ func modelMain(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	fmt.Println("serves", *model)
 	if *step > 0 {
 		sim := simserver.New(simserver.Config{Model: *model, StepBase: *step})
 		go sim.Run(context.Background())
@@ -93,8 +126,13 @@ func modelMain(args []string) int {
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM)
 	<-end
+	gate(gateEnd)
 	return 0
 }
+
+// What a server with --gates waits before: loading, the answer to a request from
+// --gate-at on, and its end.
+const gateLoad, gateAsk, gateEnd = "load", "ask", "end"
 
 // seeded is what an engine needs to load a model without a network.
 func seeded(repo string) error {

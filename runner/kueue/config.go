@@ -50,6 +50,9 @@ type Config struct {
 	// StartPatience is how long shards may wait for their image or their servers
 	// once they have a node; 0 is an hour.
 	StartPatience time.Duration
+	// VolumeDelay is how long the volume may take to show here what a pod wrote, as
+	// NFS caches what is not there; 0 is a minute.
+	VolumeDelay time.Duration
 
 	CPU          string            // of a pod, or of a client beside model servers; empty is "1"
 	NodeSelector map[string]string // for every pod
@@ -93,6 +96,9 @@ func (c *Config) fill() {
 	}
 	if c.StartPatience == 0 {
 		c.StartPatience = time.Hour
+	}
+	if c.VolumeDelay == 0 {
+		c.VolumeDelay = time.Minute
 	}
 	if c.SKUOf == nil {
 		c.SKUOf = func(string) string { return "" }

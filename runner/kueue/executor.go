@@ -386,6 +386,9 @@ func (e *Executor) observe(ctx context.Context, name string, m made) (Observed, 
 			o.Pods = pods
 		}
 	}
+	if overdue(o) {
+		o.Refused = e.c.refusals(ctx, name)[name]
+	}
 	if o.Workload.is("QuotaReserved") == nil && o.Workload.is("Finished") == nil {
 		o.Position = at(e.c.positions(ctx, e.cfg.Queue), o.Workload.Metadata.Name)
 	}

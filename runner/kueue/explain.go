@@ -200,7 +200,7 @@ func (e *Executor) estimate(ctx context.Context, x *Explanation, job *batchv1.Jo
 	if x.Fits != "later" {
 		return
 	}
-	f, err := (&View{e.c, e.cfg.Now}).snapshot(ctx)
+	f, err := (&View{c: e.c, now: e.cfg.Now}).snapshot(ctx)
 	if err != nil {
 		return // a wait that is not known is left out
 	}

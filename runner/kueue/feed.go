@@ -201,14 +201,14 @@ func prune(obj runtime.Object) (kept any, version string) {
 		j.Status.UncountedTerminatedPods = nil
 		return j, x.ResourceVersion
 	case *corev1.Pod:
-		p := &corev1.Pod{ObjectMeta: slimMeta(x.ObjectMeta, batchv1.JobNameLabel)}
+		p := &corev1.Pod{ObjectMeta: slimMeta(x.ObjectMeta, batchv1.JobNameLabel, batchv1.JobCompletionIndexAnnotation)}
 		p.Spec.NodeName = x.Spec.NodeName
 		if product := x.Spec.NodeSelector[labelProduct]; product != "" {
 			p.Spec.NodeSelector = map[string]string{labelProduct: product}
 		}
 		p.Status = corev1.PodStatus{Phase: x.Status.Phase, Reason: x.Status.Reason, Message: x.Status.Message}
 		for _, c := range x.Status.Conditions {
-			if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			if c.Status != corev1.ConditionTrue && (c.Type == corev1.PodScheduled || c.Type == corev1.PodReady || c.Type == corev1.ContainersReady) {
 				p.Status.Conditions = append(p.Status.Conditions, c)
 			}
 		}

@@ -35,6 +35,8 @@ type Fleet struct {
 	stale     map[string]error                  // kinds whose watch is broken
 	changed   chan struct{}                     // closed at the next change
 	positions map[string]places                 // by LocalQueue
+	refused   map[string]*Refusal               // by the Job's name, of those that lack pods
+	asked     time.Time                         // when refusals were read
 	outlooks  map[string]seenOutlook            // by LocalQueue
 }
 
@@ -147,7 +149,47 @@ func (f *Fleet) observed(name string) (o Observed, ok bool) {
 	for _, p := range f.pods[name] {
 		o.Pods = append(o.Pods, *p)
 	}
+	o.Refused = f.refused[name]
 	return o, true
+}
+
+// askRefusals reads why pods are not made, once in a while and with one request,
+// where a Job lacks some.
+func (f *Fleet) askRefusals(ctx context.Context) {
+	f.mu.Lock()
+	var lacking []string
+	for name := range f.jobs {
+		if o, _ := f.observed(name); overdue(o) {
+			lacking = append(lacking, name)
+		}
+	}
+	recent := f.now().Sub(f.asked) < placesAge
+	f.mu.Unlock()
+	if recent || len(lacking) == 0 {
+		return
+	}
+	refused := f.c.refusals(ctx, "")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refused, f.asked = refused, f.now()
+	for _, name := range lacking {
+		delete(f.phases, name)
+	}
+}
+
+// sentAway are the Jobs of a run that have been sent to worker clusters, with
+// their names.
+func (f *Fleet) sentAway(run string) map[string]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := map[string]string{}
+	for name, job := range f.jobs {
+		w := f.workloads[f.byJob[job.UID]]
+		if w != nil && w.Status.ClusterName != "" && job.Labels[labelRun] == labelValue(run) {
+			out[name] = w.Status.ClusterName
+		}
+	}
+	return out
 }
 
 // phase is where a Job stands; it is worked out once for each change.
@@ -159,7 +201,7 @@ func (f *Fleet) phase(name string) Phase {
 		if p.Reason == "NoWorkload" && f.now().Sub(f.noticed) < noticeTime {
 			p = Phase{State: Queued, Reason: "Submitted", Message: "submitted; Kueue is busy with other Jobs and has not come to it yet", Since: p.Since}
 		}
-		if o.Workload != nil { // else it becomes another with time alone
+		if o.Workload != nil && p.Reason != "Admitted" && p.Reason != "Terminating" { // else it becomes another with time alone
 			f.phases[name] = p
 		}
 	}

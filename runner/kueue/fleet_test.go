@@ -184,7 +184,7 @@ func testFleet(t *testing.T, api *fakeAPI) *Fleet {
 	now := func() time.Time { return time.Date(2026, 1, 2, 4, 0, 0, 0, time.UTC) }
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
-	f, err := (&View{api.client(t), now}).Fleet(ctx)
+	f, err := (&View{c: api.client(t), now: now}).Fleet(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

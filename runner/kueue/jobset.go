@@ -1,7 +1,6 @@
 package kueue
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"sigs.k8s.io/yaml"
 
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner"
@@ -222,25 +220,4 @@ func inside(set *jobSet) *networkingv1.NetworkPolicy {
 			Egress:  []networkingv1.NetworkPolicyEgressRule{{To: peers}, {Ports: []networkingv1.NetworkPolicyPort{{Protocol: &udp, Port: &dns}, {Protocol: &tcp, Port: &dns}}}},
 		},
 	}
-}
-
-// ServingManifest is the JobSet of a serving over several nodes as YAML, and the
-// NetworkPolicy that it needs.
-func (e *Executor) ServingManifest(s Serving) ([]byte, error) {
-	set, err := e.jobSet(s)
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	for _, o := range []any{inside(set), set} {
-		b, err := yaml.Marshal(o)
-		if err != nil {
-			return nil, fmt.Errorf("encode the JobSet: %w", err)
-		}
-		if out.Len() > 0 {
-			out.WriteString("---\n")
-		}
-		out.Write(b)
-	}
-	return out.Bytes(), nil
 }

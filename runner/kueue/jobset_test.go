@@ -23,11 +23,11 @@ func exampleServing() Serving {
 // TestServingGolden: sixteen GPUs are two nodes, each layer over eight GPUs of
 // one and the layers over both.
 func TestServingGolden(t *testing.T) {
-	got, err := offline(nil).ServingManifest(exampleServing())
+	objects, err := offline(nil).ServingManifests(exampleServing())
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "jobset-two-nodes.yaml", string(got))
+	golden(t, "jobset-two-nodes.yaml", asYAML(t, objects...))
 }
 
 func TestServingRefuses(t *testing.T) {
@@ -46,7 +46,7 @@ func TestServingRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := exampleServing()
 			tc.edit(&s)
-			_, err := offline(nil).ServingManifest(s)
+			_, err := offline(nil).ServingManifests(s)
 			var user interface{ UserError() string }
 			if !errors.As(err, &user) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%v; want a user error with %q", err, tc.want)

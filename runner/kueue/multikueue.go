@@ -22,16 +22,15 @@ type workers struct {
 	byName map[string]*client // nil where there is no such context
 }
 
-// worker is the way to a worker cluster, nil for none.
-func (e *Executor) worker(name string) *client {
-	w := &e.workers
+// of is the way to a worker cluster, nil for none.
+func (w *workers) of(name string, connect func(name string) (*client, error)) *client {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c, known := w.byName[name]
 	if known {
 		return c
 	}
-	c, err := connect(e.cfg.Kubeconfig, name, e.cfg.Namespace)
+	c, err := connect(name)
 	if err != nil {
 		c = nil
 	}
@@ -48,7 +47,7 @@ func (e *Executor) elsewhere(w *Workload) *client {
 	if w == nil || w.Status.ClusterName == "" {
 		return nil
 	}
-	return e.worker(w.Status.ClusterName)
+	return e.workers.of(w.Status.ClusterName, func(name string) (*client, error) { return connect(e.cfg.Kubeconfig, name, e.cfg.Namespace) })
 }
 
 // dispatched is a Job on a worker cluster whose pods are not seen here.

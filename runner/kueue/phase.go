@@ -50,7 +50,9 @@ type Observed struct {
 	Pods     []corev1.Pod
 	// Position is the Job's place in its LocalQueue from 0 on; nil is unknown.
 	Position *int
-	Now      time.Time
+	// Refused is why the Job's pods are not made, as far as that was asked.
+	Refused *Refusal `json:",omitempty"`
+	Now     time.Time
 }
 
 // noticeTime is how long Kueue may take to notice a Job before that is worth
@@ -158,14 +160,7 @@ func failed(c *batchv1.JobCondition, pods []corev1.Pod) Phase {
 func terminated(pod *corev1.Pod) string {
 	for _, s := range pod.Status.ContainerStatuses {
 		if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
-			out := fmt.Sprintf("ended with status %d", t.ExitCode)
-			if t.Reason != "" && t.Reason != "Error" {
-				out += " (" + t.Reason + ")"
-			}
-			if t.Message != "" {
-				out += ": " + sentence(t.Message)
-			}
-			return out
+			return ending(t)
 		}
 	}
 	if pod.Status.Phase == corev1.PodFailed && pod.Status.Reason != "" {
@@ -301,20 +296,20 @@ func admitted(w *Workload, o Observed) Phase {
 	if pod == nil && w.Status.ClusterName != "" {
 		return dispatched(p, o)
 	}
-	if pod == nil {
-		return p
+	if pod == nil || alive(o.Pods) == nil && withheld(o) != nil {
+		return unmade(p, o)
 	}
 	if pod.DeletionTimestamp != nil {
-		p.Reason, p.Message = "Terminating", "its pod "+pod.Name+" is ending; another one follows"
-		return p
+		return terminating(p, pod, o.Now)
 	}
 	p.Message = "its pod " + pod.Name + " is starting"
 	if q := starting(p, pod); q.Reason != p.Reason {
+		q.Message = ofBlocks(o) + q.Message
 		return q
 	}
 	switch pod.Status.Phase {
 	case corev1.PodRunning:
-		p.State, p.Reason, p.Message = Running, "", "runs on "+pod.Spec.NodeName
+		p.State, p.Reason, p.Message = Running, "", ofBlocks(o)+"runs on "+pod.Spec.NodeName
 		if c := w.Status.ClusterName; c != "" {
 			p.Message += " of the worker cluster " + c
 		}
@@ -323,6 +318,13 @@ func admitted(w *Workload, o Observed) Phase {
 				p.Since = s.State.Running.StartedAt.Time
 			}
 		}
+		if at := silent(pod); !at.IsZero() {
+			p.Reason, p.Message = "NodeUnreachable", fmt.Sprintf("its node %s has not answered since %s; what runs there may go on, and if it does not come back another pod follows", pod.Spec.NodeName, at.UTC().Format(time.TimeOnly))
+		}
+		if r := withheld(o); r != nil {
+			why, fix := refusal(r)
+			p.Message, p.Fix = p.Message+"; it gets no further pod: "+why, fix
+		}
 	case corev1.PodSucceeded, corev1.PodFailed:
 		p.State, p.Reason, p.Message = Running, string(pod.Status.Phase), "its pod has ended; the Job is about to say how"
 		if why := terminated(pod); why != "" {
@@ -330,6 +332,38 @@ func admitted(w *Workload, o Observed) Phase {
 		}
 	}
 	return p
+}
+
+// terminating is a Job whose pod is to end. A node that is gone does not say that
+// it has, and then no other follows.
+func terminating(p Phase, pod *corev1.Pod, now time.Time) Phase {
+	p.Reason, p.Message = "Terminating", "its pod "+pod.Name+" is ending; another one follows"
+	if due := pod.DeletionTimestamp.Time; now.Sub(due) > lostTime { // the time to end it by, not that of the request
+		p.Reason = "NodeLost"
+		p.Message = fmt.Sprintf("its pod %s had to end by %s and its node %s does not say that it has: the node is gone or cut off; what was answered is kept", pod.Name, due.UTC().Format(time.TimeOnly), pod.Spec.NodeName)
+		p.Fix = "nothing if the node comes back; if it does not, have it taken out (kubectl delete node " + pod.Spec.NodeName + "), and another pod goes on"
+	}
+	return p
+}
+
+// lostTime is how much longer than it may a pod takes to end before its node is
+// said to be lost.
+const lostTime = 15 * time.Second
+
+// silent is since when the cluster has not heard of a running pod's node. Then,
+// and for pods of ours only then, the one condition that others than the kubelet
+// set contradicts the kubelet's own (k8s.io/kubernetes,
+// pkg/controller/util/node/controller_utils.go, MarkPodsNotReady).
+func silent(pod *corev1.Pod) (since time.Time) {
+	for _, c := range pod.Status.Conditions {
+		switch {
+		case c.Type == corev1.PodReady && c.Status == corev1.ConditionFalse:
+			since = c.LastTransitionTime.Time
+		case c.Type == corev1.ContainersReady && c.Status != corev1.ConditionTrue:
+			return time.Time{}
+		}
+	}
+	return since
 }
 
 // starting says what a pod that has not begun waits for.
@@ -342,8 +376,8 @@ func starting(p Phase, pod *corev1.Pod) Phase {
 			return p
 		}
 	}
-	if what := loading(pod); what != "" {
-		p.Reason, p.Message = "Loading", what
+	if what, fix := loading(pod); what != "" {
+		p.Reason, p.Message, p.Fix = "Loading", what, fix
 		return p
 	}
 	for _, s := range append(append([]corev1.ContainerStatus{}, pod.Status.InitContainerStatuses...), pod.Status.ContainerStatuses...) {
@@ -365,10 +399,11 @@ func waitingContainer(p Phase, pod *corev1.Pod, s corev1.ContainerStatus) Phase 
 		p.Message, p.Fix = "the image "+s.Image+" cannot be used: "+sentence(wait.Message), "correct the image's name"
 	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff":
 		p.Message = "its container " + s.Name + " cannot be started: " + sentence(wait.Message)
+		p.Fix = "correct what the message names; submit it again"
 		if t := s.LastTerminationState.Terminated; t != nil {
 			p.Message += "; it " + ending(t)
+			p.Fix = first(memoryFix(s.Name, t), p.Fix)
 		}
-		p.Fix = "correct what the message names; submit it again"
 	case "ContainerCreating", "PodInitializing":
 		p.Message = "its pod " + pod.Name + " is starting on " + pod.Spec.NodeName + ": pulling the image or mounting volumes"
 	default:
@@ -396,6 +431,12 @@ func alive(pods []corev1.Pod) *corev1.Pod {
 		}
 	}
 	return nil
+}
+
+// lastWords is the last line of what a container said, which is what ended it.
+func lastWords(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return sentence(lines[len(lines)-1])
 }
 
 // sentence fits a message of the cluster into one of ours.

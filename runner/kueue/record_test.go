@@ -23,6 +23,8 @@ type scenario struct {
 	gpus  int
 	argv  []string
 	until func(Phase) bool
+	// before runs before the Job is submitted.
+	before func(t *testing.T)
 	// meanwhile runs once the Job was submitted.
 	meanwhile func(t *testing.T, r *recorder, h runner.Handle)
 }
@@ -133,6 +135,15 @@ func scenarios() []scenario {
 				kubectl(t, "patch", "clusterqueue", "repromill-small", "--type=merge", "-p", fmt.Sprintf(holdQueue, "None"))
 			})
 		}},
+		{name: "no-pod", argv: []string{"exit", "0"}, until: because(Starting, failedCreate), before: func(t *testing.T) {
+			kubectl(t, "create", "resourcequota", "no-pods", "-n", "repromill", "--hard=pods=0")
+			t.Cleanup(func() { kubectl(t, "delete", "resourcequota", "no-pods", "-n", "repromill") })
+			for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) { // it holds once it is counted
+				if out, _ := exec.Command("kubectl", "get", "resourcequota", "no-pods", "-n", "repromill", "-o", "jsonpath={.status.hard.pods}").Output(); string(out) == "0" || time.Now().After(end) {
+					return
+				}
+			}
+		}},
 		{name: "failed", argv: []string{"exit", "0"}, cfg: func(c *Config) { c.Worker = "/no/such/worker" }, until: is(Failed)},
 	}
 }
@@ -148,6 +159,9 @@ func TestRecord(t *testing.T) {
 			if s.name == "queued" || s.name == "stopped-queue" { // somebody else has the quota
 				e, h := r.submit(t, func(c *Config) { c.CPU = "1500m" }, 0, "beat", "beat")
 				look(t, e, h, is(Running))
+			}
+			if s.before != nil {
+				s.before(t)
 			}
 			e, h := r.submit(t, s.cfg, s.gpus, s.argv...)
 			if s.meanwhile != nil {

@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/pod"
@@ -260,18 +259,4 @@ func (e *Executor) mounts(at pod.Folder, a runner.Attempt) ([]corev1.VolumeMount
 
 func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
-}
-
-// Manifest is the Job of an attempt as YAML, as it would be submitted.
-func (e *Executor) Manifest(a runner.Attempt) ([]byte, error) {
-	a = e.filled(a)
-	job, err := e.render(e.folder(a.Key), a)
-	if err != nil {
-		return nil, err
-	}
-	out, err := yaml.Marshal(job)
-	if err != nil {
-		return nil, fmt.Errorf("encode the Job: %w", err)
-	}
-	return out, nil
 }

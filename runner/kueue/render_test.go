@@ -1,10 +1,14 @@
 package kueue
 
 import (
+	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"sigs.k8s.io/yaml"
 
 	"github.com/repromill/repromill/runner"
 )
@@ -57,13 +61,44 @@ func TestJobGolden(t *testing.T) {
 			if tc.edit != nil {
 				tc.edit(&a)
 			}
-			got, err := offline(tc.cfg).Manifest(a)
+			o, err := offline(tc.cfg).Manifest(a)
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, name, string(got))
+			golden(t, name, asYAML(t, o))
 		})
 	}
+}
+
+// asYAML is what kubectl is given of objects; the JSON has to say the same.
+func asYAML(t testing.TB, objects ...any) string {
+	t.Helper()
+	y, err := YAML(objects...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := JSON(objects...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list struct {
+		APIVersion, Kind string
+		Items            []json.RawMessage
+	}
+	if err := json.Unmarshal(j, &list); err != nil || list.APIVersion != "v1" || list.Kind != "List" || len(list.Items) != len(objects) {
+		t.Fatalf("the JSON is %s, %v", j, err)
+	}
+	for i, doc := range strings.Split(string(y), "\n---\n") {
+		want, err := yaml.YAMLToJSON([]byte(doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a, b any
+		if json.Unmarshal(want, &a) != nil || json.Unmarshal(list.Items[i], &b) != nil || !reflect.DeepEqual(a, b) {
+			t.Errorf("object %d is in YAML\n%s\nand in JSON\n%s", i, want, list.Items[i])
+		}
+	}
+	return string(y)
 }
 
 func TestNamesAreStableAndDistinct(t *testing.T) {

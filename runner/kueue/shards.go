@@ -49,14 +49,15 @@ func (e *Executor) Stop(ctx context.Context, h runner.Handle, why string) error 
 	return err
 }
 
-// removeAll deletes a Job and returns when nothing of it is left.
+// removeAll deletes a Job of shards and returns when nothing of it is left but
+// what lies on nodes that are lost: a client that goes on there spoils nothing.
 func (e *Executor) removeAll(ctx context.Context, name, key string) error {
 	for {
 		gone, err := e.remove(ctx, name)
 		if err != nil && !temporary(err) {
 			return e.c.explain("stop "+key, err)
 		}
-		if gone {
+		if gone || err == nil && e.onlyLost(ctx, name) {
 			return nil
 		}
 		select {
@@ -65,6 +66,26 @@ func (e *Executor) removeAll(ctx context.Context, name, key string) error {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// onlyLost reports whether all that is left of a Job that is being deleted are pods
+// whose nodes do not say that they have ended.
+func (e *Executor) onlyLost(ctx context.Context, name string) bool {
+	pods, err := e.c.pods(ctx, name)
+	if err != nil {
+		return false
+	}
+	lost := 0
+	for i := range pods {
+		if alive(pods[i:i+1]) == nil {
+			continue
+		}
+		if t := pods[i].DeletionTimestamp; t == nil || e.cfg.Now().Sub(t.Time) <= lostTime {
+			return false
+		}
+		lost++
+	}
+	return lost > 0
 }
 
 // enough is the end of shards of which no more is needed, or of which all are
@@ -122,7 +143,7 @@ func (e *Executor) ofShards(ctx context.Context, at pod.Folder, rec pod.Record, 
 	}
 	switch p.State {
 	case Succeeded:
-		if e.cfg.Now().Sub(p.Since) < showTime {
+		if e.cfg.Now().Sub(p.Since) < e.cfg.VolumeDelay {
 			break
 		}
 		st, err = e.settle(at, runner.Failed, runner.ReasonLost, fmt.Sprintf("the clients of shards %s ended with status 0 and left no complete answers", few(missing)), p)
@@ -186,6 +207,16 @@ func trouble(f shard.Folder, of int, p Phase) string {
 // stuck says what has kept a pod from beginning for longer than it may take, ""
 // if nothing has.
 func stuck(o Observed, patience time.Duration) string {
+	if r := withheld(o); r != nil && alive(o.Pods) == nil {
+		since := lacks(o)
+		if r.First.After(since) {
+			since = r.First
+		}
+		if o.Now.Sub(since) >= patience {
+			why, fix := refusal(r)
+			return fmt.Sprintf("no pod after %s: %s; %s", patience, why, fix)
+		}
+	}
 	for i := range o.Pods {
 		pod := &o.Pods[i]
 		if pod.Status.Phase != corev1.PodPending || pod.DeletionTimestamp != nil || pod.Spec.NodeName == "" || o.Now.Sub(pod.CreationTimestamp.Time) < patience {
@@ -213,20 +244,33 @@ func foremost(pods []corev1.Pod) *corev1.Pod {
 	return newest(pods)
 }
 
-// loading says which model server a pod waits for, "" if none.
-func loading(pod *corev1.Pod) string {
+// loading says which model server a pod waits for, "" if none, and what to do
+// where it does not come up.
+func loading(pod *corev1.Pod) (what, fix string) {
 	for _, s := range pod.Status.InitContainerStatuses {
 		arm, is := strings.CutPrefix(s.Name, serverContainer)
 		if !is || s.State.Running == nil || s.Started != nil && *s.Started {
 			continue
 		}
-		out := fmt.Sprintf("the model server of arm %s loads on %s", arm, pod.Spec.NodeName)
+		what = fmt.Sprintf("the model server of arm %s loads on %s", arm, pod.Spec.NodeName)
 		if t := s.LastTerminationState.Terminated; t != nil {
-			out += fmt.Sprintf(", start %d: the one before %s", s.RestartCount+1, cmp.Or(ending(t), "ended"))
+			what += fmt.Sprintf(", start %d: the one before %s", s.RestartCount+1, cmp.Or(ending(t), "ended"))
+			fix = memoryFix(s.Name, t)
 		}
-		return out
+		return what, fix
 	}
-	return ""
+	return "", ""
+}
+
+// memoryFix is what to do about a container that was killed for its memory.
+func memoryFix(name string, t *corev1.ContainerStateTerminated) string {
+	switch {
+	case t.Reason != "OOMKilled":
+		return ""
+	case strings.HasPrefix(name, serverContainer):
+		return "if that goes on, give model servers more memory: cluster.server_memory"
+	}
+	return "ask for more memory"
 }
 
 // ending says how a container ended.
@@ -234,6 +278,9 @@ func ending(t *corev1.ContainerStateTerminated) string {
 	out := fmt.Sprintf("ended with status %d", t.ExitCode)
 	if t.Reason != "" && t.Reason != "Error" {
 		out += " (" + t.Reason + ")"
+	}
+	if t.Message != "" {
+		out += ": " + lastWords(t.Message)
 	}
 	return out
 }

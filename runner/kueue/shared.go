@@ -76,7 +76,7 @@ func (e *Executor) glance(ctx context.Context, name string, m made) (Observed, e
 	default:
 		return e.observe(ctx, name, m)
 	}
-	if p.Evictions >= e.cfg.MaxEvictions {
+	if p.Evictions >= e.cfg.MaxEvictions || overdue(o) {
 		return e.observe(ctx, name, m)
 	}
 	if o.Workload != nil && (p.State == Queued || p.State == Preempted) {

@@ -146,12 +146,12 @@ func TestSimulatedJobSet(t *testing.T) {
 	e := liveExecutor(t, simulatedConfig(t, dir, "repromill-simulated", time.Hour))
 	s := exampleServing()
 	s.Client = simulatedAttempt(t, dir, "JOBSET", 0)
-	y, err := e.ServingManifest(s)
+	objects, err := e.ServingManifests(s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("kubectl", "create", "--dry-run=server", "--validate=strict", "-n", "repromill", "-o", "name", "-f", "-")
-	cmd.Stdin = strings.NewReader(string(y))
+	cmd.Stdin = strings.NewReader(asYAML(t, objects...))
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "jobset.jobset.x-k8s.io/") {
 		t.Errorf("%v: %s", err, out)
@@ -203,6 +203,12 @@ func TestSimulatedMultiKueue(t *testing.T) {
 	s, err := v.Summary(t.Context())
 	if err != nil || len(s.Queues) != 1 || s.Queues[0].Workers["worker"] != 1 {
 		t.Errorf("the summary: %+v, %v", s, err)
+	}
+	if jobs, err := v.Jobs(t.Context(), "MULTI"); err != nil || len(jobs) != 1 || jobs[0].Node != p.Node || jobs[0].Phase.Cluster != "worker" {
+		t.Errorf("its Job: %+v, %v", jobs, err)
+	}
+	if list, err := v.Printed(t.Context(), "MULTI", 0, ""); err != nil || len(list) != 1 || list[0].Cluster != "worker" || list[0].Container != container {
+		t.Errorf("who prints for it: %+v, %v", list, err)
 	}
 	r, err := e.Logs(t.Context(), h, 0) // nothing is printed by a pod that is simulated
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -51,7 +50,7 @@ func (e *Executor) status(ctx context.Context, at pod.Folder, rec pod.Record, o 
 	case Succeeded:
 		// The Job cannot complete before its worker has committed, but a volume
 		// may show that later.
-		if e.cfg.Now().Sub(p.Since) < showTime {
+		if e.cfg.Now().Sub(p.Since) < e.cfg.VolumeDelay {
 			st.Phase, st.Reason, st.Message = runner.Running, runner.ReasonNone, "it has ended; the volume does not show how yet"
 			return st, nil
 		}
@@ -83,9 +82,6 @@ func (e *Executor) patience(rec pod.Record) int {
 	}
 	return n
 }
-
-// showTime is how long a volume may take to show a file that a pod has written.
-const showTime = time.Minute
 
 func (e *Executor) settleFailed(at pod.Folder, rec pod.Record, p Phase) (runner.Status, error) {
 	why := runner.ReasonLost

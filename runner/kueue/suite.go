@@ -95,6 +95,7 @@ func (e *Executor) seedJob(at pod.Folder, a runner.Attempt) (*batchv1.Job, error
 func (e *Executor) suitePod(p *corev1.PodSpec, a runner.Attempt) error {
 	c := &p.Containers[0]
 	c.Name, c.Command = clientContainer, []string{e.cfg.Worker, "worker", "shard", a.Dir}
+	c.TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError // a volume that is full cannot tell
 	cache := e.cfg.Cache
 	if !within(cache, e.cfg.Root) {
 		return fmt.Errorf("render suite: the cache %q does not lie below the volume %q", cache, e.cfg.Root)
@@ -226,7 +227,8 @@ func (e *Executor) server(s runner.Sidecar, sc *corev1.SecurityContext) (*corev1
 		Resources: corev1.ResourceRequirements{Requests: resources, Limits: resources},
 		StartupProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/health", Port: intstr.FromInt32(int32(s.Port))}},
 			PeriodSeconds: probePeriod, FailureThreshold: probeFailures, TimeoutSeconds: 5},
-		SecurityContext: sc.DeepCopy(),
+		SecurityContext:          sc.DeepCopy(),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		c.Env = append(c.Env, corev1.EnvVar{Name: k, Value: env[k]})

@@ -67,6 +67,7 @@ const mostNeeds = 4
 // Summary is what the picture shows now, with an outlook for the queues in
 // which something waits or runs.
 func (f *Fleet) Summary(ctx context.Context) Summary {
+	f.askRefusals(ctx)
 	out := f.tally()
 	if out.Stale != "" {
 		return out
@@ -179,15 +180,19 @@ type Line struct {
 	Phase
 	Start *Wait `json:"start_in,omitempty"` // of one that waits
 	End   *Wait `json:"end_in,omitempty"`
+	// Blocks are the shards of a Job that has several.
+	Blocks *Blocks `json:"blocks,omitempty"`
 }
 
 // lines are the Jobs of a run, in the order of their names.
 func (f *Fleet) lines(ctx context.Context, run string) (out []Line) {
 	queues := map[string]Outlook{}
+	f.askRefusals(ctx)
 	f.mu.Lock()
 	for name, job := range f.jobs {
 		if job.Labels[labelRun] == labelValue(run) {
-			out = append(out, Line{Job: name, Run: run, Attempt: job.Annotations[annotationKey], Queue: job.Labels[labelQueue], Phase: f.phase(name)})
+			o, _ := f.observed(name)
+			out = append(out, Line{Job: name, Run: run, Attempt: job.Annotations[annotationKey], Queue: job.Labels[labelQueue], Phase: f.phase(name), Blocks: blocksOf(job, o.Pods)})
 		}
 	}
 	f.mu.Unlock()

@@ -8,8 +8,10 @@ import (
 // View looks at all Jobs of repromill in one namespace, whoever submitted them,
 // and changes nothing.
 type View struct {
-	c   *client
-	now func() time.Time
+	c         *client
+	now       func() time.Time
+	elsewhere func(cluster string) (*client, error)
+	workers   workers
 }
 
 // NewView returns a view of the cluster and the namespace of a configuration,
@@ -20,7 +22,7 @@ func NewView(cfg Config) (*View, error) {
 		return nil, err
 	}
 	cfg.fill()
-	return &View{c, cfg.Now}, nil
+	return &View{c: c, now: cfg.Now, elsewhere: func(name string) (*client, error) { return connect(cfg.Kubeconfig, name, c.namespace) }}, nil
 }
 
 // Summary is how all Jobs stand now, with an outlook.
@@ -37,6 +39,23 @@ func (v *View) Jobs(ctx context.Context, run string) ([]Line, error) {
 	f, err := v.snapshot(ctx)
 	if err != nil {
 		return nil, err
+	}
+	for name, w := range f.sentAway(run) {
+		c := v.workers.of(w, v.elsewhere)
+		if c == nil {
+			continue
+		}
+		pods, err := c.pods(ctx, name)
+		if err != nil {
+			continue // what the worker cluster does not show the manager's status does not say either
+		}
+		f.mu.Lock()
+		for i := range pods {
+			if p, _ := prune(&pods[i]); p != nil {
+				f.put(p)
+			}
+		}
+		f.mu.Unlock()
 	}
 	return f.lines(ctx, run), nil
 }

@@ -109,3 +109,21 @@ func FuzzCompose(f *testing.F) {
 		}
 	})
 }
+
+// An embedded engine whose answers are timed gives way to whoever times them;
+// other engines are not told anything that they do not know.
+func TestTimed(t *testing.T) {
+	arm := spec.Arm{Name: "a", Model: t.TempDir()}
+	for how, want := range map[string]bool{Own: true, VLLM: false} {
+		h := &Host{cfg: Config{How: func(spec.Arm) string { return how }}}
+		for _, timed := range []bool{false, true} {
+			c, err := h.compose(arm, place{"127.0.0.1", 8123}, timed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := slices.Contains(c.argv, "--yield"); got != (want && timed) {
+				t.Errorf("%s, timed %v: %q", how, timed, c.argv)
+			}
+		}
+	}
+}

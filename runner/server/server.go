@@ -144,6 +144,21 @@ func (h *Host) lookPath(name string) (string, error) {
 // Start implements [servers.Starter]. Its error is a [*UserError], a
 // [*StartError] or the context's.
 func (h *Host) Start(ctx context.Context, arm spec.Arm) (servers.Server, error) {
+	return h.up(ctx, arm, false)
+}
+
+// Timed starts servers whose answers are timed from this machine: the engine that
+// comes with this program then takes no processor from whoever times it.
+func (h *Host) Timed() servers.Starter { return timed{h} }
+
+type timed struct{ *Host }
+
+// Start implements [servers.Starter].
+func (t timed) Start(ctx context.Context, arm spec.Arm) (servers.Server, error) {
+	return t.up(ctx, arm, true)
+}
+
+func (h *Host) up(ctx context.Context, arm spec.Arm, timed bool) (servers.Server, error) {
 	for _, dir := range []string{h.cfg.Dir, h.cfg.Logs} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make folder of servers: %w", err)
@@ -152,11 +167,11 @@ func (h *Host) Start(ctx context.Context, arm spec.Arm) (servers.Server, error) 
 	if _, err := h.Sweep(ctx); err != nil {
 		return nil, err
 	}
-	c, err := h.compose(arm, place{h.cfg.Host, 1})
+	c, err := h.compose(arm, place{h.cfg.Host, 1}, timed)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{host: h, arm: arm}
+	s := &Server{host: h, arm: arm, timed: timed}
 	if s.lease, err = h.take(ctx, arm.Name, c.gpus); err != nil {
 		return nil, err
 	}
@@ -168,7 +183,7 @@ func (h *Host) Start(ctx context.Context, arm spec.Arm) (servers.Server, error) 
 }
 
 // compose is the command that serves an arm.
-func (h *Host) compose(arm spec.Arm, at place) (*command, error) {
+func (h *Host) compose(arm spec.Arm, at place, timed bool) (*command, error) {
 	how := h.cfg.How(arm)
 	if how == Own && !isDir(arm.Model) {
 		return nil, &UserError{fmt.Sprintf("arm %s is %s, and the embedded engine serves models in folders", arm.Name, arm.Model),
@@ -185,6 +200,9 @@ func (h *Host) compose(arm spec.Arm, at place) (*command, error) {
 	if !slices.Contains(c.argv, "--threads") {
 		c.argv = append(c.argv, "--threads", strconv.Itoa(max(1, runtime.GOMAXPROCS(0)-1)))
 	}
+	if timed {
+		c.argv = append(c.argv, "--yield")
+	}
 	return c, nil
 }
 
@@ -192,6 +210,7 @@ func (h *Host) compose(arm spec.Arm, at place) (*command, error) {
 type Server struct {
 	host  *Host
 	arm   spec.Arm
+	timed bool
 	lease *lease
 
 	mu     sync.Mutex
@@ -229,7 +248,7 @@ func (s *Server) start(ctx context.Context) error {
 
 func (s *Server) startAt(ctx context.Context, at place) error {
 	h := s.host
-	c, err := h.compose(s.arm, at)
+	c, err := h.compose(s.arm, at, s.timed)
 	if err != nil {
 		return err
 	}

@@ -89,6 +89,7 @@ func (a *app) kueue(queue string, hook func(string)) (*kueue.Executor, error) {
 		Cache:  filepath.Join(dir, "cache"), HubEndpoint: a.hubEndpoint(), HubSecret: a.cfg.String("cluster.hub_secret"),
 		ServerCPU: a.cfg.String("cluster.server_cpu"), ServerMemory: a.cfg.String("cluster.server_memory"), StartPatience: a.cfg.Duration("cluster.start_patience"),
 		NodeGPUs: int(a.cfg.Int("cluster.node_gpus")), Topology: a.cfg.String("cluster.topology"),
+		VolumeDelay: a.cfg.Duration("cluster.volume_delay"),
 	})
 }
 
@@ -138,7 +139,7 @@ func placeWorker(dir string) (string, error) {
 		err = atomicfile.Write(to, b, atomicfile.Options{Perm: 0o755})
 	}
 	if err != nil {
-		return "", usererrf("make the volume writable for you", "cannot put the worker on the cluster's volume: %v", err)
+		return "", usererrf("make the volume writable for you, with room for it", "cannot put the worker on the cluster's volume: %v", err)
 	}
 	return to, nil
 }

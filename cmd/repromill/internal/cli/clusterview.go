@@ -183,6 +183,11 @@ func printJobs(w io.Writer, jobs []kueue.Line) {
 		if j.Fix != "" {
 			fmt.Fprintf(w, "\tfix: %s\n", clean(oneLine(j.Fix)))
 		}
+		if j.Blocks != nil {
+			for _, b := range j.Blocks.Live {
+				fmt.Fprintf(w, "\t%s\n", clean(oneLine(b.String())))
+			}
+		}
 		if j.Start != nil {
 			fmt.Fprintf(w, "\tstarts %s\n", waitText(*j.Start))
 		}

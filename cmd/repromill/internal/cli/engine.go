@@ -41,7 +41,7 @@ type engineFlags struct {
 	host, name, addressFile, template, dtype string
 	port, maxLen, maxSeqs, cacheMiB, threads int
 	seed                                     uint64
-	weightOnly                               bool
+	weightOnly, yield                        bool
 }
 
 func (a *app) engineServeCmd() *cobra.Command {
@@ -78,6 +78,7 @@ Endpoints: /v1/chat/completions, /v1/completions, /v1/models, /tokenize,
 	fl.IntVar(&f.cacheMiB, "kv-cache-mib", 0, "memory for keys and values (default: at most 1024, or what --max-model-len needs)")
 	fl.IntVar(&f.threads, "threads", runtime.GOMAXPROCS(0), "threads that compute")
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of requests that bring none")
+	fl.BoolVar(&f.yield, "yield", false, "let all other programs of this machine go first, such as those that time the answers")
 	return cmd
 }
 
@@ -98,6 +99,9 @@ func (f *engineFlags) check() error {
 func (a *app) engineServe(ctx context.Context, f *engineFlags, dir string) error {
 	if err := f.check(); err != nil {
 		return err
+	}
+	if f.yield {
+		giveWay()
 	}
 	path := a.expand(dir)
 	if info, err := os.Stat(path); err != nil || !info.IsDir() {

@@ -46,6 +46,9 @@ func (a *app) explain(err error) error {
 			return &userError{err.Error(), "set " + f.key + " (" + f.env + ") to a folder that can be written"}
 		}
 	}
+	if dir := a.cfg.String("cluster.volume"); full && dir != "" && strings.Contains(err.Error(), dir) {
+		return &userError{err.Error(), "make room on the cluster's volume, and take the run up again; what was finished is kept"}
+	}
 	return err
 }
 

@@ -66,6 +66,9 @@ func simMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "this entry is for the program's own use")
 		return exitOurs
 	}
+	if c.Null {
+		giveWay()
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/spf13/pflag"
 
 	"github.com/repromill/repromill/cmd/repromill/internal/cache"
@@ -106,15 +108,32 @@ func (a *app) quantizedOnce(ctx context.Context, cfg ptq.Config, weights string)
 	h := sha256.Sum256([]byte(key))
 	dir := filepath.Join(a.quantizedDir(), hex.EncodeToString(h[:8]))
 	cfg.Out = filepath.Join(dir, filepath.Base(cfg.Dir)+"-"+string(cfg.Format))
-	if _, err := os.Stat(cfg.Out); err == nil {
-		now := a.now()
-		_ = os.Chtimes(dir, now, now) // only for the cache's order
-		return cfg.Out, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("look for quantised model: %w", err)
+	made := func() (bool, error) {
+		_, err := os.Stat(cfg.Out)
+		if err == nil {
+			now := a.now()
+			_ = os.Chtimes(dir, now, now) // only for the cache's order
+			return true, nil
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		return false, fmt.Errorf("look for quantised model: %w", err)
+	}
+	if done, err := made(); done || err != nil {
+		return cfg.Out, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", usererrf("set paths.cache to a folder that can be written", "cannot make a folder for the quantised model: %v", err)
+	}
+	// Another process may be at the same model.
+	lock := flock.New(filepath.Join(dir, "lock"))
+	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
+		return "", fmt.Errorf("lock quantised model: %w", err)
+	}
+	defer lock.Unlock()
+	if done, err := made(); done || err != nil {
+		return cfg.Out, err
 	}
 	cfg.Hook = a.failpoint()
 	u := a.ui()

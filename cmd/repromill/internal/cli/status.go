@@ -229,12 +229,20 @@ the namespace until it is stopped, as ` + "`repromill status --cluster`" + ` sho
 func (a *app) logsCmd() *cobra.Command {
 	var follow bool
 	var attempt string
+	var pods podLogs
 	cmd := &cobra.Command{
 		Use:   "logs RUN",
 		Short: "Print what a run's commands printed",
+		Long: `Print what a run's commands printed, and what the clients of its suites said.
+
+--shard and --container print what the pods of a run in the cluster print by
+themselves while they are there, those of worker clusters included: a suite's pod
+has a container "server-ARM" for each arm and one "client".`,
 		Example: `  repromill logs 01K9…
   repromill logs -f 01K9…
-  repromill logs 01K9… --attempt 01K9…/execute/minimal-1/0/0`,
+  repromill logs 01K9… --attempt 01K9…/execute/minimal-1/0/0
+  repromill logs 01K9… --shard 3 --container server-nvfp4
+  repromill logs 01K9… --shard 3 --container server-nvfp4 --previous`,
 		Args: exactArgs(1, "one run id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -243,11 +251,18 @@ func (a *app) logsCmd() *cobra.Command {
 				return err
 			}
 			defer st.close()
+			if pods.asked() {
+				if attempt != "" {
+					return usererrf("leave out one of them", "--attempt is about what is kept, --shard, --container and --previous about pods")
+				}
+				return a.podLogs(ctx, run.ID, pods, follow)
+			}
 			return a.logs(ctx, st, run.ID, attempt, follow)
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run ends")
 	cmd.Flags().StringVar(&attempt, "attempt", "", "only this attempt (see `repromill status RUN --json`)")
+	pods.add(cmd.Flags())
 	return cmd
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -15,13 +16,14 @@ import (
 	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/kueue"
+	"github.com/repromill/repromill/runner/seed"
 	"github.com/repromill/repromill/runner/store"
 	"github.com/repromill/repromill/suites/throughput"
 )
 
 func (a *app) submitCmd() *cobra.Command {
 	var f runFlags
-	var purpose string
+	var purpose, format string
 	var explain, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "submit TARGET | -f PLAN",
@@ -31,16 +33,24 @@ its commands as Kueue Jobs and commits what they give. The cluster needs nothing
 of that process: when it dies, ` + "`repromill run --resume ID`" + ` goes on from the Jobs.
 
 --explain says whether the run would ever fit into the queue, in which flavour,
-and how long the wait may be; --dry-run prints the Jobs as YAML. Neither submits
-anything.`,
+and how long the wait may be; --dry-run prints the Jobs as kubectl takes them, one
+that brings weights and data sets to the cluster's cache included where they are
+missing there. Neither submits anything.`,
 		Example: `  repromill submit 2604.08075 --yes
   repromill submit 2604.08075 --queue reserved --explain
   repromill submit -f plan.json --dry-run | kubectl diff -f -
+  repromill submit -f plan.json --dry-run -o json | kubectl apply --dry-run=server -f -
   repromill watch 01K9…`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (len(args) > 0) == (f.planFile != "") {
 				return usererrf("see `repromill submit --help`", "submit takes one of TARGET and -f PLAN")
+			}
+			if format != "" && !dryRun {
+				return usererrf("add --dry-run, which prints the Jobs and submits nothing", "-o is about what --dry-run prints")
+			}
+			if format != "" && format != "yaml" && format != "json" {
+				return usererrf("use yaml or json", "-o %q is no format of Jobs", format)
 			}
 			f.executor = clusterExecutor
 			if purpose != "" {
@@ -57,7 +67,7 @@ anything.`,
 				return err
 			}
 			if explain || dryRun {
-				return a.previewJobs(cmd.Context(), &f, args, dryRun)
+				return a.previewJobs(cmd.Context(), &f, args, dryRun, firstOf(format, map[bool]string{true: "json"}[a.jsonOut], "yaml"))
 			}
 			return a.submit(cmd.Context(), &f, args)
 		},
@@ -72,7 +82,8 @@ anything.`,
 	f.shards(fl)
 	fl.BoolVarP(&f.yes, "yes", "y", false, "approve in advance")
 	fl.BoolVar(&explain, "explain", false, "say whether it fits and how long it may wait; submit nothing")
-	fl.BoolVar(&dryRun, "dry-run", false, "print the Jobs as YAML; submit nothing")
+	fl.BoolVar(&dryRun, "dry-run", false, "print the Jobs; submit nothing")
+	fl.StringVarP(&format, "output", "o", "", "how --dry-run prints them: `FORMAT` yaml, a document each (the default), or json, a List")
 	fl.StringVar(&f.key, "key", "", "idempotency `KEY`: the same key is the same run")
 	fl.DurationVar(&f.maxWall, "max-wall", 0, "stop after this much running time, such as 90m")
 	fl.Float64Var(&f.maxUSD, "max-usd", 0, "stop when this much money is spent, at the prices of the configuration")
@@ -171,8 +182,8 @@ type preview struct {
 	kueue.Explanation
 }
 
-// previewJobs explains or prints the Jobs of a plan's selected runs.
-func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, asYAML bool) error {
+// previewJobs explains the Jobs of what a plan selects, or prints them.
+func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, dryRun bool, format string) error {
 	e, err := a.clusterOf(f.executor)
 	if err != nil {
 		return err
@@ -189,33 +200,51 @@ func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, asYAM
 	if err != nil {
 		return err
 	}
-	var list []preview
+	if dryRun {
+		return a.printJobs(e, p, attempts, format)
+	}
+	list := []preview{}
 	for _, at := range attempts {
-		if asYAML {
-			y, err := e.Manifest(at)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(a.stdout, "---\n%s", y)
-			continue
-		}
 		x, err := e.Explain(ctx, at)
 		if err != nil {
 			return err
 		}
 		list = append(list, preview{firstOf(at.Key.Arm, at.Key.Stage), x})
 	}
-	if asYAML {
-		return a.printServings(e, p)
-	}
 	if a.jsonOut {
-		if list == nil {
-			list = []preview{}
-		}
 		return a.printJSON(list)
 	}
 	a.printPreviews(list)
 	return nil
+}
+
+// printJobs prints what would be submitted, in the order in which it would be.
+func (a *app) printJobs(e *kueue.Executor, p *spec.Plan, attempts []runner.Attempt, format string) error {
+	var objects []any
+	for _, at := range attempts {
+		o, err := e.Manifest(at)
+		if err != nil {
+			return err
+		}
+		objects = append(objects, o)
+	}
+	servings, err := a.servings(e, p)
+	if err != nil {
+		return err
+	}
+	write := kueue.YAML
+	if format == "json" {
+		write = kueue.JSON
+	}
+	b, err := write(append(objects, servings...)...)
+	if err != nil {
+		return err
+	}
+	if len(objects)+len(servings) == 0 {
+		fmt.Fprintln(a.stderr, "the plan selects no run, so nothing would be submitted")
+	}
+	_, err = a.stdout.Write(b)
+	return err
 }
 
 // exampleAttempts are those of a plan's selected runs and suites.
@@ -233,7 +262,8 @@ func (a *app) exampleAttempts(p *spec.Plan, sharding runner.Sharding) (out []run
 			}
 			out = append(out, list...)
 		}
-		if !s.Selected || s.Kind != "accuracy" {
+		served := slices.ContainsFunc(s.Arms, func(x spec.Arm) bool { return a.serving.URL(x) != "" })
+		if !s.Selected || s.Kind != "accuracy" || served {
 			continue
 		}
 		folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID, "shards")
@@ -241,7 +271,11 @@ func (a *app) exampleAttempts(p *spec.Plan, sharding runner.Sharding) (out []run
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, at)
+		seeds, err := a.exampleSeed(s, at.Shards.Servers)
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, seeds...), at)
 	}
 	return out, nil
 }
@@ -258,6 +292,24 @@ func (a *app) exampleTurns(s spec.Suite) (out []runner.Attempt, err error) {
 		out = append(out, at)
 	}
 	return out, nil
+}
+
+// exampleSeed is the attempt that fills the cluster's cache for a suite, none
+// where all is there already, or where this machine would fill it from a mirror.
+func (a *app) exampleSeed(s spec.Suite, servers []runner.Sidecar) ([]runner.Attempt, error) {
+	if a.cfg.String("mirror") != "" {
+		return nil, nil
+	}
+	files, err := a.askers().Files(s)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "cache")
+	missing, err := seed.Missing(dir, runner.SeedWants(s, servers, files))
+	if err != nil || len(missing) == 0 {
+		return nil, err
+	}
+	return []runner.Attempt{runner.SeedAttempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID), Arm: "seed"}, dir, missing)}, nil
 }
 
 // exampleAttempt is an attempt of a run that does not exist yet: the Job of a

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"path/filepath"
 	"time"
 
@@ -12,9 +11,9 @@ import (
 	"github.com/repromill/repromill/runner/kueue"
 )
 
-// printServings prints, for each arm of a chosen suite that takes more GPUs than a server of its
+// servings are, for each arm of a chosen suite that takes more GPUs than a server of its
 // model has, what serves it over several nodes.
-func (a *app) printServings(e *kueue.Executor, p *spec.Plan) error {
+func (a *app) servings(e *kueue.Executor, p *spec.Plan) (out []any, err error) {
 	for i := range p.Suites {
 		s := &p.Suites[i]
 		if !s.Selected {
@@ -32,12 +31,12 @@ func (a *app) printServings(e *kueue.Executor, p *spec.Plan) error {
 			if filepath.IsAbs(arm.Model) {
 				client.ReadOnly = []string{arm.Model}
 			}
-			y, err := e.ServingManifest(kueue.Serving{Arm: arm, NodeGPUs: serving.ServerGPUs(g), Client: client})
+			list, err := e.ServingManifests(kueue.Serving{Arm: arm, NodeGPUs: serving.ServerGPUs(g), Client: client})
 			if err != nil {
-				return err
+				return nil, err
 			}
-			fmt.Fprintf(a.stdout, "---\n%s", y)
+			out = append(out, list...)
 		}
 	}
-	return nil
+	return out, nil
 }

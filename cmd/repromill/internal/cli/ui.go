@@ -39,11 +39,14 @@ func (a *app) fetching(done, total int64, unit, message string) {
 }
 
 // start begins a piece of work.
-func (u *ui) start(what string) {
+func (u *ui) start(what string) { u.startAt(u.now(), what) }
+
+// startAt is start for work that began at a time that may be long past.
+func (u *ui) startAt(begin time.Time, what string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.clear()
-	u.what, u.since, u.last = what, u.now(), u.now()
+	u.what, u.since, u.last = what, begin, u.now()
 	if u.tty && !u.off {
 		u.spin(-1, false)
 	}
@@ -119,7 +122,10 @@ func amount(done, total int64, unit, message string) string {
 }
 
 // finish ends the present piece of work with one line.
-func (u *ui) finish(result string) {
+func (u *ui) finish(result string) { u.finishAt(u.now(), result) }
+
+// finishAt is finish for work that ended at a time that may be long past.
+func (u *ui) finishAt(end time.Time, result string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.what == "" {
@@ -127,7 +133,7 @@ func (u *ui) finish(result string) {
 	}
 	u.clear()
 	if !u.off {
-		fmt.Fprintf(u.w, "%-9s %5.1fs  %s\n", u.what, u.now().Sub(u.since).Seconds(), clean(oneLine(result)))
+		fmt.Fprintf(u.w, "%-9s %5.1fs  %s\n", u.what, max(0, end.Sub(u.since).Seconds()), clean(oneLine(result)))
 	}
 	u.what = ""
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/repromill/repromill/runner"
 	"github.com/repromill/repromill/runner/store"
@@ -57,9 +58,9 @@ func (u *ui) event(e runner.Event) {
 	_ = json.Unmarshal(e.Data, &d)
 	switch e.Kind {
 	case runner.StageStarted:
-		u.start(e.Stage)
+		u.startAt(u.when(e), e.Stage)
 	case runner.StageFinished:
-		u.finish(firstOf(d.Message, "done"))
+		u.finishAt(u.when(e), firstOf(d.Message, "done"))
 	case runner.StageSkipped:
 		u.start(e.Stage)
 		u.finish(firstOf(d.Reason, "nothing to do"))
@@ -67,9 +68,10 @@ func (u *ui) event(e runner.Event) {
 		u.note(fmt.Sprintf("%s is tried again: %s", e.Stage, firstOf(d.Cause, d.Reason, d.Message)))
 	case runner.PhaseChanged:
 		var p struct{ Arm, Phase, Message string }
-		if json.Unmarshal(e.Data, &p) != nil || p.Arm == "" {
+		if json.Unmarshal(e.Data, &p) != nil || p.Phase == "" {
 			break
 		}
+		p.Arm = firstOf(p.Arm, e.Stage)                           // a suite's shards are of all arms
 		if p.Phase == string(runner.Pending) && p.Message != "" { // why it waits, as in a queue
 			u.note("  " + p.Arm + ": " + p.Message)
 		} else {
@@ -94,6 +96,14 @@ func (u *ui) event(e runner.Event) {
 			u.note(strings.TrimRight(fmt.Sprintf("  %s = %g %s", m.Metric, *m.Value, m.Unit), " "))
 		}
 	}
+}
+
+// when is the time of an event: now, where it is not stored.
+func (u *ui) when(e runner.Event) time.Time {
+	if e.Time.IsZero() {
+		return u.now()
+	}
+	return e.Time
 }
 
 // emit shows what a planner reports, for commands that plan without a run.

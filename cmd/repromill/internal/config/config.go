@@ -86,6 +86,7 @@ func Keys() []Key {
 		{Name: "cluster.node_gpus", Help: "GPUs of a node, all of which throughput suites ask for; those that an arm uses when empty", check: checkCount},
 		{Name: "cluster.topology", Help: "node label of the lowest level of the Topology that the queue's flavours name, such as kubernetes.io/hostname; for throughput suites, none when empty"},
 		{Name: "cluster.start_patience", Help: "longest time for the pods of a suite to pull images and load models (1h)", check: checkDuration},
+		{Name: "cluster.volume_delay", Help: "longest time for the volume to show here what a pod wrote (1m)", check: checkDuration},
 		{Name: "cluster.hub_secret", Help: "Secret of the namespace whose key HF_TOKEN lets seeds read gated repositories"},
 		{Name: "server.how", Env: []string{"REPROMILL_SERVER"}, Help: "default for --server: vllm, sglang, repromill, docker:IMAGE or a command with {port} and {model}"},
 		{Name: "server.healthy", Help: "longest time for a model server to come up (45m)", check: checkDuration},
