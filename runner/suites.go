@@ -130,6 +130,9 @@ func (d *drive) suiteRefusal(s spec.Suite) string {
 		return "this program carries out no suites"
 	}
 	at := d.serving()
+	if !d.sharded(s) && d.req.Answers == nil && s.Placing == spec.OneAfterAnother && slices.ContainsFunc(s.Arms, func(a spec.Arm) bool { return at.URL(a) == "" }) {
+		return "the plan has its arms served one after another, which pods do: run it with --executor kueue, or plan it side by side"
+	}
 	if d.sharded(s) {
 		at.Judge = "" // pods have no network
 	}
@@ -222,7 +225,11 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, 
 // suiteInPods has a suite asked by pods.
 func (d *drive) suiteInPods(ctx context.Context, s spec.Suite) (out SuiteOutcome, skipped string, err error) {
 	out.Suite = s.ID
-	res, of, err := d.askShards(ctx, s)
+	ask := d.askShards
+	if Apart(s) {
+		ask = d.askApart
+	}
+	res, of, err := ask(ctx, s)
 	out.Shards = of
 	var void *voidSuite
 	if errors.As(err, &void) {
