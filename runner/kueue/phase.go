@@ -43,6 +43,17 @@ type Phase struct {
 	Cluster   string `json:"cluster,omitempty"` // the worker cluster, by MultiKueue's name
 }
 
+// detail is the reason without what changes to and fro.
+func (p Phase) detail() string {
+	switch p.Reason {
+	case "ErrImagePull":
+		return "ImagePullBackOff"
+	case "ContainerCreating":
+		return "PodInitializing"
+	}
+	return p.Reason
+}
+
 // Observed is one look at a Job. Everything but Now may be missing.
 type Observed struct {
 	Job      *batchv1.Job

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,7 +66,7 @@ func (u *ui) event(e runner.Event) {
 		u.start(e.Stage)
 		u.finish(firstOf(d.Reason, "nothing to do"))
 	case runner.StageRetried:
-		u.note(fmt.Sprintf("%s is tried again: %s", e.Stage, firstOf(d.Cause, d.Reason, d.Message)))
+		u.note(fmt.Sprintf("%s is tried again: %s", e.Stage, strings.Join(slices.DeleteFunc([]string{firstOf(d.Cause, d.Reason), d.Message}, func(s string) bool { return s == "" }), ": ")))
 	case runner.PhaseChanged:
 		var p struct{ Arm, Phase, Message string }
 		if json.Unmarshal(e.Data, &p) != nil || p.Phase == "" {
