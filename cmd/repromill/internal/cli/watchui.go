@@ -72,10 +72,13 @@ func (u *ui) event(e runner.Event) {
 		if json.Unmarshal(e.Data, &p) != nil || p.Phase == "" {
 			break
 		}
-		p.Arm = firstOf(p.Arm, e.Stage)                           // a suite's shards are of all arms
-		if p.Phase == string(runner.Pending) && p.Message != "" { // why it waits, as in a queue
-			u.note("  " + p.Arm + ": " + p.Message)
-		} else {
+		who := firstOf(p.Arm, e.Stage) // a suite's shards are of all arms
+		switch {
+		case p.Message != "" && !runner.Phase(p.Phase).Final(): // why it waits, as in a queue, or where it runs
+			u.note("  " + who + ": " + p.Message)
+		case p.Arm == "":
+			u.progress(0, 0, "", p.Phase)
+		default:
 			u.progress(0, 0, "", p.Arm+" "+p.Phase)
 		}
 	case runner.Progress:
