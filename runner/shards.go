@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -107,6 +108,18 @@ func sidecars(s spec.Suite, at accuracy.Serving) (out []Sidecar, err error) {
 		out = append(out, Sidecar{Arm: a.Name, Engine: c.Engine, Image: c.Image, Argv: c.Argv, Env: c.Env, Port: firstPort + i, GPUs: c.GPUs})
 	}
 	return out, nil
+}
+
+// OverNodes says which arm's server is more than a node holds, and what to do about
+// it; "" where there is none. sku is the GPU model of arms that name none.
+func OverNodes(s spec.Suite, servers []Sidecar, sku string, nodeGPUs func(sku string) int) string {
+	for i, srv := range servers {
+		if n := nodeGPUs(cmp.Or(s.Arms[i].SKU, sku)); n > 0 && srv.GPUs > n {
+			return fmt.Sprintf("the server of arm %s takes %d GPUs and a node has %d, so no pod holds it: serve it over %d nodes, as the JobSet does that `repromill submit --dry-run` prints, and give --endpoint %s=URL",
+				srv.Arm, srv.GPUs, n, (srv.GPUs+n-1)/n, srv.Arm)
+		}
+	}
+	return ""
 }
 
 // Attempt is how the blocks of a suite are submitted; folder is their place on the

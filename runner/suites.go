@@ -135,6 +135,11 @@ func (d *drive) suiteRefusal(s spec.Suite) string {
 	}
 	if d.sharded(s) {
 		at.Judge = "" // pods have no network
+		if servers, err := sidecars(s, at); err == nil && d.nodeGPUs != nil {
+			if why := OverNodes(s, servers, d.plan.Environment.SKU, d.nodeGPUs); why != "" {
+				return why
+			}
+		}
 	}
 	if d.req.Answers != nil {
 		if len(d.req.Answers[s.ID]) == 0 {

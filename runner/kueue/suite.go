@@ -215,12 +215,6 @@ func (e *Executor) server(s runner.Sidecar, sc *corev1.SecurityContext) (*corev1
 	if s.GPUs > 0 {
 		resources[gpuResource] = *resource.NewQuantity(int64(s.GPUs), resource.DecimalSI)
 	}
-	// The pod's template must name no variable twice: Kueue could not write it.
-	env := map[string]string{"HOME": "/tmp", "VLLM_NO_USAGE_STATS": "1"}
-	for _, v := range fromCache(e.cfg.Cache) {
-		env[v.Name] = v.Value
-	}
-	maps.Copy(env, s.Env)
 	c := &corev1.Container{
 		Name: serverName(s.Arm), Image: image, RestartPolicy: ptr(corev1.ContainerRestartPolicyAlways),
 		Ports:     []corev1.ContainerPort{{Name: "port-" + strconv.Itoa(s.Port), ContainerPort: int32(s.Port)}},
@@ -230,13 +224,30 @@ func (e *Executor) server(s runner.Sidecar, sc *corev1.SecurityContext) (*corev1
 		SecurityContext:          sc.DeepCopy(),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
-	for _, k := range slices.Sorted(maps.Keys(env)) {
-		c.Env = append(c.Env, corev1.EnvVar{Name: k, Value: env[k]})
-	}
-	if len(s.Argv) > 0 && !strings.HasPrefix(s.Argv[0], "-") {
-		c.Command, c.Args = s.Argv[:1], s.Argv[1:]
-	} else {
-		c.Args = s.Argv
-	}
+	c.Env = e.serverEnv(s)
+	c.Command, c.Args = entry(s.Argv)
 	return c, nil
+}
+
+// serverEnv is the environment of an arm's server. The pod's template must name no
+// variable twice: Kueue could not write it.
+func (e *Executor) serverEnv(s runner.Sidecar) (out []corev1.EnvVar) {
+	env := map[string]string{"HOME": "/tmp", "VLLM_NO_USAGE_STATS": "1"}
+	for _, v := range fromCache(e.cfg.Cache) {
+		env[v.Name] = v.Value
+	}
+	maps.Copy(env, s.Env)
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		out = append(out, corev1.EnvVar{Name: k, Value: env[k]})
+	}
+	return out
+}
+
+// entry are command and arguments of a container: flags alone are for the image's
+// own entry point.
+func entry(argv []string) (command, args []string) {
+	if len(argv) > 0 && !strings.HasPrefix(argv[0], "-") {
+		return argv[:1], argv[1:]
+	}
+	return nil, argv
 }

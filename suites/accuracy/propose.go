@@ -238,6 +238,9 @@ func (w *Wish) settings(arms []spec.Arm) ([]spec.Setting, error) {
 		if arms[i].Engine == "" {
 			arms[i].Engine, arms[i].EngineVersion = a.Engine, a.Version
 		}
+		if tensor, gpus := a.Parallel(); gpus > 0 {
+			arms[i].TP, arms[i].GPUs = tensor, gpus
+		}
 	}
 	if len(parsed) < 2 || len(parsed) < len(arms) {
 		return nil, nil

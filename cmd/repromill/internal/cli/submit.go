@@ -205,6 +205,10 @@ func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, dryRu
 	}
 	list := []preview{}
 	for _, at := range attempts {
+		if why := a.overNodes(p, at); why != "" {
+			list = append(list, preview{at.Key.Stage, kueue.Explanation{Queue: e.Queue(), Fits: "never", Reason: why}})
+			continue
+		}
 		x, err := e.Explain(ctx, at)
 		if err != nil {
 			return err
@@ -222,25 +226,30 @@ func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, dryRu
 func (a *app) printJobs(e *kueue.Executor, p *spec.Plan, attempts []runner.Attempt, format string) error {
 	var objects []any
 	for _, at := range attempts {
+		if why := a.overNodes(p, at); why != "" {
+			fmt.Fprintf(a.stderr, "%s: %s\n", at.Key.Stage, clean(why))
+			list, err := a.servings(e, p, at)
+			if err != nil {
+				return err
+			}
+			objects = append(objects, list...)
+			continue
+		}
 		o, err := e.Manifest(at)
 		if err != nil {
 			return err
 		}
 		objects = append(objects, o)
 	}
-	servings, err := a.servings(e, p)
-	if err != nil {
-		return err
-	}
 	write := kueue.YAML
 	if format == "json" {
 		write = kueue.JSON
 	}
-	b, err := write(append(objects, servings...)...)
+	b, err := write(objects...)
 	if err != nil {
 		return err
 	}
-	if len(objects)+len(servings) == 0 {
+	if len(objects) == 0 {
 		fmt.Fprintln(a.stderr, "the plan selects no run, so nothing would be submitted")
 	}
 	_, err = a.stdout.Write(b)
