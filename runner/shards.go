@@ -110,11 +110,21 @@ func sidecars(s spec.Suite, at accuracy.Serving) (out []Sidecar, err error) {
 	return out, nil
 }
 
+// ArmOf is the arm that a server of a suite serves.
+func ArmOf(s spec.Suite, srv Sidecar) spec.Arm {
+	for _, a := range s.Arms {
+		if a.Name == srv.Arm {
+			return a
+		}
+	}
+	return spec.Arm{Name: srv.Arm}
+}
+
 // OverNodes says which arm's server is more than a node holds, and what to do about
 // it; "" where there is none. sku is the GPU model of arms that name none.
 func OverNodes(s spec.Suite, servers []Sidecar, sku string, nodeGPUs func(sku string) int) string {
-	for i, srv := range servers {
-		if n := nodeGPUs(cmp.Or(s.Arms[i].SKU, sku)); n > 0 && srv.GPUs > n {
+	for _, srv := range servers {
+		if n := nodeGPUs(cmp.Or(ArmOf(s, srv).SKU, sku)); n > 0 && srv.GPUs > n {
 			return fmt.Sprintf("the server of arm %s takes %d GPUs and a node has %d, so no pod holds it: serve it over %d nodes, as the JobSet does that `repromill submit --dry-run` prints, and give --endpoint %s=URL",
 				srv.Arm, srv.GPUs, n, (srv.GPUs+n-1)/n, srv.Arm)
 		}
