@@ -138,3 +138,19 @@ func TestClusterThroughput(t *testing.T) {
 	}
 	t.Logf("values %v; %q", values, res.Warnings)
 }
+
+// TestClusterApart: a suite whose arms are served one after another gives the rows and
+// the verdict of a local run that asks them side by side.
+func TestClusterApart(t *testing.T) {
+	s := newSuiteSite(t, 60, "cluster: {cpu: 300m}\n")
+	want := s.local(t, 0.60)
+	var got suiteOutcome
+	s.json(t, &got, s.suite(0.60, "", "", "--shards", "2", "--arms", "one-after-another")...)
+	a, b := got.Suites[0].Result, want.Suites[0].Result
+	if got.Verdict != want.Verdict || a.Used != b.Used || string(a.Comparisons[0].Result) != string(b.Comparisons[0].Result) || got.Suites[0].Shards != 4 {
+		t.Errorf("%s over %d questions in %d parts, want %s over %d: %s", got.Verdict, a.Used, got.Suites[0].Shards, want.Verdict, b.Used, a.Comparisons[0].Result)
+	}
+	if x, y := s.rows(t, got.RunID), s.rows(t, want.RunID); !slices.Equal(x, y) || len(x) != 2*b.Used {
+		t.Errorf("%d rows, want %d of the local run", len(x), len(y))
+	}
+}

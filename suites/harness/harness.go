@@ -60,8 +60,8 @@ type Config struct {
 	Shard    Shard
 	// Only is the one arm that this folder is asked for, "" for all. Nothing is
 	// decided then: [Merge] counts a question once the folders of all arms have it.
-	Only string
-	Budget   Budget
+	Only   string
+	Budget Budget
 
 	Judge         Asker // of suites that are [suites.Judged]
 	JudgeSampling suites.Sampling
