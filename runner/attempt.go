@@ -142,7 +142,7 @@ func (d *drive) await(ctx context.Context, rec *store.Attempt, a Attempt) (Statu
 			}
 		default:
 			clock.see(st)
-			changed := blind || st.Phase != seen.Phase || st.Reason != seen.Reason
+			changed := blind || st.Phase != seen.Phase || st.Reason != seen.Reason || st.Detail != seen.Detail
 			blind = false
 			if changed || d.cfg.Now().Sub(saved) >= spendEvery {
 				if err := d.observed(ctx, rec, a, st, clock.seconds(st), changed); err != nil {

@@ -166,6 +166,7 @@ const (
 type Status struct {
 	Phase     Phase     `json:"phase"`
 	Reason    Reason    `json:"reason,omitempty"`
+	Detail    string    `json:"detail,omitempty"`  // the executor's own word for where it stands within that; another one is news
 	Message   string    `json:"message,omitempty"` // for people; says what to do next where there is something to do
 	Since     time.Time `json:"since"`
 	ExitCode  int       `json:"exit_code"`

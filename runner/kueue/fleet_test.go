@@ -274,7 +274,7 @@ func TestFleetSaysWhenItIsBlind(t *testing.T) {
 func TestNothingNeededIsCut(t *testing.T) {
 	for name, o := range transcripts(t) {
 		t.Run(name, func(t *testing.T) {
-			cut := Observed{Now: o.Now, Position: o.Position}
+			cut := Observed{Now: o.Now, Position: o.Position, Refused: o.Refused}
 			if o.Job != nil {
 				kept, _ := prune(o.Job)
 				cut.Job = kept.(*batchv1.Job)

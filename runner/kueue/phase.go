@@ -43,6 +43,18 @@ type Phase struct {
 	Cluster   string `json:"cluster,omitempty"` // the worker cluster, by MultiKueue's name
 }
 
+// detail is the reason, but one for what follows of itself and one for what
+// changes to and fro.
+func (p Phase) detail() string {
+	switch p.Reason {
+	case "Admitted", "ContainerCreating", "PodInitializing":
+		return ""
+	case "ErrImagePull":
+		return "ImagePullBackOff"
+	}
+	return p.Reason
+}
+
 // Observed is one look at a Job. Everything but Now may be missing.
 type Observed struct {
 	Job      *batchv1.Job
@@ -388,6 +400,16 @@ func starting(p Phase, pod *corev1.Pod) Phase {
 	return p
 }
 
+// up is how many model servers of a pod have loaded.
+func up(pod *corev1.Pod) (n int) {
+	for _, s := range pod.Status.InitContainerStatuses {
+		if strings.HasPrefix(s.Name, serverContainer) && s.State.Running != nil && s.Started != nil && *s.Started {
+			n++
+		}
+	}
+	return n
+}
+
 func waitingContainer(p Phase, pod *corev1.Pod, s corev1.ContainerStatus) Phase {
 	wait := s.State.Waiting
 	p.Reason = wait.Reason
@@ -406,6 +428,9 @@ func waitingContainer(p Phase, pod *corev1.Pod, s corev1.ContainerStatus) Phase 
 		}
 	case "ContainerCreating", "PodInitializing":
 		p.Message = "its pod " + pod.Name + " is starting on " + pod.Spec.NodeName + ": pulling the image or mounting volumes"
+		if n := up(pod); n > 0 {
+			p.Reason, p.Message = "Loading", fmt.Sprintf("%d of %d model servers are up on %s; the next container is about to start", n, len(pod.Status.InitContainerStatuses), pod.Spec.NodeName)
+		}
 	default:
 		p.Message = "its container waits (" + wait.Reason + "): " + sentence(wait.Message)
 	}

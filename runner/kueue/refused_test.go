@@ -168,3 +168,28 @@ func TestStoppedOnALostNode(t *testing.T) {
 		}
 	}
 }
+
+// TestDetail: what follows of itself is one piece of news, what is in the way is
+// another.
+func TestDetail(t *testing.T) {
+	o := transcripts(t)["running"]
+	pod := &o.Pods[0]
+	pod.Status.Phase, pod.Status.ContainerStatuses = corev1.PodPending, nil
+	waiting := corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}}
+	runs := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	for _, tc := range []struct {
+		servers []corev1.ContainerStatus
+		want    string
+		says    string
+	}{
+		{[]corev1.ContainerStatus{{Name: "server-fp8", State: waiting}, {Name: "server-nvfp4", State: waiting}}, "", "is starting on"},
+		{[]corev1.ContainerStatus{{Name: "server-fp8", State: runs, Started: ptr(false)}, {Name: "server-nvfp4", State: waiting}}, "Loading", "arm fp8 loads on"},
+		{[]corev1.ContainerStatus{{Name: "server-fp8", State: runs, Started: ptr(true)}, {Name: "server-nvfp4", State: waiting}}, "Loading", "1 of 2 model servers are up on"},
+		{[]corev1.ContainerStatus{{Name: "server-fp8", State: runs, Started: ptr(true)}, {Name: "server-nvfp4", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull"}}}}, "ImagePullBackOff", "cannot be pulled"},
+	} {
+		pod.Status.InitContainerStatuses = tc.servers
+		if p := PhaseOf(o); p.State != Starting || p.detail() != tc.want || !strings.Contains(p.Message, tc.says) {
+			t.Errorf("%q: %+v, want %q and %q", p.detail(), p, tc.want, tc.says)
+		}
+	}
+}

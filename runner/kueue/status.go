@@ -25,7 +25,7 @@ func (e *Executor) status(ctx context.Context, at pod.Folder, rec pod.Record, o 
 	if why := e.wrong(rec.Attempt, first(p.Product, recorded(at).Product)); why != "" {
 		return e.stopWrong(ctx, at, rec, why, p)
 	}
-	st := runner.Status{Phase: runner.Pending, Reason: runner.Reason(p.State), Message: p.Message, Since: p.Since, Placement: runner.Placement{Node: p.Node, Flavor: p.Flavor, Evictions: p.Evictions}}
+	st := runner.Status{Phase: runner.Pending, Reason: runner.Reason(p.State), Detail: p.detail(), Message: p.Message, Since: p.Since, Placement: runner.Placement{Node: p.Node, Flavor: p.Flavor, Evictions: p.Evictions}}
 	if p.Fix != "" {
 		st.Message += "; " + p.Fix
 	}

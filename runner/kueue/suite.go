@@ -30,7 +30,7 @@ const (
 	// shardWall is how long the pods of a suite may run where nobody says.
 	shardWall = 14 * 24 * time.Hour
 	// Loading may take as long as on one machine.
-	probePeriod, probeFailures = 5, 540
+	probePeriod, probeFailures = 2, 1350
 
 	labelSuite = "repromill.dev/suite"
 )
@@ -113,6 +113,9 @@ func (e *Executor) suitePod(p *corev1.PodSpec, a runner.Attempt) error {
 		tmp := ctr.Name + "-tmp"
 		p.Volumes = append(p.Volumes, corev1.Volume{Name: tmp, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(32<<30, resource.BinarySI)}}})
 		ctr.VolumeMounts = []corev1.VolumeMount{{Name: tmp, MountPath: "/tmp"}, {Name: "shm", MountPath: "/dev/shm"}, e.cacheMount()}
+		if a.Shards.Alone && within(e.cfg.Worker, e.cfg.Root) {
+			e.tellGPUs(p, ctr)
+		}
 		p.InitContainers = append(p.InitContainers, *ctr)
 		gpus = gpus || s.GPUs > 0
 	}
@@ -131,6 +134,24 @@ func (e *Executor) suitePod(p *corev1.PodSpec, a runner.Attempt) error {
 	}
 	p.TerminationGracePeriodSeconds = ptr(int64(60))
 	return nil
+}
+
+// tellGPUs has this program, which is in no image of a server, say to the client
+// which GPUs the server's container has. Nobody but the container sees that, and
+// the program ends well whatever it finds, as a hook that fails ends its container.
+func (e *Executor) tellGPUs(p *corev1.PodSpec, server *corev1.Container) {
+	const name = "seen"
+	client := &p.Containers[0]
+	p.Volumes = append(p.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(1<<20, resource.BinarySI)}}})
+	for _, m := range client.VolumeMounts {
+		if m.MountPath == e.cfg.Worker {
+			server.VolumeMounts = append(server.VolumeMounts, m)
+		}
+	}
+	dir := filepath.Dir(shard.SeenFile)
+	server.VolumeMounts = append(server.VolumeMounts, corev1.VolumeMount{Name: name, MountPath: dir})
+	client.VolumeMounts = append(client.VolumeMounts, corev1.VolumeMount{Name: name, MountPath: dir, ReadOnly: true})
+	server.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{e.cfg.Worker, "worker", "gpus", shard.SeenFile}}}}
 }
 
 // wholeNode keeps the rest of a node's GPUs for the client, which uses none, so that

@@ -276,6 +276,14 @@ func (a *app) exampleAttempts(p *spec.Plan, sharding runner.Sharding) (out []run
 			continue
 		}
 		folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID, "shards")
+		if runner.Apart(s) {
+			list, err := a.exampleParts(s)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, list...)
+			continue
+		}
 		at, err := sharding.Attempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID)}, s, a.serving, folder)
 		if err != nil {
 			return nil, err
@@ -319,6 +327,20 @@ func (a *app) exampleSeed(s spec.Suite, servers []runner.Sidecar) ([]runner.Atte
 		return nil, err
 	}
 	return []runner.Attempt{runner.SeedAttempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID), Arm: "seed"}, dir, missing)}, nil
+}
+
+// exampleParts are the attempts of a suite's first block, where its arms are asked
+// one after another.
+func (a *app) exampleParts(s spec.Suite) (out []runner.Attempt, err error) {
+	for _, arm := range s.Arms {
+		folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID, "apart", arm.Name)
+		at, err := runner.PartAttempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID)}, arm, 0, a.serving, folder)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, at)
+	}
+	return out, nil
 }
 
 // exampleAttempt is an attempt of a run that does not exist yet: the Job of a

@@ -47,8 +47,8 @@ func (a *app) overNodes(p *spec.Plan, at runner.Attempt) string {
 // serves it over several nodes.
 func (a *app) servings(e *kueue.Executor, p *spec.Plan, at runner.Attempt) (out []any, err error) {
 	s := suiteOf(p, at)
-	for i, srv := range at.Shards.Servers {
-		arm := s.Arms[i]
+	for _, srv := range at.Shards.Servers {
+		arm := runner.ArmOf(*s, srv)
 		n := a.nodeGPUs(firstOf(arm.SKU, p.Environment.SKU))
 		if srv.GPUs <= n {
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,16 +66,19 @@ func (u *ui) event(e runner.Event) {
 		u.start(e.Stage)
 		u.finish(firstOf(d.Reason, "nothing to do"))
 	case runner.StageRetried:
-		u.note(fmt.Sprintf("%s is tried again: %s", e.Stage, firstOf(d.Cause, d.Reason, d.Message)))
+		u.note(fmt.Sprintf("%s is tried again: %s", e.Stage, strings.Join(slices.DeleteFunc([]string{firstOf(d.Cause, d.Reason), d.Message}, func(s string) bool { return s == "" }), ": ")))
 	case runner.PhaseChanged:
 		var p struct{ Arm, Phase, Message string }
 		if json.Unmarshal(e.Data, &p) != nil || p.Phase == "" {
 			break
 		}
-		p.Arm = firstOf(p.Arm, e.Stage)                           // a suite's shards are of all arms
-		if p.Phase == string(runner.Pending) && p.Message != "" { // why it waits, as in a queue
-			u.note("  " + p.Arm + ": " + p.Message)
-		} else {
+		who := firstOf(p.Arm, e.Stage) // a suite's shards are of all arms
+		switch {
+		case p.Message != "" && !runner.Phase(p.Phase).Final(): // why it waits, as in a queue, or where it runs
+			u.note("  " + who + ": " + p.Message)
+		case p.Arm == "":
+			u.progress(0, 0, "", p.Phase)
+		default:
 			u.progress(0, 0, "", p.Arm+" "+p.Phase)
 		}
 	case runner.Progress:
