@@ -29,7 +29,7 @@ demo-quant: build ## BF16, FP8, NVFP4 W4A16 and W4A4 of a small model: accuracy 
 .PHONY: test
 test: lint ## static checks and all tests, with the race detector where there is a C compiler
 	@race=; if command -v $${CC:-cc} >/dev/null; then race=-race; export CGO_ENABLED=1; else echo 'no C compiler: the race detector is left out'; fi; \
-	  go test $$race -json ./... | go run ./cmd/testreport
+	  go test $$race -timeout 30m -json ./... | go run ./cmd/testreport
 
 .PHONY: test-fast
 test-fast: ## all tests without the race detector

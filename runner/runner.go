@@ -176,6 +176,9 @@ type Place struct {
 	// Python is the interpreter there; this machine's are of no use.
 	Python Interpreter
 	GPUs   int // in place of Config.GPUs
+	// NodeGPUs is how many GPUs of a model one node has there, "" for a model that
+	// nobody names; 0 is not known, and so is nil.
+	NodeGPUs func(sku string) int
 }
 
 // at is the runner as runs of the named executor see it.
@@ -185,7 +188,7 @@ func (r *Runner) at(executor string) *Runner {
 		return r
 	}
 	own := *r
-	own.cfg.Dir, own.cfg.GPUs, own.python = p.Dir, p.GPUs, p.Python
+	own.cfg.Dir, own.cfg.GPUs, own.python, own.nodeGPUs = p.Dir, p.GPUs, p.Python, p.NodeGPUs
 	own.cfg.LookPath = func(name string) (string, error) { return "", &exec.Error{Name: name, Err: exec.ErrNotFound} }
 	return &own
 }
@@ -194,6 +197,8 @@ func (r *Runner) at(executor string) *Runner {
 type Runner struct {
 	cfg    Config
 	python Interpreter // the only one, where one is set
+
+	nodeGPUs func(sku string) int // see Place
 }
 
 // UserError is a mistake of the user; the message contains the fix.

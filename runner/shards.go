@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -70,6 +71,18 @@ func (s Sharding) of(x spec.Suite) int {
 	return min(max(n, 1), maxShards)
 }
 
+// perPart is how many answers a block is of whose every arm starts a server anew.
+const perPart = 1000
+
+// apart is in how many blocks a suite is asked whose arms are served one after
+// another.
+func (s Sharding) apart(x spec.Suite) int {
+	if s.Of == 0 {
+		s.Of = (x.Questions*max(1, x.Repeats) + perPart - 1) / perPart
+	}
+	return Sharding{Of: max(1, s.Of)}.of(x)
+}
+
 // sharded reports whether a suite is asked by pods: it is, where the run's
 // executor can and nobody says where the arms are served already.
 func (d *drive) sharded(s spec.Suite) bool {
@@ -95,6 +108,28 @@ func sidecars(s spec.Suite, at accuracy.Serving) (out []Sidecar, err error) {
 		out = append(out, Sidecar{Arm: a.Name, Engine: c.Engine, Image: c.Image, Argv: c.Argv, Env: c.Env, Port: firstPort + i, GPUs: c.GPUs})
 	}
 	return out, nil
+}
+
+// ArmOf is the arm that a server of a suite serves.
+func ArmOf(s spec.Suite, srv Sidecar) spec.Arm {
+	for _, a := range s.Arms {
+		if a.Name == srv.Arm {
+			return a
+		}
+	}
+	return spec.Arm{Name: srv.Arm}
+}
+
+// OverNodes says which arm's server is more than a node holds, and what to do about
+// it; "" where there is none. sku is the GPU model of arms that name none.
+func OverNodes(s spec.Suite, servers []Sidecar, sku string, nodeGPUs func(sku string) int) string {
+	for _, srv := range servers {
+		if n := nodeGPUs(cmp.Or(ArmOf(s, srv).SKU, sku)); n > 0 && srv.GPUs > n {
+			return fmt.Sprintf("the server of arm %s takes %d GPUs and a node has %d, so no pod holds it: serve it over %d nodes, as the JobSet does that `repromill submit --dry-run` prints, and give --endpoint %s=URL",
+				srv.Arm, srv.GPUs, n, (srv.GPUs+n-1)/n, srv.Arm)
+		}
+	}
+	return ""
 }
 
 // Attempt is how the blocks of a suite are submitted; folder is their place on the
@@ -131,12 +166,14 @@ func (d *drive) asked(s spec.Suite) []string {
 	if !d.sharded(s) {
 		return nil
 	}
-	f := d.shardFolder(s)
-	decl, err := f.Declared()
-	if err != nil {
-		return nil
+	var f blocks = d.shardFolder(s)
+	n := 0
+	if Apart(s) {
+		f, n = d.halves(s), d.blocksApart(s)*len(s.Arms)
+	} else if decl, err := d.shardFolder(s).Declared(); err == nil {
+		n = decl.Of
 	}
-	list, err := f.Answers(decl.Of, true)
+	list, err := f.Answers(n, true)
 	if err != nil {
 		return nil
 	}
@@ -224,11 +261,18 @@ func armSKU(s spec.Suite) string {
 	return s.Arms[0].SKU
 }
 
+// blocks are those of a suite on the volume; [shard.Folder] are those of all arms.
+type blocks interface {
+	Ends(n int) (map[int]shard.End, error)
+	Answers(n int, parts bool) ([]string, error)
+	Stopped() string
+}
+
 // shardWatch decides between shards whether more of them are needed.
 type shardWatch struct {
 	*drive
 	suite  spec.Suite
-	folder shard.Folder
+	folder blocks
 	of     int
 	seen   int // complete blocks when it was last decided
 }

@@ -124,14 +124,23 @@ func (d *drive) suiteRefusal(s spec.Suite) string {
 		if _, ok := d.exec.(Sharder); ok && !d.sharded(s) && slices.ContainsFunc(s.Arms, func(a spec.Arm) bool { return d.serving().URL(a) == "" }) {
 			return "some arms are served elsewhere and some are not, so they would not be measured alike: give --endpoint ARM=URL for all of them, or for none"
 		}
+		if why := d.overNodes(s); why != "" {
+			return why
+		}
 		return d.cfg.Throughput.Refusal(s)
 	}
 	if d.cfg.Suites == nil {
 		return "this program carries out no suites"
 	}
 	at := d.serving()
+	if !d.sharded(s) && d.req.Answers == nil && s.Placing == spec.OneAfterAnother && slices.ContainsFunc(s.Arms, func(a spec.Arm) bool { return at.URL(a) == "" }) {
+		return "the plan has its arms served one after another, which pods do: run it with --executor kueue, or plan it side by side"
+	}
 	if d.sharded(s) {
 		at.Judge = "" // pods have no network
+		if why := d.overNodes(s); why != "" {
+			return why
+		}
 	}
 	if d.req.Answers != nil {
 		if len(d.req.Answers[s.ID]) == 0 {
@@ -140,6 +149,15 @@ func (d *drive) suiteRefusal(s spec.Suite) string {
 		at.Judge = cmp.Or(at.Judge, "stored with the answers")
 	}
 	return d.cfg.Suites.Refusal(s, at)
+}
+
+// overNodes says of a suite in pods that an arm is larger than a node, "" if none is.
+func (d *drive) overNodes(s spec.Suite) string {
+	servers, err := sidecars(s, d.serving())
+	if err != nil || d.nodeGPUs == nil || !d.sharded(s) {
+		return ""
+	}
+	return OverNodes(s, servers, d.plan.Environment.SKU, d.nodeGPUs)
 }
 
 // servable is an error where suites would be carried out and nobody says where
@@ -222,7 +240,11 @@ func (d *drive) suite(ctx context.Context, s spec.Suite, before []SuiteOutcome, 
 // suiteInPods has a suite asked by pods.
 func (d *drive) suiteInPods(ctx context.Context, s spec.Suite) (out SuiteOutcome, skipped string, err error) {
 	out.Suite = s.ID
-	res, of, err := d.askShards(ctx, s)
+	ask := d.askShards
+	if Apart(s) {
+		ask = d.askApart
+	}
+	res, of, err := ask(ctx, s)
 	out.Shards = of
 	var void *voidSuite
 	if errors.As(err, &void) {

@@ -26,7 +26,7 @@ func (d *drive) throughput(ctx context.Context, s spec.Suite, left Caps, f *flee
 		if err := d.inPods(ctx, s, &j); err != nil {
 			return out, "", err
 		}
-		out.Shards = j.Suite.Repeats * len(throughput.Turns(s, 0))
+		out.Shards = max(1, s.Repeats) * len(throughput.Turns(s, 0))
 	} else if j.Starter, err = f.timed(StageSuite(s.ID)); err != nil {
 		return out, "", err
 	}

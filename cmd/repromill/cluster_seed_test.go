@@ -95,6 +95,20 @@ func TestClusterSeed(t *testing.T) {
 	at := slices.Index(args, "--mirror")
 	args = slices.Delete(args, at, at+2)
 	s.env = append(s.env, "HF_ENDPOINT="+h.URL)
+	preview := slices.Delete(slices.Clone(args[1:]), slices.Index(args, "--executor")-1, slices.Index(args, "--executor")+1)
+	if jobs := s.dryRun(t, preview...); len(jobs) != 2 || !slices.Contains(jobs[0].Spec.Template.Spec.Containers[0].Command, "seed") || jobs[1].Spec.Completions != 2 || len(jobs[1].Spec.Template.Spec.InitContainers) != 2 {
+		t.Errorf("the dry run is %+v", jobs)
+	}
+	for i, a := range preview {
+		if a == "--server" {
+			preview[i+1] = strings.Replace(preview[i+1], "docker:"+s.image, "vllm", 1)
+			preview[i+1], _, _ = strings.Cut(preview[i+1], " ")
+		}
+	}
+	s.env = append(s.env, "REPROMILL_CLUSTER_VLLM_IMAGE="+s.image)
+	if sets := s.dryRun(t, append(preview, "--serve", "fp8=vllm serve org/tiny-FP8 --tensor-parallel-size 8 --pipeline-parallel-size 2")...); len(sets) != 3 || sets[0].Kind != "Job" || sets[1].Kind != "NetworkPolicy" || sets[2].Kind != "JobSet" {
+		t.Errorf("the dry run over two nodes is %+v", sets)
+	}
 	run := s.command(args...)
 	var out bytes.Buffer
 	run.Stdout, run.Stderr = &out, &out

@@ -250,6 +250,7 @@ spec:
   template:
     spec:
       restartPolicy: Never
+      terminationGracePeriodSeconds: 1
       automountServiceAccountToken: false
       terminationGracePeriodSeconds: 1
       nodeSelector: `+selector+`

@@ -3,6 +3,7 @@ package main
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/repromill/repromill/results/schema/schematest"
 	"github.com/repromill/repromill/suites/catalog"
 	"github.com/repromill/repromill/suites/endpoint/endpointtest"
+	"github.com/repromill/repromill/suites/load/simserver"
 )
 
 // The questions of the data set that modelMirror makes name their own answer, so
@@ -56,6 +58,7 @@ func modelMain(args []string) int {
 	model, salt, host := fl.String("model", "m", ""), fl.String("salt", "", ""), fl.String("host", "127.0.0.1", "")
 	hub := fl.String("vllm-weights", "", "a repository that has to be in the hub's cache, which has to be read-only")
 	right, port, delay, die := fl.Float64("right", 1, ""), fl.Int("port", 0, ""), fl.Duration("delay", 0, ""), fl.Int("die", 0, "")
+	step := fl.Duration("step", 0, "be a simulation that takes this long for a step, for what is measured of speed")
 	swell := fl.Int("swell", 0, "use more and more memory once in the life of /tmp, from this request on")
 	gates, at := fl.String("gates", "", "a folder beside the hub's cache: as long as its file NAME is there, the server waits before that"), fl.Int("gate-at", 10, "")
 	if err := fl.Parse(args); err != nil {
@@ -121,7 +124,14 @@ func modelMain(args []string) int {
 		return 1
 	}
 	fmt.Println("serves", *model)
-	endpointtest.New(c)
+	if *step > 0 {
+		sim := simserver.New(simserver.Config{Model: *model, StepBase: *step})
+		go sim.Run(context.Background())
+		srv := &http.Server{Handler: sim, ReadHeaderTimeout: time.Minute}
+		go srv.Serve(c.Listener)
+	} else {
+		endpointtest.New(c)
+	}
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM)
 	<-end

@@ -11,11 +11,19 @@ import (
 )
 
 // samplesIn are the samples that the runs of a test's folder committed.
-func samplesIn(t *testing.T, dir string) (out []schema.SampleRow) {
+func samplesIn(t *testing.T, dir string) []schema.SampleRow {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "data", "repromill", "samples", "*", "*", "*", "*.parquet"))
+	return rowsIn[schema.SampleRow](t, dir)
+}
+
+// rowsIn are the rows of a table of the data set below a folder that holds a user's
+// files.
+func rowsIn[T schema.Row](t *testing.T, dir string) (out []T) {
+	t.Helper()
+	var row T
+	files, err := filepath.Glob(filepath.Join(dir, "data", "repromill", row.Table(), "*", "*", "*", "*.parquet"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no samples: %v", err)
+		t.Fatalf("no %s: %v", row.Table(), err)
 	}
 	for _, name := range files {
 		f, err := os.Open(name)
@@ -23,7 +31,7 @@ func samplesIn(t *testing.T, dir string) (out []schema.SampleRow) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		r, err := schema.NewReader[schema.SampleRow](f)
+		r, err := schema.NewReader[T](f)
 		if err != nil {
 			t.Fatal(err)
 		}

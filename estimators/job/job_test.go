@@ -114,6 +114,22 @@ func TestSuite(t *testing.T) {
 	}
 }
 
+// TestSuiteOverNodes: an arm over two servers holds all GPUs of both.
+func TestSuiteOverNodes(t *testing.T) {
+	got := one(t, suite(func(s *spec.Suite) { s.Arms[1].TP, s.Arms[1].GPUs = 8, 16 }), config(t, "h200"))
+	if got.Fits != "yes" || got.GPUs != 17 || math.Abs(got.GPUHours.P50-17*got.WallS.P50/3600) > 1e-9 {
+		t.Errorf("%+v", got)
+	}
+	for _, p := range got.Parts {
+		if p.Name == "suite/mmlupro/fp8" && math.Abs(p.GPUHours.P50-16*got.WallS.P50/3600) > 1e-9 {
+			t.Errorf("the arm over two servers: %+v", p)
+		}
+	}
+	if got := one(t, suite(func(s *spec.Suite) { s.Arms[1].TP, s.Arms[1].GPUs = 8, 12 }), config(t, "h200")); got.Fits != "no" {
+		t.Errorf("a server and a half: %+v", got)
+	}
+}
+
 func TestSuiteThatCannotBeEstimated(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*spec.Suite)

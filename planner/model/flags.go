@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -23,6 +24,27 @@ type Arm struct {
 	// Defaults are what the checkpoint sets where no flag does; see
 	// [CheckpointDefaults].
 	Defaults map[string]string `json:"defaults,omitempty"`
+}
+
+// Parallel is over how many GPUs each layer is split, and how many GPUs the arm takes
+// in all: those times the stages of its pipeline and its replicas. Both are 0 where
+// the command states none of these.
+func (a *Arm) Parallel() (tensor, gpus int) {
+	stated := false
+	number := func(name string) int {
+		v, err := strconv.Atoi(a.Settings[name])
+		if err != nil || v < 1 || v > 1024 {
+			return 1
+		}
+		stated = true
+		return v
+	}
+	tensor = number("tensor_parallel_size")
+	gpus = tensor * number("pipeline_parallel_size") * number("data_parallel_size")
+	if !stated {
+		return 0, 0
+	}
+	return tensor, gpus
 }
 
 // BadCommandError is a serving command that is not understood.

@@ -86,6 +86,7 @@ func example() *Plan {
 	r.Collect[0].Kind, r.Collect[0].Select, r.Collect[0].Pattern, r.Collect[0].Pointer = "stdout_regex", "last", `(\d+)`, "/a"
 	p.Suites[0].Kind, p.Suites[0].Status = "accuracy", "auto"
 	p.Suites[0].Outlook.Kind, p.Suites[0].Settings[0].Class, p.Suites[0].Dataset.Files[0].Commit = Assumed, "unfair", strings.Repeat("b", 40)
+	p.Suites[0].Placing = OneAfterAnother
 	iv := func() *Interval { return &Interval{1, 2, 3} }
 	est := &p.Estimates[0]
 	est.Kind, est.Fits, est.GPUHours, est.USD, est.OwnedUSD, est.HostedUSD, est.WallS, est.BusyHours, est.Parts[0].GPUHours = Estimated, "yes", iv(), iv(), iv(), iv(), iv(), iv(), iv()

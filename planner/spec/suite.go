@@ -14,6 +14,7 @@ type Suite struct {
 	Sampling  map[string]any `json:"sampling,omitempty"`
 	Grader    Grader         `json:"grader"`
 	Arms      []Arm          `json:"arms"`
+	Placing   string         `json:"placing,omitempty"` // of the arms' servers on a cluster: side_by_side|one_after_another; "" is side by side
 	Compare   *Compare       `json:"compare,omitempty"`
 	Load      *Load          `json:"load,omitempty"`
 	Budget    Budget         `json:"budget"`
@@ -23,6 +24,14 @@ type Suite struct {
 	// Settings are how the arms are served, side by side, where they differ.
 	Settings []Setting `json:"settings,omitempty"`
 }
+
+// Ways to place the servers of a suite's arms. Side by side, a pod has all of them,
+// each on GPUs of its own; one after another it has one, so that a node has to
+// hold one at a time.
+const (
+	SideBySide      = "side_by_side"
+	OneAfterAnother = "one_after_another"
+)
 
 // Outlook is what a suite is expected to take and to tell, before anything is
 // spent.

@@ -40,6 +40,7 @@ var (
 	preflights    = []string{"ok", "gated", "missing", "unreachable", "not_checked"}
 	seedings      = []string{"flag", "argument", "none", "exempt"}
 	suiteKinds    = []string{"accuracy", "throughput", "checkpoint"}
+	placings      = []string{"", SideBySide, OneAfterAnother}
 	settingClass  = []string{"subject", "harmless", "unfair", "unknown"}
 
 	commitRE = regexp.MustCompile(`^[0-9a-f]{40}$`)
@@ -370,6 +371,7 @@ func (v *validator) suite(at string, s *Suite, ids map[string]bool) {
 	}
 	ids[s.ID] = true
 	v.oneOf(at+".kind", s.Kind, suiteKinds)
+	v.oneOf(at+".placing", s.Placing, placings)
 	if s.Status != "" {
 		v.oneOf(at+".status", s.Status, runStatuses)
 	}

@@ -44,6 +44,7 @@ type task struct {
 	need     map[string]float64
 	runs     bool
 	elapsed  float64        // seconds since it was admitted
+	lag      float64        // of these, until its command began; 0 while that is not known
 	expected *spec.Interval // seconds that it runs, by the plan's estimate
 	limit    float64        // seconds after which it is stopped; 0 is unknown
 	class    int            // the same for the same need
@@ -52,7 +53,9 @@ type task struct {
 // history is what became of Jobs that ended.
 type history struct {
 	ratios []float64 // measured over expected seconds (P50)
-	took   []float64 // seconds
+	took   []float64 // seconds from admission to end
+	lags   []float64 // seconds from admission until the command began
+	gaps   []float64 // seconds from the end of a Job until another is admitted in its place
 }
 
 // Weights of what is believed before anything has been measured: as much as
@@ -78,6 +81,8 @@ type course struct {
 	mean    float64 // of the logarithms of the ratios
 	bias    float64 // of all estimates, logarithm
 	another float64 // of Jobs without one against those that ended
+	lag     float64 // mean seconds
+	gap     float64 // likewise
 }
 
 // course draws what is common: the bias from its posterior distribution, for a
@@ -89,9 +94,34 @@ func (h *history) course(rng *rand.Rand) course {
 	variance := 1 / (1/(commonSpread*commonSpread) + n/(spread*spread))
 	c.mean = mean
 	c.bias = variance*n*mean/(spread*spread) + math.Sqrt(variance)*rng.NormFloat64()
+	c.lag, c.gap = delay(h.lags, usualLag, rng), delay(h.gaps, usualGap, rng)
 	_, spread = moments(h.took)
 	c.another = spread / math.Sqrt(float64(len(h.took))+1) * rng.NormFloat64()
 	return c
+}
+
+// What delays of a site are believed to be, in seconds, and as much as how many
+// measurements: a start with the image on its node, and a step of Kueue's.
+const (
+	usualLag, usualGap = 5.0, 1.0
+	trustDelay         = 2
+	mostDelays         = 64 // the last ones
+)
+
+// delay draws the mean of a site's delays, which are taken for exponential, from
+// its posterior distribution: the gamma distribution of their rate is conjugate.
+// Beside hours of work they are nothing; in a sweep of short Jobs each waits for the
+// delays of all before it.
+func delay(seen []float64, usual float64, rng *rand.Rand) float64 {
+	seen = seen[max(0, len(seen)-mostDelays):]
+	sum, gamma := trustDelay*usual, 0.0
+	for _, v := range seen {
+		sum += v
+	}
+	for range trustDelay + len(seen) {
+		gamma += rng.ExpFloat64()
+	}
+	return sum / gamma
 }
 
 // moments are the mean and the standard deviation of logarithms, the latter
@@ -110,7 +140,8 @@ func moments(v []float64) (mean, spread float64) {
 }
 
 // draw is one possible duration of a task, given that it has run for as long as
-// it has. An estimate is corrected by the common bias; with n measured beside
+// it has. An estimate is of the command alone: what it takes until that begins comes
+// before it. It is corrected by the common bias; with n measured beside
 // it, n times in n+4 it is further off as one of those was, and else as its own
 // interval says. Without an estimate it is that of a Job that ended here;
 // without those, anything up to its limit.
@@ -126,11 +157,15 @@ func (c *course) draw(t *task, rng *rand.Rand) float64 {
 
 func (c *course) once(t *task, rng *rand.Rand) float64 {
 	if e := t.expected; e != nil && e.P50 > 0 {
+		lag := t.lag
+		if lag == 0 {
+			lag = c.lag * rng.ExpFloat64()
+		}
 		n := float64(len(c.ratios))
 		if rng.Float64()*(n+trustEstimate) < n {
-			return e.P50 * math.Exp(c.bias-c.mean+smooth(len(c.ratios))*rng.NormFloat64()) * c.ratios[rng.IntN(len(c.ratios))]
+			return lag + e.P50*math.Exp(c.bias-c.mean+smooth(len(c.ratios))*rng.NormFloat64())*c.ratios[rng.IntN(len(c.ratios))]
 		}
-		return math.Exp(c.bias) * between(e, rng)
+		return lag + math.Exp(c.bias)*between(e, rng)
 	}
 	n := float64(len(c.took))
 	if rng.Float64()*(n+trustNothing) < n {
@@ -159,6 +194,33 @@ func between(e *spec.Interval, rng *rand.Rand) float64 {
 		return e.P50 * math.Exp(z/z90*math.Log(e.P90/e.P50))
 	}
 	return e.P50
+}
+
+// stay is when a Job came, was admitted and ended, in seconds; 0 is not yet.
+type stay struct{ created, admitted, ended float64 }
+
+// farGap is after which time an admission has nothing to do with an end before it.
+const farGap = 60
+
+// handovers are the times between an end and the admission of a Job that had waited
+// for it.
+func handovers(stays []stay) (gaps []float64) {
+	var ends []float64
+	for _, s := range stays {
+		if s.ended > 0 {
+			ends = append(ends, s.ended)
+		}
+	}
+	slices.Sort(ends)
+	stays = slices.Clone(stays)
+	slices.SortFunc(stays, func(a, b stay) int { return cmp.Compare(a.admitted, b.admitted) })
+	for _, s := range stays {
+		k, _ := slices.BinarySearch(ends, math.Nextafter(s.admitted, math.Inf(1)))
+		if s.admitted > 0 && k > 0 && ends[k-1] > s.created && s.admitted-ends[k-1] < farGap {
+			gaps = append(gaps, s.admitted-ends[k-1])
+		}
+	}
+	return gaps
 }
 
 // forecast is when each task of a line starts and when all have ended.
@@ -255,7 +317,7 @@ func (l *line) source() (spec.Kind, string) {
 type endings []leaver
 
 type leaver struct {
-	at   float64
+	at   float64 // when its place can be taken
 	task int
 }
 
@@ -287,7 +349,7 @@ func (l *line) play(rng *rand.Rand, ended func(i int, start, end float64)) {
 		}
 		take(free, l.classes[t.class], 1)
 		end := max(0, course.draw(t, rng)-t.elapsed)
-		running = append(running, leaver{end, i})
+		running = append(running, leaver{end + course.gap*rng.ExpFloat64(), i})
 		ended(i, 0, end)
 	}
 	left := len(queue)
@@ -302,7 +364,7 @@ func (l *line) play(rng *rand.Rand, ended func(i int, start, end float64)) {
 		queue = l.admit(queue, free, func(i int) {
 			t := l.task(i)
 			end := now + course.draw(t, rng)
-			heap.Push(&running, leaver{end, i})
+			heap.Push(&running, leaver{end + course.gap*rng.ExpFloat64(), i})
 			if i < len(l.tasks) {
 				left--
 				ended(i, now, end)

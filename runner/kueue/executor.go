@@ -78,6 +78,9 @@ func New(cfg Config) (*Executor, error) {
 	return &Executor{cfg: cfg, c: c}, nil
 }
 
+// Queue is the LocalQueue that it submits to.
+func (e *Executor) Queue() string { return e.cfg.Queue }
+
 // user is who the pods of a run are: any number that no account of a node has
 // will do.
 func (e *Executor) user(runID string) (uid, gid int) {

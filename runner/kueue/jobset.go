@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -13,15 +14,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/server"
 )
 
 // Serving is a model server over several nodes, for an arm that no node can
 // hold, with the attempt that asks it as its client.
 type Serving struct {
-	Arm      spec.Arm // GPUs over all nodes; TP is within a node, and the rest a pipeline over them
-	NodeGPUs int      // of one node
+	Server   runner.Sidecar // its GPUs are those of all nodes
+	TP       int            // over how many GPUs of a node each layer is split; the rest is a pipeline over nodes
+	NodeGPUs int            // of one node
 	// Client is the attempt that runs beside the first part of the server, which
 	// it finds at http://127.0.0.1:8000.
 	Client runner.Attempt
@@ -76,40 +78,45 @@ const (
 
 // nodes is over how many nodes an arm is served, or what is wrong with that.
 func (s *Serving) nodes() (int, error) {
-	tp, arm := max(1, s.Arm.TP), s.Arm
+	tp, n, srv := max(1, s.TP), s.NodeGPUs, s.Server
 	switch {
-	case s.NodeGPUs < 1 || arm.GPUs <= s.NodeGPUs:
-		return 0, &UserError{fmt.Sprintf("arm %s takes %d GPUs and a node has %d", arm.Name, arm.GPUs, s.NodeGPUs), "serve it on one node"}
-	case tp > s.NodeGPUs || s.NodeGPUs%tp != 0:
-		return 0, &UserError{fmt.Sprintf("arm %s splits each layer over %d GPUs and a node has %d", arm.Name, tp, s.NodeGPUs), "use a tensor-parallel size that divides a node's GPUs: links between nodes are too slow for it"}
-	case arm.GPUs%s.NodeGPUs != 0:
-		return 0, &UserError{fmt.Sprintf("%d GPUs of arm %s are no whole number of nodes with %d", arm.GPUs, arm.Name, s.NodeGPUs), "use whole nodes"}
-	case arm.Engine != "" && arm.Engine != "vllm":
-		return 0, &UserError{fmt.Sprintf("arm %s is served by %s over several nodes", arm.Name, arm.Engine), "use vLLM for it, which is what is known here"}
-	case arm.Image == "":
-		return 0, &UserError{"arm " + arm.Name + " has no image", "name the engine's image with its digest in the plan"}
+	case n < 1 || srv.GPUs <= n:
+		return 0, &UserError{fmt.Sprintf("arm %s takes %d GPUs and a node has %d", srv.Arm, srv.GPUs, n), "serve it on one node"}
+	case tp > n || n%tp != 0:
+		return 0, &UserError{fmt.Sprintf("arm %s splits each layer over %d GPUs and a node has %d", srv.Arm, tp, n), "use a tensor-parallel size that divides a node's GPUs, and a pipeline over nodes: links between them are too slow for layers"}
+	case srv.GPUs%n != 0:
+		return 0, &UserError{fmt.Sprintf("%d GPUs of arm %s are no whole number of nodes with %d", srv.GPUs, srv.Arm, n), "use whole nodes"}
+	case srv.Engine != server.VLLM:
+		return 0, &UserError{fmt.Sprintf("arm %s is served by %s over several nodes", srv.Arm, first(srv.Engine, "an unknown engine")), "use vLLM for it, which is what is known here"}
+	case slices.ContainsFunc(srv.Argv, func(w string) bool { return strings.HasPrefix(w, "--data-parallel-size") || w == "-dp" }):
+		return 0, &UserError{fmt.Sprintf("arm %s has replicas of its model", srv.Arm), "measure one replica: leave out --data-parallel-size"}
 	}
-	return arm.GPUs / s.NodeGPUs, nil
+	return srv.GPUs / n, nil
 }
+
+// overNodes are flags that the number of nodes decides, all with a value.
+var overNodes = []string{"--host", "--port", "--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--distributed-executor-backend", "--nnodes", "--node-rank", "--master-addr", "--master-port"}
 
 // argv is the server's command on one of the nodes: every node runs the same
 // program with its rank, and all but the first without an API (vLLM,
 // docs/serving/parallelism_scaling.md, "multiprocessing").
-func (s *Serving) argv(name string, nodes, rank int) []string {
-	tp := max(1, s.Arm.TP)
-	out := []string{"vllm", "serve", s.Arm.Model, "--host", "0.0.0.0", "--port", strconv.Itoa(servingPort),
-		"--tensor-parallel-size", strconv.Itoa(tp), "--pipeline-parallel-size", strconv.Itoa(s.Arm.GPUs / tp),
-		"--distributed-executor-backend", "mp", "--nnodes", strconv.Itoa(nodes), "--node-rank", strconv.Itoa(rank), "--master-addr", name + "-" + leader + "-0-0." + name}
-	if s.Arm.Revision != "" {
-		out = append(out, "--revision", s.Arm.Revision)
+func (s *Serving) argv(name string, nodes, rank int) (out []string) {
+	for i := 0; i < len(s.Server.Argv); i++ {
+		flag, _, joined := strings.Cut(s.Server.Argv[i], "=")
+		if !slices.Contains(overNodes, flag) {
+			out = append(out, s.Server.Argv[i])
+		} else if !joined {
+			i++
+		}
 	}
-	if s.Arm.KVDtype != "" {
-		out = append(out, "--kv-cache-dtype", s.Arm.KVDtype)
-	}
+	tp := max(1, s.TP)
+	out = append(out, "--host", "0.0.0.0", "--port", strconv.Itoa(servingPort),
+		"--tensor-parallel-size", strconv.Itoa(tp), "--pipeline-parallel-size", strconv.Itoa(s.Server.GPUs/tp),
+		"--distributed-executor-backend", "mp", "--nnodes", strconv.Itoa(nodes), "--node-rank", strconv.Itoa(rank), "--master-addr", name+"-"+leader+"-0-0."+name)
 	if rank > 0 {
 		out = append(out, "--headless")
 	}
-	return append(out, s.Arm.Flags...)
+	return out
 }
 
 // jobSet renders the JobSet of a serving: a Job for the first node, whose server
@@ -158,7 +165,7 @@ func (e *Executor) part(s Serving, client *batchv1.Job, nodes, rank int) (*repli
 		template.Annotations[annotationPreferred], template.Annotations[annotationGroup] = s.Topology, "arm"
 	}
 	pod := &template.Spec
-	server, err := servingContainer(s, pod, s.argv(client.Name, nodes, rank))
+	ctr, err := e.servingContainer(s, pod, s.argv(client.Name, nodes, rank))
 	if err != nil {
 		return nil, err
 	}
@@ -168,12 +175,12 @@ func (e *Executor) part(s Serving, client *batchv1.Job, nodes, rank int) (*repli
 	}
 	name := leader
 	if rank == 0 {
-		server.RestartPolicy = ptr(corev1.ContainerRestartPolicyAlways)
-		server.StartupProbe = &corev1.Probe{PeriodSeconds: 5, FailureThreshold: 720, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/health", Port: intstr.FromInt32(servingPort)}}}
-		pod.InitContainers = append(pod.InitContainers, *server)
+		ctr.RestartPolicy = ptr(corev1.ContainerRestartPolicyAlways)
+		ctr.StartupProbe = &corev1.Probe{PeriodSeconds: 5, FailureThreshold: 720, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/health", Port: intstr.FromInt32(servingPort)}}}
+		pod.InitContainers = append(pod.InitContainers, *ctr)
 	} else {
 		name = fmt.Sprintf("rank-%d", rank)
-		pod.Containers = []corev1.Container{*server}
+		pod.Containers = []corev1.Container{*ctr}
 	}
 	for i := range pod.Volumes {
 		if v := &pod.Volumes[i]; v.Name == "shm" { // collectives within a node go through it
@@ -185,7 +192,7 @@ func (e *Executor) part(s Serving, client *batchv1.Job, nodes, rank int) (*repli
 	}}}, nil
 }
 
-func servingContainer(s Serving, pod *corev1.PodSpec, argv []string) (*corev1.Container, error) {
+func (e *Executor) servingContainer(s Serving, pod *corev1.PodSpec, argv []string) (*corev1.Container, error) {
 	asks := corev1.ResourceList{gpuResource: *resource.NewQuantity(int64(s.NodeGPUs), resource.DecimalSI)}
 	for name, v := range map[corev1.ResourceName]string{corev1.ResourceCPU: first(s.CPU, "8"), corev1.ResourceMemory: first(s.Memory, "64Gi")} {
 		q, err := resource.ParseQuantity(v)
@@ -194,15 +201,22 @@ func servingContainer(s Serving, pod *corev1.PodSpec, argv []string) (*corev1.Co
 		}
 		asks[name] = q
 	}
+	image := first(s.Server.Image, e.cfg.Images[s.Server.Engine])
+	if image == "" {
+		return nil, &UserError{"arm " + s.Server.Arm + " has no image", "name the engine's image with its digest: set cluster.vllm_image"}
+	}
 	worker := pod.Containers[0]
 	mounts := slices.DeleteFunc(slices.Clone(worker.VolumeMounts), func(m corev1.VolumeMount) bool { return m.Name == volume && !m.ReadOnly })
-	return &corev1.Container{
-		Name: "server", Image: s.Arm.Image, Command: argv[:1], Args: argv[1:],
-		// A run's pods have no way out, so weights come from the volume.
-		Env:       []corev1.EnvVar{{Name: "HOME", Value: "/tmp"}, {Name: "HF_HUB_OFFLINE", Value: "1"}},
+	if within(e.cfg.Cache, e.cfg.Root) {
+		mounts = append(mounts, e.cacheMount())
+	}
+	c := &corev1.Container{
+		Name: serverName(s.Server.Arm), Image: image, Env: e.serverEnv(s.Server), // a run's pods have no way out, so weights come from the volume
 		Ports:     []corev1.ContainerPort{{ContainerPort: servingPort}},
 		Resources: corev1.ResourceRequirements{Requests: asks, Limits: asks}, VolumeMounts: mounts, SecurityContext: worker.SecurityContext.DeepCopy(),
-	}, nil
+	}
+	c.Command, c.Args = entry(argv)
+	return c, nil
 }
 
 // inside lets the pods of one JobSet speak to one another, and to the cluster's

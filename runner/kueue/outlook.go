@@ -64,12 +64,17 @@ func (f *Fleet) line(ctx context.Context, queue string, more *task) line {
 	now := f.now()
 	var l line
 	var waiting []*Workload
+	var stays []stay
 	since := now
 	for name, w := range f.workloads {
 		if w.Spec.QueueName != queue {
 			continue
 		}
 		t := f.task(name, w, now)
+		if t.lag > 0 {
+			l.record.lags = append(l.record.lags, t.lag)
+		}
+		stays = append(stays, stayOf(w))
 		if created := w.Metadata.CreationTimestamp; now.Sub(created) < recent {
 			l.like = append(l.like, t)
 			if created.Before(since) {
@@ -86,6 +91,7 @@ func (f *Fleet) line(ctx context.Context, queue string, more *task) line {
 			waiting = append(waiting, w)
 		}
 	}
+	l.record.gaps = handovers(stays)
 	slices.SortFunc(l.tasks, func(a, b task) int { return strings.Compare(a.name, b.name) })
 	slices.SortFunc(l.like, func(a, b task) int { return strings.Compare(a.name, b.name) })
 	if window := now.Sub(since); window > time.Minute {
@@ -123,9 +129,15 @@ func (f *Fleet) task(name string, w *Workload, now time.Time) task {
 	if at := w.is("QuotaReserved"); at != nil {
 		t.runs, t.elapsed = true, max(0, now.Sub(at.LastTransitionTime).Seconds())
 	}
-	job := f.jobs[f.jobOf[jobUID(w)]]
+	name = f.jobOf[jobUID(w)]
+	job := f.jobs[name]
 	if job == nil {
 		return t
+	}
+	if from, _ := f.command(name); !from.IsZero() {
+		if at := w.is("Admitted"); at != nil {
+			t.lag = max(timestamp/2, from.Sub(at.LastTransitionTime).Seconds())
+		}
 	}
 	if len(t.need) == 0 {
 		t.need = jobRequests(job)
@@ -179,9 +191,48 @@ func (f *Fleet) record(h *history, w *Workload, t task) {
 		return
 	}
 	h.took = append(h.took, took)
-	if t.expected != nil {
-		h.ratios = append(h.ratios, took/t.expected.P50)
+	if t.expected == nil {
+		return
 	}
+	if from, to := f.command(f.jobOf[jobUID(w)]); to.After(from) {
+		took = to.Sub(from).Seconds()
+	}
+	h.ratios = append(h.ratios, took/t.expected.P50)
+}
+
+// timestamp is the resolution of the cluster's times, in seconds.
+const timestamp = 1.0
+
+// command is when the command of a Job of one pod began and ended, as far as that is
+// seen; an earlier pod of it, that ended without success, is not looked at.
+func (f *Fleet) command(name string) (from, to time.Time) {
+	job := f.jobs[name]
+	if job == nil || job.Spec.Completions != nil && *job.Spec.Completions > 1 || len(f.pods[name]) != 1 {
+		return from, to
+	}
+	for _, p := range f.pods[name] {
+		for _, s := range p.Status.ContainerStatuses {
+			if r := s.State.Running; r != nil {
+				from = r.StartedAt.Time
+			}
+			if t := s.State.Terminated; t != nil {
+				from, to = t.StartedAt.Time, t.FinishedAt.Time
+			}
+		}
+	}
+	return from, to
+}
+
+// stayOf is a Workload's way through its queue, in seconds.
+func stayOf(w *Workload) stay {
+	out := stay{created: float64(w.Metadata.CreationTimestamp.Unix())}
+	if c := w.is("Admitted"); c != nil {
+		out.admitted = float64(c.LastTransitionTime.Unix())
+	}
+	if c := w.is("Finished"); c != nil {
+		out.ended = float64(c.LastTransitionTime.Unix())
+	}
+	return out
 }
 
 // quota is what is known of the ClusterQueue behind a LocalQueue.

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -139,39 +138,64 @@ func summaryOf(f *Fleet) string {
 	return fmt.Sprintf("%d Jobs: %v", s.Jobs, s.States)
 }
 
-// TestSimulatedJobSet: the API server takes what is rendered for several nodes,
-// field by field, by JobSet's own definition.
+// TestSimulatedJobSet: Kueue lets in what is rendered for several nodes as one, and
+// JobSet's controller makes the pods of it, on nodes of their own, which the names
+// that the servers look for one another by belong to; the client's end is the end of
+// all.
 func TestSimulatedJobSet(t *testing.T) {
+	simulated(t)
+	clean(t)
 	dir := folderIn(t)
-	e := liveExecutor(t, simulatedConfig(t, dir, "repromill-simulated", time.Hour))
+	cfg := simulatedConfig(t, dir, "repromill-simulated", 10*time.Second)
+	cfg.Product = "NVIDIA-H200"
+	e := liveExecutor(t, cfg)
 	s := exampleServing()
 	s.Client = simulatedAttempt(t, dir, "JOBSET", 0)
+	s.Topology = "" // these nodes name no place
 	objects, err := e.ServingManifests(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("kubectl", "create", "--dry-run=server", "--validate=strict", "-n", "repromill", "-o", "name", "-f", "-")
+	cmd := exec.Command("kubectl", "create", "--validate=strict", "-f", "-")
 	cmd.Stdin = strings.NewReader(asYAML(t, objects...))
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "jobset.jobset.x-k8s.io/") {
-		t.Errorf("%v: %s", err, out)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-	// What JobSet makes of it are Jobs, whose pods a definition does not check.
-	set, err := e.jobSet(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range set.Spec.ReplicatedJobs {
-		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: set.Name + "-" + r.Name + "-0", Labels: map[string]string{labelQueue: "repromill-simulated"}}, Spec: r.Template.Spec}
-		job.Spec.Suspend = ptr(true)
-		if _, err := e.c.kube.BatchV1().Jobs("repromill").Create(t.Context(), job, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: "Strict"}); err != nil {
-			t.Errorf("%s: %v", r.Name, err)
+	name := JobName(s.Client.Key)
+	t.Cleanup(func() {
+		kubectl(t, "delete", "jobset,networkpolicy", name, "-n", "repromill", "--cascade=foreground", "--timeout=60s")
+	})
+	awaitOutput(t, "True", "get", "workloads", "-n", "repromill", "-o", `jsonpath={.items[?(@.metadata.ownerReferences[0].kind=="JobSet")].status.conditions[?(@.type=="Admitted")].status}`)
+	var pods []corev1.Pod
+	for end := time.Now().Add(time.Minute); len(pods) < 2 || pods[0].Spec.NodeName == "" || pods[1].Spec.NodeName == ""; time.Sleep(200 * time.Millisecond) {
+		list, err := e.c.kube.CoreV1().Pods("repromill").List(t.Context(), metav1.ListOptions{LabelSelector: labelJobSet + "=" + name})
+		if err != nil {
+			t.Fatal(err)
 		}
-		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: job.Name}, Spec: r.Template.Spec.Template.Spec}
-		if _, err := e.c.kube.CoreV1().Pods("repromill").Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
-			t.Errorf("the pod of %s: %v", r.Name, err) // Pod Security looks at pods only
+		if pods = list.Items; time.Now().After(end) {
+			t.Fatalf("its pods are %+v", pods)
 		}
 	}
+	hosts := map[string]bool{}
+	for _, p := range pods {
+		hosts[p.Spec.Hostname+"."+p.Spec.Subdomain] = true
+		if gpus := podGPUs(&p); gpus != 8 || p.Spec.NodeSelector[labelProduct] != "NVIDIA-H200" {
+			t.Errorf("the pod %s asks for %d GPUs of %v", p.Name, gpus, p.Spec.NodeSelector)
+		}
+	}
+	if pods[0].Spec.NodeName == pods[1].Spec.NodeName || !hosts[name+"-leader-0-0."+name] || !hosts[name+"-rank-1-0-0."+name] {
+		t.Errorf("its pods are %v on %s and %s", hosts, pods[0].Spec.NodeName, pods[1].Spec.NodeName)
+	}
+	awaitOutput(t, "Completed", "get", "jobset", name, "-n", "repromill", "-o", "jsonpath={.status.terminalState}")
+	awaitOutput(t, "True", "get", "workloads", "-n", "repromill", "-o", `jsonpath={.items[?(@.metadata.ownerReferences[0].kind=="JobSet")].status.conditions[?(@.type=="Finished")].status}`)
+}
+
+func podGPUs(p *corev1.Pod) (n int64) {
+	for _, c := range append(p.Spec.InitContainers, p.Spec.Containers...) {
+		q := c.Resources.Requests[gpuResource]
+		n += q.Value()
+	}
+	return n
 }
 
 // TestSimulatedMultiKueue: a Job that the manager's Kueue sends to the worker

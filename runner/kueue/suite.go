@@ -30,7 +30,7 @@ const (
 	// shardWall is how long the pods of a suite may run where nobody says.
 	shardWall = 14 * 24 * time.Hour
 	// Loading may take as long as on one machine.
-	probePeriod, probeFailures = 5, 540
+	probePeriod, probeFailures = 2, 1350
 
 	labelSuite = "repromill.dev/suite"
 )
@@ -113,6 +113,9 @@ func (e *Executor) suitePod(p *corev1.PodSpec, a runner.Attempt) error {
 		tmp := ctr.Name + "-tmp"
 		p.Volumes = append(p.Volumes, corev1.Volume{Name: tmp, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(32<<30, resource.BinarySI)}}})
 		ctr.VolumeMounts = []corev1.VolumeMount{{Name: tmp, MountPath: "/tmp"}, {Name: "shm", MountPath: "/dev/shm"}, e.cacheMount()}
+		if a.Shards.Alone && within(e.cfg.Worker, e.cfg.Root) {
+			e.tellGPUs(p, ctr)
+		}
 		p.InitContainers = append(p.InitContainers, *ctr)
 		gpus = gpus || s.GPUs > 0
 	}
@@ -131,6 +134,24 @@ func (e *Executor) suitePod(p *corev1.PodSpec, a runner.Attempt) error {
 	}
 	p.TerminationGracePeriodSeconds = ptr(int64(60))
 	return nil
+}
+
+// tellGPUs has this program, which is in no image of a server, say to the client
+// which GPUs the server's container has. Nobody but the container sees that, and
+// the program ends well whatever it finds, as a hook that fails ends its container.
+func (e *Executor) tellGPUs(p *corev1.PodSpec, server *corev1.Container) {
+	const name = "seen"
+	client := &p.Containers[0]
+	p.Volumes = append(p.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(1<<20, resource.BinarySI)}}})
+	for _, m := range client.VolumeMounts {
+		if m.MountPath == e.cfg.Worker {
+			server.VolumeMounts = append(server.VolumeMounts, m)
+		}
+	}
+	dir := filepath.Dir(shard.SeenFile)
+	server.VolumeMounts = append(server.VolumeMounts, corev1.VolumeMount{Name: name, MountPath: dir})
+	client.VolumeMounts = append(client.VolumeMounts, corev1.VolumeMount{Name: name, MountPath: dir, ReadOnly: true})
+	server.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{e.cfg.Worker, "worker", "gpus", shard.SeenFile}}}}
 }
 
 // wholeNode keeps the rest of a node's GPUs for the client, which uses none, so that
@@ -194,12 +215,6 @@ func (e *Executor) server(s runner.Sidecar, sc *corev1.SecurityContext) (*corev1
 	if s.GPUs > 0 {
 		resources[gpuResource] = *resource.NewQuantity(int64(s.GPUs), resource.DecimalSI)
 	}
-	// The pod's template must name no variable twice: Kueue could not write it.
-	env := map[string]string{"HOME": "/tmp", "VLLM_NO_USAGE_STATS": "1"}
-	for _, v := range fromCache(e.cfg.Cache) {
-		env[v.Name] = v.Value
-	}
-	maps.Copy(env, s.Env)
 	c := &corev1.Container{
 		Name: serverName(s.Arm), Image: image, RestartPolicy: ptr(corev1.ContainerRestartPolicyAlways),
 		Ports:     []corev1.ContainerPort{{Name: "port-" + strconv.Itoa(s.Port), ContainerPort: int32(s.Port)}},
@@ -209,13 +224,30 @@ func (e *Executor) server(s runner.Sidecar, sc *corev1.SecurityContext) (*corev1
 		SecurityContext:          sc.DeepCopy(),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
-	for _, k := range slices.Sorted(maps.Keys(env)) {
-		c.Env = append(c.Env, corev1.EnvVar{Name: k, Value: env[k]})
-	}
-	if len(s.Argv) > 0 && !strings.HasPrefix(s.Argv[0], "-") {
-		c.Command, c.Args = s.Argv[:1], s.Argv[1:]
-	} else {
-		c.Args = s.Argv
-	}
+	c.Env = e.serverEnv(s)
+	c.Command, c.Args = entry(s.Argv)
 	return c, nil
+}
+
+// serverEnv is the environment of an arm's server. The pod's template must name no
+// variable twice: Kueue could not write it.
+func (e *Executor) serverEnv(s runner.Sidecar) (out []corev1.EnvVar) {
+	env := map[string]string{"HOME": "/tmp", "VLLM_NO_USAGE_STATS": "1"}
+	for _, v := range fromCache(e.cfg.Cache) {
+		env[v.Name] = v.Value
+	}
+	maps.Copy(env, s.Env)
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		out = append(out, corev1.EnvVar{Name: k, Value: env[k]})
+	}
+	return out
+}
+
+// entry are command and arguments of a container: flags alone are for the image's
+// own entry point.
+func entry(argv []string) (command, args []string) {
+	if len(argv) > 0 && !strings.HasPrefix(argv[0], "-") {
+		return argv[:1], argv[1:]
+	}
+	return nil, argv
 }

@@ -330,19 +330,3 @@ func TestNothingRunsWhereTheProbeFails(t *testing.T) {
 		t.Error("the command ran")
 	}
 }
-
-func TestGPUsAreRead(t *testing.T) {
-	proc := t.TempDir()
-	dir := filepath.Join(proc, "gpus", "0000:19:00.0")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	info := "Model: \t\t NVIDIA H200\nIRQ:   \t\t 34\nGPU UUID: \t GPU-5cd1a3ef-3d8a-1d43-9a3a-5c1f3d0d9a11\nVideo BIOS: \t 96.00.99.00.01\n"
-	os.WriteFile(filepath.Join(dir, "information"), []byte(info), 0o644)
-	os.WriteFile(filepath.Join(proc, "version"), []byte("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build\nGCC version: 12\n"), 0o644)
-	var p runner.Placement
-	gpusBelow(&p, proc)
-	if len(p.GPUUUIDs) != 1 || p.GPUUUIDs[0] != "GPU-5cd1a3ef-3d8a-1d43-9a3a-5c1f3d0d9a11" || p.Driver != "570.124.06" {
-		t.Errorf("%+v", p)
-	}
-}

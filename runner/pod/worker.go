@@ -14,6 +14,7 @@ import (
 
 	"github.com/repromill/repromill/results/atomicfile"
 	"github.com/repromill/repromill/runner"
+	"github.com/repromill/repromill/runner/gpu"
 	"github.com/repromill/repromill/runner/local"
 	"github.com/repromill/repromill/runner/sandbox"
 	"github.com/repromill/repromill/runner/tree"
@@ -247,7 +248,10 @@ func (w *worker) conclude(st runner.Status) (int, error) {
 		return ExitAgain, errors.New("another pod has taken the attempt over")
 	}
 	st.Placement.Node = w.Node
-	describeGPUs(&st.Placement, w.rec.Attempt.GPUs)
+	if w.rec.Attempt.GPUs > 0 {
+		seen := gpu.Look("/")
+		st.Placement.GPUUUIDs, st.Placement.Driver = append(st.Placement.GPUUUIDs, seen.UUIDs...), seen.Driver
+	}
 	err := w.step("exit", func() error {
 		_, err := w.Folder.Conclude(st)
 		return err

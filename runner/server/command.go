@@ -248,14 +248,13 @@ func (c *command) gpusOf(arm spec.Arm, flags []string) int {
 	if err != nil {
 		return max(1, arm.TP)
 	}
-	number := func(name string, otherwise int) int {
-		v, err := strconv.Atoi(a.Settings[name])
-		if err != nil || v < 1 || v > 1024 {
-			return otherwise
+	if _, gpus := a.Parallel(); gpus > 0 {
+		if a.Settings["tensor_parallel_size"] == "" {
+			gpus *= max(1, arm.TP)
 		}
-		return v
+		return gpus
 	}
-	return number("tensor_parallel_size", max(1, arm.TP)) * number("pipeline_parallel_size", 1) * number("data_parallel_size", 1)
+	return max(1, arm.TP)
 }
 
 // without leaves flags out, each with its value.

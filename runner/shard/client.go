@@ -44,8 +44,11 @@ type Client struct {
 	Pod, Node string
 	Suites    Suites
 	Turns     Turns
-	Out       io.Writer
-	Now       func() time.Time
+	// Seen is the file in which the server's container leaves which GPUs it has; ""
+	// is none.
+	Seen string
+	Out  io.Writer
+	Now  func() time.Time
 	// Hook is called around every durable step, with points such as
 	// "shard:end:before"; nil is none.
 	Hook func(point string)
@@ -129,7 +132,11 @@ func status(err error) int {
 func (c Client) job(s Suite, dir string) accuracy.Job {
 	suite := s.Suite
 	suite.Budget.Tokens, suite.Budget.USD = 0, 0
-	return accuracy.Job{Suite: suite, Serving: accuracy.Serving{Endpoints: s.Endpoints}, Dir: dir, Shard: harness.Shard{Index: c.Index, Of: s.Of}}
+	j := accuracy.Job{Suite: suite, Serving: accuracy.Serving{Endpoints: s.Endpoints}, Dir: dir, Shard: harness.Shard{Index: c.Index, Of: s.Of}}
+	if p := s.Part; p != nil {
+		j.Only, j.Shard = p.Arm, harness.Shard{Index: p.Index, Of: p.Of}
+	}
+	return j
 }
 
 var errTaken = errors.New("another pod has taken the block over")

@@ -43,6 +43,10 @@ const (
 	dirPods     = "pods"
 )
 
+// SeenFile is where the container of a turn's server leaves which GPUs it has, for
+// the client beside it.
+const SeenFile = "/run/repromill/gpus.json"
+
 // Folder is the path of a suite's blocks on the volume.
 type Folder string
 
@@ -57,9 +61,18 @@ type Suite struct {
 	// Turn makes the one block a turn of a throughput suite: it is measured as a whole
 	// by one pod, beside one server.
 	Turn *throughput.Turn `json:"turn,omitempty"`
+	// Part makes the one block of the folder a part of the suite.
+	Part *Part `json:"part,omitempty"`
 	// Patience is how long a client waits for a server that is down; 0 is 30
 	// minutes, as large models load slowly.
 	Patience time.Duration `json:"patience,omitempty"`
+}
+
+// Part is a block of the suite's order that is asked of one arm.
+type Part struct {
+	Arm   string `json:"arm"`
+	Index int    `json:"index"`
+	Of    int    `json:"of"`
 }
 
 // End is end.json: what a pod says of a block that it completed. The answers

@@ -1,12 +1,14 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/repromill/repromill/planner/spec"
+	"github.com/repromill/repromill/runner/gpu"
 	"github.com/repromill/repromill/suites/endpoint"
 	"github.com/repromill/repromill/suites/servers"
 	"github.com/repromill/repromill/suites/throughput"
@@ -18,7 +20,7 @@ func (c Client) measure(ctx context.Context, s Suite, dir string, began time.Tim
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	n, err := c.Turns.Turn(ctx, throughput.Job{
-		Suite: s.Suite, URL: func(spec.Arm) string { return "" }, Starter: beside{url: s.Endpoints[s.Turn.Arm.Name], now: c.Now}, Dir: dir, Host: c.Node,
+		Suite: s.Suite, URL: func(spec.Arm) string { return "" }, Starter: beside{url: s.Endpoints[s.Turn.Arm.Name], seen: c.Seen, now: c.Now}, Dir: dir, Host: c.Node,
 		Progress: func(what string, _, _ int) {
 			c.say("%s", what)
 			if !c.Folder.owns(c.Index, c.Pod) {
@@ -48,6 +50,7 @@ func (c Client) measure(ctx context.Context, s Suite, dir string, began time.Tim
 // after it.
 type beside struct {
 	url    string
+	seen   string // a file
 	now    func() time.Time
 	client *endpoint.Client
 }
@@ -65,8 +68,15 @@ func (b beside) Start(_ context.Context, arm spec.Arm) (servers.Server, error) {
 
 func (b beside) Endpoint() string { return b.client.URL() }
 
+// Identity adds to what the server says of itself the GPUs that its container
+// has.
 func (b beside) Identity(ctx context.Context) (endpoint.Identity, error) {
-	return b.client.Identity(ctx)
+	id, err := b.client.Identity(ctx)
+	if err == nil && b.seen != "" {
+		seen := gpu.Read(b.seen)
+		id.GPUUUIDs, id.Driver = seen.UUIDs, cmp.Or(id.Driver, seen.Driver)
+	}
+	return id, err
 }
 
 func (beside) Facts() servers.Facts { return servers.Facts{} }

@@ -85,6 +85,18 @@ func TestUnfairSettings(t *testing.T) {
 	}
 }
 
+// TestGPUsOfArms: the number of GPUs that flags multiply to stands in the plan, so
+// that estimates count them and whoever submits it knows what no node holds.
+func TestGPUsOfArms(t *testing.T) {
+	list, err := accuracy.Propose(catalog.All(), accuracy.Wish{Flags: map[string]string{"fp8": "vllm serve org/m-FP8 -tp 8 --pipeline-parallel-size=2"}}, arms())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := list[0].Arms; a[0].TP != 8 || a[0].GPUs != 16 || a[1].TP != 0 || a[1].GPUs != 0 {
+		t.Errorf("the arms are %+v", a)
+	}
+}
+
 func TestMissingEndpoints(t *testing.T) {
 	list := []spec.Suite{{ID: "s", Arms: arms()}}
 	for _, c := range []struct {

@@ -32,6 +32,7 @@ type Wish struct {
 	MaxTokens int      `json:"max_tokens,omitempty"` // of each answer; 0 is the variant's
 	Tokens    int64    `json:"tokens,omitempty"`     // budget of each suite
 	Judge     bool     `json:"judge,omitempty"`      // a judge model is at hand
+	Placing   string   `json:"placing,omitempty"`    // of the arms' servers on a cluster, as a plan has it
 	// Flags are the serving flags by arm or model, where they are known.
 	Flags map[string]string `json:"flags,omitempty"`
 	// Load is what a throughput suite is to measure.
@@ -129,7 +130,7 @@ func Propose(cat suites.Catalog, w Wish, arms []spec.Arm) ([]spec.Suite, error) 
 
 // suite is what a plan says of one suite.
 func (w *Wish) suite(d suites.Definition, variant string, arms []spec.Arm) (spec.Suite, error) {
-	s := spec.Suite{ID: d.Suite, Name: d.Suite, Kind: "accuracy", Questions: d.Questions, Repeats: d.Repeats, Seed: w.Seed, Arms: arms,
+	s := spec.Suite{ID: d.Suite, Name: d.Suite, Kind: "accuracy", Questions: d.Questions, Repeats: d.Repeats, Seed: w.Seed, Arms: arms, Placing: w.Placing,
 		Dataset: spec.SuiteDataset{Repo: d.DataSet}, Budget: spec.Budget{Tokens: w.Tokens}, Status: "auto"}
 	if w.Repeats > 0 {
 		s.Repeats = w.Repeats
@@ -236,6 +237,9 @@ func (w *Wish) settings(arms []spec.Arm) ([]spec.Setting, error) {
 		arms[i].Flags, _ = model.Words(command) // ParseArm has read it
 		if arms[i].Engine == "" {
 			arms[i].Engine, arms[i].EngineVersion = a.Engine, a.Version
+		}
+		if tensor, gpus := a.Parallel(); gpus > 0 {
+			arms[i].TP, arms[i].GPUs = tensor, gpus
 		}
 	}
 	if len(parsed) < 2 || len(parsed) < len(arms) {

@@ -83,6 +83,8 @@ type Job struct {
 	Progress func(harness.Progress)
 	// Shard is the block of the order that is asked; the zero value is all.
 	Shard harness.Shard
+	// Only is the one arm that is asked, to be merged with the others; "" asks all.
+	Only string
 	// From are folders of shards whose answers are merged; nothing is asked then.
 	From []string
 }
@@ -224,7 +226,7 @@ func (b *Bench) config(ctx context.Context, j Job) (c harness.Config, done func(
 		return c, nil, err
 	}
 	c = harness.Config{Name: s.Name, Variant: variant.Name, Repeats: s.Repeats, Seed: uint64(s.Seed), Limit: s.Questions, Dir: j.Dir,
-		Budget: harness.Budget{Tokens: s.Budget.Tokens, USD: j.USD, Wall: j.Wall}, Check: b.Check, Now: b.Now, Hook: b.Hook, Progress: j.Progress, Shard: j.Shard, From: j.From}
+		Budget: harness.Budget{Tokens: s.Budget.Tokens, USD: j.USD, Wall: j.Wall}, Check: b.Check, Now: b.Now, Hook: b.Hook, Progress: j.Progress, Shard: j.Shard, Only: j.Only, From: j.From}
 	if s.Budget.USD > 0 && (c.Budget.USD == 0 || s.Budget.USD < c.Budget.USD) {
 		c.Budget.USD = s.Budget.USD
 	}

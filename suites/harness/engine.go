@@ -78,8 +78,11 @@ func newEngine(c *Config, l *layout, s *state) *engine {
 	for i, it := range l.items {
 		e.shas[i] = it.SHA()
 	}
-	for range c.Arms {
+	for a := range c.Arms {
 		e.gates = append(e.gates, endpoint.NewGate(c.Gate))
+		for u := 0; u < l.units() && !c.asks(a); u++ {
+			e.done[c.cell(u, a)] = true // for all that this folder is to hold
+		}
 	}
 	return e
 }
@@ -108,6 +111,9 @@ func (e *engine) run(parent context.Context) (stopped string, err error) {
 func (e *engine) begin(ctx context.Context) error {
 	e.worked = worked(e.s.looks)
 	for a := range e.c.Arms {
+		if !e.c.asks(a) {
+			continue
+		}
 		if err := e.s.look(ctx, a, "before"); err != nil {
 			return err
 		}
@@ -151,6 +157,9 @@ func (e *engine) send(parent context.Context) {
 	beside.Go(func() { e.every(side, e.c.Check, func() { e.fail(e.lookAll(side, "between")) }) })
 	beside.Go(func() { e.every(side, time.Second, e.report) })
 	for a := range e.c.Arms {
+		if !e.c.asks(a) {
+			continue
+		}
 		senders.Go(func() { e.sender(ctx, a, &requests) })
 	}
 	senders.Wait()
@@ -176,6 +185,9 @@ func (e *engine) every(ctx context.Context, d time.Duration, f func()) {
 
 func (e *engine) lookAll(ctx context.Context, moment string) error {
 	for a := range e.c.Arms {
+		if !e.c.asks(a) {
+			continue
+		}
 		if err := e.s.look(ctx, a, moment); err != nil {
 			return err
 		}
@@ -462,7 +474,11 @@ func pair(l *layout, c *Config, scores []float64, pos, arm, units int) (compare.
 // report tells how far the run has come.
 func (e *engine) report() {
 	e.mu.Lock()
-	p := Progress{Done: e.answers, Total: e.l.units() * len(e.c.Arms), Questions: e.l.questions(e.frontier), Tokens: e.tokens, USD: e.usd}
+	arms := len(e.c.Arms)
+	if e.c.Only != "" {
+		arms = 1
+	}
+	p := Progress{Done: e.answers, Total: e.l.units() * arms, Questions: e.l.questions(e.frontier), Tokens: e.tokens, USD: e.usd}
 	for _, st := range e.arms {
 		p.InFlight += st.inFlight
 	}

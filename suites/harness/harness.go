@@ -58,7 +58,10 @@ type Config struct {
 	Limit    int // ask no more than this many questions, the first of the order; 0 is all
 	Terms    Terms
 	Shard    Shard
-	Budget   Budget
+	// Only is the one arm that this folder is asked for, "" for all. Nothing is
+	// decided then: [Merge] counts a question once the folders of all arms have it.
+	Only   string
+	Budget Budget
 
 	Judge         Asker // of suites that are [suites.Judged]
 	JudgeSampling suites.Sampling
@@ -192,11 +195,17 @@ func (c *Config) defaults() error {
 		}
 		seen[a.Name] = true
 	}
+	if c.Only != "" && !seen[c.Only] {
+		return fmt.Errorf("run suite %s: there is no arm %q", c.Name, c.Only)
+	}
 	if len(c.Arms) == 0 || len(c.Arms) > 64 {
 		return fmt.Errorf("run suite %s: %d arms", c.Name, len(c.Arms))
 	}
 	return nil
 }
+
+// asks reports whether an arm is asked into this folder.
+func (c *Config) asks(arm int) bool { return c.Only == "" || c.Arms[arm].Name == c.Only }
 
 // Run asks what is left to ask and returns what all answers come to. The error is
 // the context's when it ended, a [*VoidError], an [*endpoint.Error] when a server

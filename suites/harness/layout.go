@@ -103,7 +103,7 @@ func arrange(ctx context.Context, c *Config) (*layout, error) {
 		// The decision about a sharded run is taken between its shards, over all.
 		if s, ok := m.(compare.Sequential); ok {
 			l.wide = false
-			if c.Shard.Of <= 1 {
+			if c.Shard.Of <= 1 && c.Only == "" {
 				l.watch = s
 			}
 		}

@@ -59,7 +59,7 @@ func Declared(dir string) (suite string, s Shard, err error) {
 // used.
 func Merge(ctx context.Context, c Config, dirs ...string) (Result, error) {
 	c.From = dirs
-	c.Shard = Shard{}
+	c.Shard, c.Only = Shard{}, ""
 	if err := c.defaults(); err != nil {
 		return Result{}, err
 	}

@@ -100,6 +100,9 @@ func summarise(c *Config, l *layout, stopped string) (Result, error) {
 	cells := l.units() * len(c.Arms)
 	t := &tally{c, l, make([]bool, cells), make([]float64, cells), make([]suites.Outcome, cells), make([]string, cells), make([][3]int64, cells)}
 	var err error
+	for i := range t.there {
+		t.there[i] = !c.asks(i % len(c.Arms)) // what is not asked here is not missing here
+	}
 	res.Looks, res.Paid.Void, err = each(c, l, func(k task, a Answer) error {
 		i := c.cell(k.unit, k.arm)
 		if t.there[i] {
@@ -128,10 +131,12 @@ func summarise(c *Config, l *layout, stopped string) (Result, error) {
 	}
 	res.Used = l.questions(res.Units)
 	for i := range c.Arms {
-		res.Arms = append(res.Arms, t.arm(i, res.Units))
+		if c.asks(i) {
+			res.Arms = append(res.Arms, t.arm(i, res.Units))
+		}
 	}
 	for i := c.cell(res.Units, 0); i < cells; i++ {
-		if t.there[i] {
+		if t.there[i] && c.asks(i%len(c.Arms)) {
 			res.Paid.Overrun++
 		}
 	}
@@ -142,7 +147,7 @@ func summarise(c *Config, l *layout, stopped string) (Result, error) {
 func (t *tally) compare(res *Result) error {
 	c, l := t.c, t.l
 	// What a shard alone comes to decides nothing: that is for all of them.
-	if len(c.Arms) < 2 || !(c.Terms.Margin > 0) || res.Units == 0 || c.Shard.Of > 1 {
+	if len(c.Arms) < 2 || !(c.Terms.Margin > 0) || res.Units == 0 || c.Shard.Of > 1 || c.Only != "" {
 		return nil
 	}
 	m, err := compare.Find(c.Terms.Method)

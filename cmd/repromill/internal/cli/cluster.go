@@ -55,7 +55,7 @@ func (a *app) clusterExecutors(hook func(string)) (map[string]runner.Executor, m
 	for _, q := range a.queues() {
 		executors[q.executor] = lateExecutor(sync.OnceValues(func() (*kueue.Executor, error) { return a.kueue(q.name, hook) }))
 		places[q.executor] = runner.Place{
-			Dir: filepath.Join(volume, "repromill"), GPUs: int(a.cfg.Int("cluster.gpus")),
+			Dir: filepath.Join(volume, "repromill"), GPUs: int(a.cfg.Int("cluster.gpus")), NodeGPUs: a.nodeGPUs,
 			Python: runner.Interpreter{Path: a.cfg.String("cluster.python"), Version: a.cfg.String("cluster.python_version"), Prefix: "/usr"},
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/repromill/repromill/planner/fetch"
+	"github.com/repromill/repromill/runner/gpu"
 	"github.com/repromill/repromill/runner/pod"
 	"github.com/repromill/repromill/runner/seed"
 	"github.com/repromill/repromill/runner/shard"
@@ -22,10 +23,16 @@ import (
 )
 
 // podMain is the program's part in pods: a command of a run in its sandbox, the
-// client of a suite's block, or a seed of the cache.
+// client of a suite's block, a seed of the cache, or a look at GPUs.
 func podMain(args []string, exe string) int {
 	if len(args) == 2 && args[0] == "shard" {
 		return shardMain(args[1])
+	}
+	if len(args) == 2 && args[0] == "gpus" {
+		if err := gpu.Write(args[1], gpu.Look("/")); err != nil {
+			fmt.Fprintln(os.Stderr, "repromill worker:", err)
+		}
+		return exitOK // what is not known is a column less, and no reason to end a server
 	}
 	if len(args) > 1 && args[0] == "seed" {
 		return pod.SeedMain(args[1:], hubOfPod)
@@ -49,6 +56,7 @@ func shardMain(folder string) int {
 	}
 	code, err := shard.Client{Folder: f, Index: index, Pod: os.Getenv("POD_UID"), Node: os.Getenv("NODE_NAME"), Out: os.Stdout, Now: time.Now,
 		Suites: &accuracy.Bench{Catalog: catalog.All(), Hub: hub, Now: time.Now},
+		Seen:   shard.SeenFile,
 		Turns:  &throughput.Bench{Null: nullServer, Now: time.Now}}.Run(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "repromill worker:", err)

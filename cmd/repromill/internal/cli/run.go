@@ -103,8 +103,8 @@ what is left.`,
 
 // shards adds the options of suites on a cluster.
 func (f *runFlags) shards(fl *pflag.FlagSet) {
-	fl.IntVar(&f.sharding.Of, "shards", 0, "with kueue: ask each suite in `N` blocks, which begin and end one after the other (one for some 250 questions)")
-	fl.IntVar(&f.sharding.Parallel, "parallel", 0, "with kueue: ask `N` blocks at a time, each with servers of its own (1)")
+	fl.IntVar(&f.sharding.Of, "shards", 0, "with kueue: ask each suite of questions in `N` blocks, which begin and end one after the other (one for some 250 questions)")
+	fl.IntVar(&f.sharding.Parallel, "parallel", 0, "with kueue: ask `N` blocks at a time, each with servers of its own (1); not with --arms one-after-another")
 }
 
 // defaults fills in what the configuration says, and refuses what no run can

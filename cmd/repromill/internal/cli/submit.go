@@ -205,6 +205,10 @@ func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, dryRu
 	}
 	list := []preview{}
 	for _, at := range attempts {
+		if why := a.overNodes(p, at); why != "" {
+			list = append(list, preview{at.Key.Stage, kueue.Explanation{Queue: e.Queue(), Fits: "never", Reason: why}})
+			continue
+		}
 		x, err := e.Explain(ctx, at)
 		if err != nil {
 			return err
@@ -222,25 +226,30 @@ func (a *app) previewJobs(ctx context.Context, f *runFlags, args []string, dryRu
 func (a *app) printJobs(e *kueue.Executor, p *spec.Plan, attempts []runner.Attempt, format string) error {
 	var objects []any
 	for _, at := range attempts {
+		if why := a.overNodes(p, at); why != "" {
+			fmt.Fprintf(a.stderr, "%s: %s\n", at.Key.Stage, clean(why))
+			list, err := a.servings(e, p, at)
+			if err != nil {
+				return err
+			}
+			objects = append(objects, list...)
+			continue
+		}
 		o, err := e.Manifest(at)
 		if err != nil {
 			return err
 		}
 		objects = append(objects, o)
 	}
-	servings, err := a.servings(e, p)
-	if err != nil {
-		return err
-	}
 	write := kueue.YAML
 	if format == "json" {
 		write = kueue.JSON
 	}
-	b, err := write(append(objects, servings...)...)
+	b, err := write(objects...)
 	if err != nil {
 		return err
 	}
-	if len(objects)+len(servings) == 0 {
+	if len(objects) == 0 {
 		fmt.Fprintln(a.stderr, "the plan selects no run, so nothing would be submitted")
 	}
 	_, err = a.stdout.Write(b)
@@ -267,6 +276,14 @@ func (a *app) exampleAttempts(p *spec.Plan, sharding runner.Sharding) (out []run
 			continue
 		}
 		folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID, "shards")
+		if runner.Apart(s) {
+			list, err := a.exampleParts(s)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, list...)
+			continue
+		}
 		at, err := sharding.Attempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID)}, s, a.serving, folder)
 		if err != nil {
 			return nil, err
@@ -310,6 +327,20 @@ func (a *app) exampleSeed(s spec.Suite, servers []runner.Sidecar) ([]runner.Atte
 		return nil, err
 	}
 	return []runner.Attempt{runner.SeedAttempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID), Arm: "seed"}, dir, missing)}, nil
+}
+
+// exampleParts are the attempts of a suite's first block, where its arms are asked
+// one after another.
+func (a *app) exampleParts(s spec.Suite) (out []runner.Attempt, err error) {
+	for _, arm := range s.Arms {
+		folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID, "apart", arm.Name)
+		at, err := runner.PartAttempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID)}, arm, 0, a.serving, folder)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, at)
+	}
+	return out, nil
 }
 
 // exampleAttempt is an attempt of a run that does not exist yet: the Job of a

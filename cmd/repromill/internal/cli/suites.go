@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/repromill/repromill/planner/spec"
 	"github.com/repromill/repromill/runner/server"
 	"github.com/repromill/repromill/suites/accuracy"
 	"github.com/repromill/repromill/suites/throughput"
@@ -25,11 +26,12 @@ type suiteFlags struct {
 	orderSeed                int64
 	tokens                   int64
 	judge                    string
+	arms                     string
 	load                     throughput.Wish
 	given                    func(string) bool // whether an option was given
 }
 
-var suiteFlagNames = []string{"baseline", "suites", "margin", "method", "alpha", "one-sided", "look", "repeats", "questions", "max-tokens", "order-seed", "token-budget", "serve", "judge",
+var suiteFlagNames = []string{"baseline", "suites", "margin", "method", "alpha", "one-sided", "look", "repeats", "questions", "max-tokens", "order-seed", "token-budget", "serve", "judge", "arms",
 	"load-isl", "load-osl", "load-concurrency", "load-rate", "load-requests", "load-rounds", "load-floor", "load-tp"}
 
 func (f *suiteFlags) add(fl *pflag.FlagSet) {
@@ -47,6 +49,7 @@ func (f *suiteFlags) add(fl *pflag.FlagSet) {
 	fl.Int64Var(&f.tokens, "token-budget", 0, "stop a suite when it has used this many tokens, prompts included")
 	fl.StringArrayVar(&f.serve, "serve", nil, "how an arm is served, to be put side by side: `NAME=COMMAND` (repeatable)")
 	fl.StringVar(&f.judge, "judge", "", "endpoint of the model that judges, for suites that need one: `URL`")
+	fl.StringVar(&f.arms, "arms", "side-by-side", "on a cluster: serve the arms of a suite `HOW`: side-by-side, or one-after-another where no node has GPUs for all of them")
 	fl.IntSliceVar(&f.load.ISL, "load-isl", nil, "throughput: input tokens of the cells; the i-th goes with the i-th --load-osl (1024,8192)")
 	fl.IntSliceVar(&f.load.OSL, "load-osl", nil, "throughput: output tokens of the cells (1024,1024)")
 	fl.IntSliceVar(&f.load.Concurrencies, "load-concurrency", nil, "throughput: requests in flight, closed loop (1,8,64)")
@@ -65,6 +68,13 @@ func (f *suiteFlags) wish() (*accuracy.Wish, error) {
 	}
 	w := &accuracy.Wish{Baselines: f.baselines, Suites: f.suites, Method: f.method, OneSided: f.oneSided, Repeats: f.repeats,
 		Questions: f.questions, MaxTokens: f.maxTokens, Tokens: f.tokens, Judge: f.judge != ""}
+	switch f.arms {
+	case "side-by-side":
+	case "one-after-another":
+		w.Placing = spec.OneAfterAnother
+	default:
+		return nil, usererrf("write --arms side-by-side or --arms one-after-another", "--arms %q is no way to serve them", f.arms)
+	}
 	if l := f.load; l.Requests < 0 || l.Rounds < 0 {
 		return nil, usererrf("leave out what is to be as usual", "--load-requests and --load-rounds cannot be negative")
 	}

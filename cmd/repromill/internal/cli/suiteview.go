@@ -87,6 +87,9 @@ func (v planView) suite(name string, s *spec.Suite) {
 			v.row("", fmt.Sprintf("can tell differences of %.2f points, the margin is %.2f: %s", 100*o.Resolves, 100*s.Compare.Margin, can))
 		}
 	}
+	if s.Placing == spec.OneAfterAnother {
+		v.row("", "arms are served one after another, on a cluster")
+	}
 	if c := s.Compare; c != nil {
 		v.row("", fmt.Sprintf("decided by %s, alpha %v per side, %s", c.Method, c.Alpha, c.Stop))
 	}
