@@ -301,12 +301,14 @@ func (f *faults) ownVolume(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		defer func() { // whatever the cluster says
+			if err := syscall.Unmount(volume, syscall.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+			os.Remove(volume)
+		}()
 		kubectl(t, "delete", "namespace", ns)
 		kubectl(t, "delete", "persistentvolume", ns, "--wait=false")
-		if err := syscall.Unmount(volume, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-		os.Remove(volume)
 	})
 	apply(t, `apiVersion: v1
 kind: Namespace
