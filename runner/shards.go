@@ -352,6 +352,9 @@ func (w *shardWatch) conclude(ctx context.Context, st Status) (harness.Result, e
 		res.Stopped = stopped
 	default:
 		why := failure(st)
+		if st.Reason == ReasonStart { // of shards it says all
+			why = st.Message
+		}
 		if why == "" {
 			why = "answers of shards that were complete are void"
 			if res != nil && len(res.Warnings) > 0 {

@@ -3,32 +3,15 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
-
-// faultSite is a site beside others: it has a queue and a state of its own, and
-// shares mirror and image.
-type faultSite struct {
-	suiteSite
-	volume, namespace, gates string
-	settings                 string // all but the end
-}
 
 // faults are suites that something happens to, side by side.
 type faults struct {
@@ -90,164 +73,21 @@ spec: {clusterQueue: `+queue+`}
 	return s
 }
 
-func (s *faultSite) configure(t *testing.T, settings string) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(s.dir, "config.yaml"), []byte(settings), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// shut and open are the gates that the servers of a site wait at.
-func (s *faultSite) shut(t *testing.T, gates ...string) {
-	t.Helper()
-	for _, g := range gates {
-		if err := os.WriteFile(filepath.Join(s.volume, "repromill", "cache", s.gates, g), nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func (s *faultSite) open(gates ...string) {
-	for _, g := range gates {
-		_ = os.Remove(filepath.Join(s.volume, "repromill", "cache", s.gates, g))
-	}
-}
-
-// faultRun is a run that goes on while things happen.
-type faultRun struct {
-	faultSite
-	cmd    *exec.Cmd
-	told   lockedBuffer
-	ended  chan struct{}
-	err    error
-	folder string // see shards
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// begin starts a run whose servers have gates.
-func (s faultSite) begin(t *testing.T, fp8 string, more ...string) *faultRun {
-	t.Helper()
-	return s.start(t, s.suite(0.90, "--gates "+s.gates+" "+fp8, "", more...)...)
-}
-
-func (s faultSite) start(t *testing.T, args ...string) *faultRun {
-	t.Helper()
-	r := &faultRun{faultSite: s, cmd: s.command(args...), ended: make(chan struct{})}
-	r.cmd.Stdout, r.cmd.Stderr = &r.told, &r.told
-	if err := r.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		r.err = r.cmd.Wait()
-		close(r.ended)
-	}()
-	t.Cleanup(func() {
-		r.open(gateLoad, gateAsk, gateEnd)
-		r.cmd.Process.Kill()
-		<-r.ended
-		if t.Failed() {
-			t.Logf("the run said:\n%s\nits clients said:\n%s", &r.told, r.log())
-		}
-	})
-	return r
-}
-
-// until waits for a state, for as long as the run goes on.
-func (r *faultRun) until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(100 * time.Millisecond) {
-		select {
-		case <-r.ended:
-			if !ok() {
-				t.Fatalf("it ended (%v) before: %s", r.err, what)
-			}
-			return
-		default:
-		}
-		if time.Now().After(end) {
-			t.Fatalf("still waiting: %s\n%s", what, kubectl(t, "get", "pods,jobs,workloads", "-n", r.namespace, "-o", "wide"))
-		}
-	}
-}
-
-// says waits until the run has told this so many times.
-func (r *faultRun) says(t *testing.T, text string, times int) {
-	t.Helper()
-	r.until(t, fmt.Sprintf("%q said %d times", text, times), func() bool { return strings.Count(r.told.String(), text) >= times })
-}
-
-var runRE = regexp.MustCompile(`(?m)^run ([0-9A-Z]{26})$`)
-
-// id is the run's, "" before it is told.
-func (r *faultRun) id() string {
-	if m := runRE.FindStringSubmatch(r.told.String()); m != nil {
-		return m[1]
-	}
-	return ""
-}
-
-// shards is the folder of the run's blocks.
-func (r *faultRun) shards() string {
-	if r.folder == "" {
-		if id := r.id(); id != "" {
-			r.folder = filepath.Join(r.volume, "repromill", "runs", id, "answers", "mmlu-pro", "shards")
-		}
-	}
-	return r.folder
-}
-
-func (r *faultRun) log() string {
-	b, _ := os.ReadFile(filepath.Join(r.shards(), "log"))
-	return string(b)
-}
-
-// asking waits until the given number of clients have begun a block and the last of
-// them has sent something.
-func (r *faultRun) asking(t *testing.T, block, clients int) {
-	t.Helper()
-	r.until(t, "questions are asked", func() bool {
-		if strings.Count(r.log(), fmt.Sprintf("block %d begins", block)) < clients {
-			return false
-		}
-		owner, err := os.ReadFile(filepath.Join(r.shards(), "blocks", fmt.Sprint(block-1), "owner"))
-		if err != nil {
-			return false
-		}
-		info, err := os.Stat(filepath.Join(r.shards(), "blocks", fmt.Sprint(block-1), "pods", strings.TrimSpace(string(owner)), "sent"))
-		return err == nil && info.Size() > 0
-	})
-}
-
-// complete waits for the end of a block.
-func (r *faultRun) complete(t *testing.T, block int) {
-	t.Helper()
-	r.until(t, fmt.Sprintf("block %d is complete", block), func() bool {
-		_, err := os.Stat(filepath.Join(r.shards(), "blocks", fmt.Sprint(block-1), "end.json"))
-		return err == nil
-	})
-}
-
-// exactly waits for the end of the run, which has to be that of the run which
-// nothing happened to.
+// exactly is same, with nothing that was void.
 func (f *faults) exactly(t *testing.T, r *faultRun) suiteOutcome {
 	t.Helper()
-	<-r.ended
+	got := f.same(t, r)
+	if n := got.Suites[0].Result.Paid.Void; n != 0 {
+		t.Errorf("%d answers are void", n)
+	}
+	return got
+}
+
+// same waits for the end of the run, which has to be that of the run which nothing
+// happened to.
+func (f *faults) same(t *testing.T, r *faultRun) suiteOutcome {
+	t.Helper()
+	r.over(t)
 	var got suiteOutcome
 	if r.err != nil {
 		t.Fatal(r.err)
@@ -260,7 +100,7 @@ func (f *faults) exactly(t *testing.T, r *faultRun) suiteOutcome {
 	if rows := r.rows(t, got.RunID); !slices.Equal(rows, f.rows) || len(rows) != 2*b.Used {
 		t.Errorf("%d rows, want the %d of the local run", len(rows), len(f.rows))
 	}
-	if a.Paid.Void != 0 || a.Paid.Requests < 2*faultQuestions || a.Paid.Repeated > a.Paid.Requests-2*faultQuestions {
+	if a.Paid.Requests < 2*faultQuestions || a.Paid.Repeated > a.Paid.Requests-2*faultQuestions {
 		t.Errorf("paid for %+v", a.Paid)
 	}
 	if o, err := r.command("results", "verify").CombinedOutput(); err != nil {
@@ -281,6 +121,7 @@ func TestClusterFaults(t *testing.T) {
 			"preempted in every phase":       f.preempted,
 			"memory and the node":            f.brokenNode,
 			"an image is missing":            f.missingImage,
+			"another server":                 f.anotherServer,
 			"another flavour":                f.anotherFlavour,
 			"no pod, nothing asked, no room": f.ownVolume,
 		} {
@@ -300,23 +141,23 @@ const cpus = "[cpu, memory]"
 func (f *faults) preempted(t *testing.T) {
 	s := f.site(t, "phases", cpus, flavour("cpu", 0), "")
 	queue := "repromill-phases"
-	again := 0
+	const loads, lost = "the model server of arm fp8 loads on", "preempted by a Job that goes first"
 	lose := func(r *faultRun, meanwhile func()) {
 		t.Helper()
-		leave := rival(t, queue, "cpu: 250m, memory: 64Mi", "{}")
-		again++
-		r.says(t, "preempted by a Job that goes first", again)
+		n := r.said(lost)
+		leave := rival(t, queue, "cpu: 20m, memory: 64Mi", "{}")
+		r.says(t, lost, n+1)
 		meanwhile()
 		leave()
 	}
 	nothing := func() {}
-	leave := rival(t, queue, "cpu: 250m, memory: 64Mi", "{}")
+	leave := rival(t, queue, "cpu: 20m, memory: 64Mi", "{}")
 	waitPod(t, "job-name=first-"+queue)
 	s.shut(t, gateLoad)
 	r := s.begin(t, "", "--shards", "2")
 	r.says(t, "quota", 1)
 	leave()
-	r.says(t, "the model server of arm fp8 loads on", 1)
+	r.says(t, loads, 1)
 	lose(r, nothing)
 	s.shut(t, gateAsk)
 	s.open(gateLoad)
@@ -326,8 +167,9 @@ func (f *faults) preempted(t *testing.T) {
 	s.open(gateAsk)
 	r.complete(t, 1)
 	s.shut(t, gateLoad)
+	n := r.said(loads)
 	lose(r, func() { s.open(gateEnd) })
-	r.says(t, "the model server of arm fp8 loads on", 2)
+	r.says(t, loads, n+1)
 	lose(r, nothing)
 	s.open(gateLoad)
 	got := f.exactly(t, r)
@@ -361,6 +203,7 @@ spec:
 	s.shut(t, gateAsk)
 	s.open(gateLoad)
 	r.says(t, ": runs on ", 2)
+	bystander(t)
 	frozen(t, "kubelet", func() {
 		r.says(t, "has not answered since", 1)
 		r.says(t, "is ending; another one follows", 1)
@@ -371,21 +214,6 @@ spec:
 	if w := strings.Join(got.Suites[0].Result.Warnings, "\n"); !strings.Contains(w, "shard 1: a model server was started again") {
 		t.Errorf("it warns %q", w)
 	}
-}
-
-// frozen has a process of the development cluster stand still for a while.
-func frozen(t *testing.T, name string, meanwhile func()) {
-	t.Helper()
-	out, err := exec.Command("pgrep", "-f", "k8s-.*/"+name+" ").Output()
-	var pid int
-	if _, serr := fmt.Sscan(string(out), &pid); err != nil || serr != nil {
-		t.Fatalf("no process %s: %v", name, err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Kill(pid, syscall.SIGCONT)
-	meanwhile()
 }
 
 // missingImage: a run whose one arm has no image is given up with the reason, and
@@ -400,7 +228,7 @@ func (f *faults) missingImage(t *testing.T) {
 		}
 	}
 	r := s.start(t, args...)
-	<-r.ended
+	r.over(t)
 	if said := r.told.String(); r.cmd.ProcessState.ExitCode() != 2 || !strings.Contains(said, "is incomplete: 0 of 2 shards") || !strings.Contains(said, missing+" cannot be pulled") || !strings.Contains(said, "run --resume") {
 		t.Fatalf("it ended with %d", r.cmd.ProcessState.ExitCode())
 	}
@@ -409,23 +237,20 @@ func (f *faults) missingImage(t *testing.T) {
 	f.exactly(t, s.start(t, "run", "--resume", r.id(), "--yes"))
 }
 
-// tag gives an image of the registry another name.
-func tag(t *testing.T, image, as string) {
-	t.Helper()
-	from, err := name.ParseReference(image, name.Insecure)
-	if err != nil {
-		t.Fatal(err)
+// anotherServer: a server that comes back as another system ends its block, which
+// is void from there on; the run is taken up again with the server that it had.
+func (f *faults) anotherServer(t *testing.T) {
+	s := f.site(t, "server", cpus, flavour("cpu", 0), "")
+	s.shut(t, gateSame)
+	r := s.begin(t, "", "--shards", "2")
+	r.over(t)
+	if said := r.told.String(); r.cmd.ProcessState.ExitCode() != 2 || !strings.Contains(said, "0.15.0") || !strings.Contains(said, "run --resume") {
+		t.Fatalf("it ended with %d", r.cmd.ProcessState.ExitCode())
 	}
-	to, err := name.NewTag(as, name.Insecure)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := remote.Image(from, remote.WithContext(t.Context()))
-	if err == nil {
-		err = remote.Write(to, img, remote.WithContext(t.Context()))
-	}
-	if err != nil {
-		t.Fatal(err)
+	s.open(gateSame)
+	got := f.same(t, s.start(t, "run", "--resume", r.id(), "--yes"))
+	if n := got.Suites[0].Result.Paid.Void; n == 0 { // of what it had answered since it was last looked at
+		t.Error("nothing is void")
 	}
 }
 
@@ -447,8 +272,8 @@ spec: {nodeLabels: {nvidia.com/gpu.product: NVIDIA-`+model+`}}
 	args := append([]string{"run", "-f", s.gpuPlan(t, "h200")}, s.suite(0.90, "--gates "+s.gates, "", "--shards", "2")[10:]...)
 	r := s.start(t, args...)
 	r.asking(t, 1, 1)
-	leave := rival(t, "repromill-flavours", "cpu: 100m, memory: 64Mi, nvidia.com/gpu: 1", "{nvidia.com/gpu.product: NVIDIA-H200}")
-	<-r.ended
+	leave := rival(t, "repromill-flavours", "cpu: 20m, memory: 64Mi, nvidia.com/gpu: 1", "{nvidia.com/gpu.product: NVIDIA-H200}")
+	r.over(t)
 	const why = "its nodes have NVIDIA-B200 (b200) and the plan is for h200, so what it gives is void; use a queue with that GPU model, or set cluster.product"
 	if files, _ := filepath.Glob(filepath.Join(s.dir, "data", "repromill", "samples", "*", "*", "*", "*.parquet")); len(files) > 0 || !strings.Contains(r.told.String(), why) {
 		t.Fatalf("it ended with %d, and samples in %q", r.cmd.ProcessState.ExitCode(), files)
@@ -460,27 +285,6 @@ spec: {nodeLabels: {nvidia.com/gpu.product: NVIDIA-`+model+`}}
 	r.asking(t, 1, 1)
 	s.open(gateAsk)
 	f.exactly(t, r)
-}
-
-// gpuPlan is the plan of a suite whose arms take a GPU each.
-func (s faultSite) gpuPlan(t *testing.T, sku string) string {
-	t.Helper()
-	var plan map[string]any
-	s.json(t, &plan, "plan", "org/tiny-NVFP4", "--baseline", "org/tiny-FP8", "--suites", "mmlu-pro", "--margin", "5pt", "--max-tokens", "256", "--mirror", s.mirror)
-	for _, suite := range plan["suites"].([]any) {
-		for _, arm := range suite.(map[string]any)["arms"].([]any) {
-			arm.(map[string]any)["sku"], arm.(map[string]any)["gpus"] = sku, 1
-		}
-	}
-	b, err := json.Marshal(plan)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := filepath.Join(s.dir, "plan.json")
-	if err := os.WriteFile(name, b, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return name
 }
 
 // ownVolume: in a namespace whose quota allows no pod nothing runs, and it is said
@@ -497,12 +301,14 @@ func (f *faults) ownVolume(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		defer func() { // whatever the cluster says
+			if err := syscall.Unmount(volume, syscall.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+			os.Remove(volume)
+		}()
 		kubectl(t, "delete", "namespace", ns)
 		kubectl(t, "delete", "persistentvolume", ns, "--wait=false")
-		if err := syscall.Unmount(volume, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-		os.Remove(volume)
 	})
 	apply(t, `apiVersion: v1
 kind: Namespace
@@ -532,7 +338,7 @@ spec: {accessModes: [ReadWriteMany], storageClassName: "", volumeName: `+ns+`, r
 	s.shut(t, gateAsk)
 	fill(t, filepath.Join(volume, "filler"))
 	r := s.begin(t, "", "--shards", "1")
-	<-r.ended
+	r.over(t)
 	if r.cmd.ProcessState.ExitCode() != 2 || !strings.Contains(r.told.String(), "no space left on device") {
 		t.Fatalf("on a full volume it ended with %d", r.cmd.ProcessState.ExitCode())
 	}
@@ -567,21 +373,4 @@ spec: {accessModes: [ReadWriteMany], storageClassName: "", volumeName: `+ns+`, r
 		t.Fatal(err)
 	}
 	f.exactly(t, r)
-}
-
-// fill writes until there is no room.
-func fill(t *testing.T, name string) {
-	t.Helper()
-	w, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	for size := 1 << 20; size > 0; {
-		if _, err := w.Write(make([]byte, size)); errors.Is(err, syscall.ENOSPC) {
-			size /= 2
-		} else if err != nil {
-			t.Fatal(err)
-		}
-	}
 }

@@ -161,15 +161,6 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Fatalf("still waiting: %s\n%s", what, kubectl(t, "get", "pods,jobs,workloads", "-n", "repromill", "-o", "wide"))
 }
 
-// blocks are how many blocks of the one suite on the volume are complete.
-func blocks(t *testing.T) int {
-	list, err := filepath.Glob(filepath.Join(os.Getenv("REPROMILL_CLUSTER_VOLUME"), "repromill", "runs", "*", "answers", "*", "shards", "blocks", "*", "end.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(list)
-}
-
 // clientLogs is what the clients of all suites on the volume said.
 func clientLogs() string {
 	list, _ := filepath.Glob(filepath.Join(os.Getenv("REPROMILL_CLUSTER_VOLUME"), "repromill", "runs", "*", "answers", "*", "shards", "log"))

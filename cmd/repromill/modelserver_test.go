@@ -68,20 +68,30 @@ func modelMain(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	shut := func(name string) bool {
+		_, err := os.Stat(filepath.Join(filepath.Dir(os.Getenv("HF_HUB_CACHE")), *gates, name))
+		return *gates != "" && err == nil
+	}
 	gate := func(name string) {
-		for *gates != "" {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(os.Getenv("HF_HUB_CACHE")), *gates, name)); err != nil {
-				return
-			}
+		for shut(name) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
 	gate(gateLoad)
+	_, err := os.Stat("/tmp/another")
+	another := err == nil
 	c := modelConfig(*model, *salt, *right, 8, *delay)
 	c.Started = time.Now()
+	if another {
+		c.Version = "0.15.0"
+	}
 	c.Fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
 		if n >= *at {
 			gate(gateAsk)
+		}
+		if n >= *at && !another && shut(gateSame) {
+			_ = os.WriteFile("/tmp/another", nil, 0o600)
+			os.Exit(1)
 		}
 		return false
 	}
@@ -109,7 +119,6 @@ func modelMain(args []string) int {
 			return false
 		}
 	}
-	var err error
 	if c.Listener, err = net.Listen("tcp", net.JoinHostPort(*host, fmt.Sprint(*port))); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -131,8 +140,9 @@ func modelMain(args []string) int {
 }
 
 // What a server with --gates waits before: loading, the answer to a request from
-// --gate-at on, and its end.
-const gateLoad, gateAsk, gateEnd = "load", "ask", "end"
+// --gate-at on, and its end. Where gateSame is shut it dies at that request and
+// comes back as another version, once in the life of /tmp.
+const gateLoad, gateAsk, gateEnd, gateSame = "load", "ask", "end", "same"
 
 // seeded is what an engine needs to load a model without a network.
 func seeded(repo string) error {
