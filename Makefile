@@ -69,7 +69,7 @@ e2e-cluster: build ## runs on a real Kubernetes with Kueue, which is built and s
 	@go build -o bin/devcluster ./cmd/devcluster
 	@bin/devcluster up && trap 'bin/devcluster down' EXIT && bin/devcluster image && eval "$$(bin/devcluster env)" && export CGO_ENABLED=0 REPROMILL_BINARY=$(CURDIR)/$(BIN) && \
 	  { go test -count=1 -json -tags cluster -timeout 30m -skip 'Scale|Simulated' ./runner/kueue && \
-	    go test -count=1 -json -tags cluster -timeout 30m -run 'Cluster|DemoPaper|TestSubmit' ./cmd/repromill && bin/devcluster kwok --nodes 20 >&2 && bin/devcluster worker --nodes 2 >&2 && eval "$$(bin/devcluster env)" && \
+	    go test -count=1 -json -tags cluster -timeout 30m -parallel 8 -run 'Cluster|DemoPaper|TestSubmit' ./cmd/repromill && bin/devcluster kwok --nodes 20 >&2 && bin/devcluster worker --nodes 2 >&2 && eval "$$(bin/devcluster env)" && \
 	    go test -count=1 -json -tags cluster -timeout 10m -run 'Scale|Simulated' ./runner/kueue; } | go run ./cmd/testreport
 
 .PHONY: bench-cluster
