@@ -70,9 +70,9 @@ func (o Options) best(d *data, workload string, floor float64, base, cand string
 	case len(a) == 0 || len(b) == 0:
 		c.Reason = "an arm has no block that can be quoted"
 	case !okA:
-		c.Reason = fmt.Sprintf("no configuration of %s gives %g tokens/s to each user", base, floor)
+		c.Reason = d.none(a, base, floor)
 	case !okB:
-		c.Reason = fmt.Sprintf("no configuration of %s gives %g tokens/s to each user", cand, floor)
+		c.Reason = d.none(b, cand, floor)
 	default:
 		c = o.judge(m, s)
 		c.Base.Setup, c.Base.Cell = ca.setup, ca.cell
@@ -129,6 +129,15 @@ func (d *data) choose(of []config, floor float64, without int) (best config, fou
 		}
 	}
 	return best, found
+}
+
+// none says why no configuration was chosen.
+func (d *data) none(of []config, arm string, floor float64) string {
+	which := ""
+	if slices.ContainsFunc(of, func(c config) bool { _, whole := d.mean(c, OutputPerGPU, -1); return !whole }) {
+		which = " that can be quoted in every round"
+	}
+	return fmt.Sprintf("no configuration of %s%s gives %g tokens/s to each user", arm, which, floor)
 }
 
 // mean is the geometric mean of a metric over units but the one at index
