@@ -82,12 +82,8 @@ func (d *drive) blocksApart(s spec.Suite) int {
 // PartAttempt is how a block is asked of one arm; folder is its place on the
 // volume. Key lacks the arm and the block.
 func PartAttempt(key AttemptKey, arm spec.Arm, block int, at accuracy.Serving, folder string) (Attempt, error) {
-	servers, err := sidecars(spec.Suite{Arms: []spec.Arm{arm}}, defaultServing(at))
-	if err != nil {
-		return Attempt{}, err
-	}
 	key.Arm, key.Shard = arm.Name, block
-	return Attempt{Key: key, Dir: folder, Writable: []string{folder}, GPUs: servers[0].GPUs, SKU: arm.SKU, Shards: &Shards{Of: 1, Parallel: 1, Servers: servers}}, nil
+	return alone(key, arm, at, folder)
 }
 
 // askApart has a suite asked block by block, each of one arm after another, until

@@ -30,13 +30,22 @@ func (d *drive) inPods(ctx context.Context, s spec.Suite, j *throughput.Job) err
 // TurnAttempt is how a turn of a throughput suite is submitted; folder is its
 // place on the volume. Key lacks the arm and the round.
 func TurnAttempt(key AttemptKey, t throughput.Turn, at accuracy.Serving, folder string) (Attempt, error) {
-	servers, err := sidecars(spec.Suite{Arms: []spec.Arm{t.Arm}}, defaultServing(at))
+	key.Arm, key.Shard = t.Name, t.Round
+	a, err := alone(key, t.Arm, at, folder)
 	if err != nil {
 		return Attempt{}, err
 	}
-	key.Arm, key.Shard = t.Name, t.Round
-	return Attempt{Key: key, Dir: folder, Writable: []string{folder}, GPUs: servers[0].GPUs, SKU: t.Arm.SKU,
-		Shards: &Shards{Of: 1, Parallel: 1, Servers: servers, Alone: true}}, nil
+	a.Shards.Alone = true
+	return a, nil
+}
+
+// alone is an attempt whose one pod has the server of one arm.
+func alone(key AttemptKey, arm spec.Arm, at accuracy.Serving, folder string) (Attempt, error) {
+	servers, err := sidecars(spec.Suite{Arms: []spec.Arm{arm}}, defaultServing(at))
+	if err != nil {
+		return Attempt{}, err
+	}
+	return Attempt{Key: key, Dir: folder, Writable: []string{folder}, GPUs: servers[0].GPUs, SKU: arm.SKU, Shards: &Shards{Of: 1, Parallel: 1, Servers: servers}}, nil
 }
 
 // turnFolder is where a turn is measured.

@@ -158,14 +158,15 @@ func (f *Fleet) observed(name string) (o Observed, ok bool) {
 func (f *Fleet) askRefusals(ctx context.Context) {
 	f.mu.Lock()
 	var lacking []string
-	for name := range f.jobs {
-		if o, _ := f.observed(name); overdue(o) {
-			lacking = append(lacking, name)
+	if f.now().Sub(f.asked) >= placesAge {
+		for name := range f.jobs {
+			if o, _ := f.observed(name); overdue(o) {
+				lacking = append(lacking, name)
+			}
 		}
 	}
-	recent := f.now().Sub(f.asked) < placesAge
 	f.mu.Unlock()
-	if recent || len(lacking) == 0 {
+	if len(lacking) == 0 {
 		return
 	}
 	refused := f.c.refusals(ctx, "")

@@ -264,46 +264,48 @@ func (a *app) exampleAttempts(p *spec.Plan, sharding runner.Sharding) (out []run
 		}
 	}
 	for _, s := range p.Suites {
-		if s.Selected && s.Kind == "throughput" {
-			list, err := a.exampleTurns(s)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, list...)
-		}
-		served := slices.ContainsFunc(s.Arms, func(x spec.Arm) bool { return a.serving.URL(x) != "" })
-		if !s.Selected || s.Kind != "accuracy" || served {
+		if !s.Selected {
 			continue
 		}
-		folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID, "shards")
-		if runner.Apart(s) {
-			list, err := a.exampleParts(s)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, list...)
-			continue
-		}
-		at, err := sharding.Attempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID)}, s, a.serving, folder)
+		list, err := a.exampleSuite(s, sharding)
 		if err != nil {
 			return nil, err
 		}
-		seeds, err := a.exampleSeed(s, at.Shards.Servers)
-		if err != nil {
-			return nil, err
-		}
-		out = append(append(out, seeds...), at)
+		out = append(out, list...)
 	}
 	return out, nil
 }
 
-// exampleTurns are the attempts of a throughput suite's first round; those of later
-// rounds are the same.
-func (a *app) exampleTurns(s spec.Suite) (out []runner.Attempt, err error) {
-	for _, t := range throughput.Turns(s, 0) {
-		folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID, "turns", t.Name)
-		at, err := runner.TurnAttempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID)}, t, a.serving, folder)
+// exampleSuite are the attempts of a suite: of the first round of one that measures
+// throughput, and of the first block where arms are asked one after another, as
+// later ones are the same.
+func (a *app) exampleSuite(s spec.Suite, sharding runner.Sharding) (out []runner.Attempt, err error) {
+	key := runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID)}
+	folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID)
+	switch {
+	case s.Kind == "throughput":
+		for _, t := range throughput.Turns(s, 0) {
+			at, err := runner.TurnAttempt(key, t, a.serving, filepath.Join(folder, "turns", t.Name))
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, at)
+		}
+	case s.Kind != "accuracy" || slices.ContainsFunc(s.Arms, func(x spec.Arm) bool { return a.serving.URL(x) != "" }):
+	case runner.Apart(s):
+		for _, arm := range s.Arms {
+			at, err := runner.PartAttempt(key, arm, 0, a.serving, filepath.Join(folder, "apart", arm.Name))
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, at)
+		}
+	default:
+		at, err := sharding.Attempt(key, s, a.serving, filepath.Join(folder, "shards"))
 		if err != nil {
+			return nil, err
+		}
+		if out, err = a.exampleSeed(key, s, at.Shards.Servers); err != nil {
 			return nil, err
 		}
 		out = append(out, at)
@@ -313,7 +315,7 @@ func (a *app) exampleTurns(s spec.Suite) (out []runner.Attempt, err error) {
 
 // exampleSeed is the attempt that fills the cluster's cache for a suite, none
 // where all is there already, or where this machine would fill it from a mirror.
-func (a *app) exampleSeed(s spec.Suite, servers []runner.Sidecar) ([]runner.Attempt, error) {
+func (a *app) exampleSeed(key runner.AttemptKey, s spec.Suite, servers []runner.Sidecar) ([]runner.Attempt, error) {
 	if a.cfg.String("mirror") != "" {
 		return nil, nil
 	}
@@ -326,21 +328,8 @@ func (a *app) exampleSeed(s spec.Suite, servers []runner.Sidecar) ([]runner.Atte
 	if err != nil || len(missing) == 0 {
 		return nil, err
 	}
-	return []runner.Attempt{runner.SeedAttempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID), Arm: "seed"}, dir, missing)}, nil
-}
-
-// exampleParts are the attempts of a suite's first block, where its arms are asked
-// one after another.
-func (a *app) exampleParts(s spec.Suite) (out []runner.Attempt, err error) {
-	for _, arm := range s.Arms {
-		folder := filepath.Join(a.cfg.String("cluster.volume"), "repromill", "runs", "RUN", "answers", s.ID, "apart", arm.Name)
-		at, err := runner.PartAttempt(runner.AttemptKey{RunID: "RUN", Stage: runner.StageSuite(s.ID)}, arm, 0, a.serving, folder)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, at)
-	}
-	return out, nil
+	key.Arm = "seed"
+	return []runner.Attempt{runner.SeedAttempt(key, dir, missing)}, nil
 }
 
 // exampleAttempt is an attempt of a run that does not exist yet: the Job of a
